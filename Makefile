@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0
+# The driver. Each target is a script in scripts/, which says what it does.
+
+# Taken as they are: a $ in RUN is the guest's shell's.
+override RUN := $(value RUN)
+KERNEL ?= default
+export RUN KERNEL SMP MEM ICOUNT TIMEOUT SPLAT_OK APPEND LOG KSRC PATCH FROM JOBS
+MAKEFLAGS += --no-print-directory
+
+help:
+	@echo 'make run       from a fresh machine to a traced process: installs, fetches, builds, boots'
+	@echo 'make check     lint, KUnit and selftests, on a plain and on a debug kernel'
+	@echo 'make guest RUN='\''command'\'' [KERNEL=default|debug|mainline] [SMP=n] [ICOUNT=1]'
+	@echo '               [TIMEOUT=s] [SPLAT_OK=1]   a command as root on our kernel'
+	@echo 'make shell     the same with a terminal (exit ends it)'
+	@echo 'make build     [KERNEL=…] only builds a kernel, into build/o-KERNEL'
+	@echo 'make tree      assembles build/tree, a git repository with a commit a patch'
+	@echo 'make take-back [PATCH=NN-slug] takes edits made in build/tree into the repository'
+	@echo 'make series    writes the patches to send into build/series [FROM="Name <address>"]'
+	@echo 'make lint      only the static checks'
+	@echo 'make bisect    builds every commit of the series (long)'
+	@echo 'make setup     only installs what is missing'
+	@echo 'make clean     removes build/'
+	@echo 'KSRC=/path     takes the base kernel from there (read only) instead of Debian'"'"'s package'
+
+run:
+	@scripts/run
+
+check:
+	@scripts/check
+
+setup:
+	@scripts/setup >&2
+
+tree: setup
+	@scripts/fetch >&2
+	@scripts/tree >&2
+
+build: tree
+	@scripts/build $(KERNEL) >&2
+
+guest: build
+	@scripts/guest "$$RUN"
+
+shell: build
+	@scripts/guest --shell
+
+lint: tree
+	@scripts/lint
+
+series: tree
+	@scripts/format-series
+
+take-back:
+	@scripts/take-back
+
+bisect: tree
+	@scripts/bisect
+
+clean:
+	@git -C build/tree diff-index --quiet HEAD 2>/dev/null || [ ! -d build/tree ] || \
+		{ echo 'build/tree has been edited; first: make take-back, or remove build/ by hand'; exit 1; }
+	rm -rf build
+
+.PHONY: help run check setup tree build guest shell lint series take-back bisect clean

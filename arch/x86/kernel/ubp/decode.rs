@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Facts about an instruction.
+
+use super::{
+    Mode,
+    MAX_INSN_SIZE, //
+};
+use crate::Refusal;
+use kernel::{
+    error::code::ENODATA,
+    insn, //
+};
+
+/// The table of opcodes that an instruction is from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Map {
+    /// One byte.
+    Primary,
+    /// `0f`.
+    Secondary,
+    /// `0f 38`.
+    Ternary38,
+    /// `0f 3a`.
+    Ternary3a,
+    /// By a VEX, EVEX or XOP prefix.
+    Vector,
+}
+
+/// The prefixes that matter here, as bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Prefixes(u8);
+
+impl Prefixes {
+    pub(super) const LOCK: Self = Self(1 << 0);
+    pub(super) const REPNE: Self = Self(1 << 1);
+    pub(super) const REP: Self = Self(1 << 2);
+    pub(super) const OPERAND_SIZE: Self = Self(1 << 3);
+    /// A segment whose base is not 0 in 64-bit code.
+    pub(super) const FS_GS: Self = Self(1 << 4);
+
+    /// Whether any of `other` is there.
+    pub(super) const fn any(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Both sets.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    fn from_bytes(bytes: [u8; 4]) -> Self {
+        bytes.iter().fold(Self(0), |set, byte| {
+            set.and(match *byte {
+                0xf0 => Self::LOCK,
+                0xf2 => Self::REPNE,
+                0xf3 => Self::REP,
+                0x66 => Self::OPERAND_SIZE,
+                0x64 | 0x65 => Self::FS_GS,
+                // Other segments, and the address size, which the decoder evaluates.
+                _ => Self(0),
+            })
+        })
+    }
+}
+
+/// A ModRM byte.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct ModRm(pub(super) u8);
+
+impl ModRm {
+    /// Whether both operands are registers.
+    pub(super) const fn is_register(self) -> bool {
+        self.0 >> 6 == 3
+    }
+
+    /// The `mod` field.
+    pub(super) const fn mode(self) -> u8 {
+        self.0 >> 6
+    }
+
+    /// The `reg` field: a register, or an extension of the opcode.
+    pub(super) const fn reg(self) -> u8 {
+        self.0 >> 3 & 7
+    }
+
+    /// The `rm` field.
+    pub(super) const fn rm(self) -> u8 {
+        self.0 & 7
+    }
+}
+
+/// An instruction, taken apart.
+#[derive(Clone, Copy)]
+pub(super) struct Decoded {
+    pub(super) mode: Mode,
+    pub(super) len: u8,
+    pub(super) prefixes: Prefixes,
+    /// The REX prefix, or 0.
+    pub(super) rex: u8,
+    pub(super) map: Map,
+    /// The last byte of the opcode.
+    pub(super) opcode: u8,
+    pub(super) modrm: Option<ModRm>,
+    pub(super) sib: Option<u8>,
+    pub(super) displacement: i32,
+    pub(super) displacement_offset: u8,
+    pub(super) immediate: i32,
+    /// 2, 4 or 8.
+    pub(super) address_size: u8,
+}
+
+impl Decoded {
+    /// Takes apart what `bytes` begin with.
+    pub(super) fn new(bytes: &[u8], mode: Mode) -> Result<Self, Refusal> {
+        let insn = insn::Insn::decode(bytes, mode).map_err(|e| {
+            if e == ENODATA && bytes.len() < MAX_INSN_SIZE {
+                Refusal::CutOff
+            } else {
+                Refusal::Undecodable
+            }
+        })?;
+        // The decoder takes `ud2` with certain bytes after it for a prefix, the CPU does not.
+        if insn.has_emulate_prefix() {
+            return Err(Refusal::Undefined);
+        }
+
+        let (rex, rex_len) = insn.rex();
+        let (vex, vex_len) = insn.vex();
+        let (opcode, opcode_len) = insn.opcode();
+        // REX2, and the fourth map of EVEX, are APX.
+        if rex_len > 1 || (vex_len == 4 && vex[1] & 7 == 4) {
+            return Err(Refusal::Unsupported);
+        }
+        let (map, opcode) = match (vex_len, opcode_len, opcode) {
+            (0, 1, [op, ..]) => (Map::Primary, op),
+            (0, 2, [0x0f, op, ..]) => (Map::Secondary, op),
+            (0, 3, [0x0f, 0x38, op, _]) => (Map::Ternary38, op),
+            (0, 3, [0x0f, 0x3a, op, _]) => (Map::Ternary3a, op),
+            (1.., 1, [op, ..]) => (Map::Vector, op),
+            _ => return Err(Refusal::Undecodable),
+        };
+
+        Ok(Self {
+            mode,
+            len: insn.len() as u8,
+            prefixes: Prefixes::from_bytes(insn.prefixes()),
+            rex: rex[0],
+            map,
+            opcode,
+            modrm: insn.modrm().map(ModRm),
+            sib: insn.sib(),
+            displacement: insn.displacement(),
+            displacement_offset: insn.displacement_offset() as u8,
+            immediate: insn.immediate(),
+            address_size: insn.address_size(),
+        })
+    }
+
+    /// Whether REX.W widens the operands to 64 bits.
+    pub(super) const fn rex_w(&self) -> bool {
+        self.rex & 8 != 0
+    }
+
+    /// Whether the operands have 16 bits (where they do not always have another size).
+    pub(super) const fn is_16bit(&self) -> bool {
+        self.prefixes.any(Prefixes::OPERAND_SIZE) && !self.rex_w()
+    }
+
+    /// Number of the register in the `reg` field.
+    pub(super) const fn reg(&self, modrm: ModRm) -> u8 {
+        modrm.reg() | (self.rex & 4) << 1
+    }
+
+    /// Number of the register in the `rm` field.
+    pub(super) const fn rm(&self, modrm: ModRm) -> u8 {
+        modrm.rm() | (self.rex & 1) << 3
+    }
+
+    /// Number of the register in the low bits of the opcode.
+    pub(super) const fn opcode_reg(&self) -> u8 {
+        self.opcode & 7 | (self.rex & 1) << 3
+    }
+
+    /// Whether an operand's address is relative to the instruction pointer.
+    pub(super) fn is_ip_relative(&self) -> bool {
+        self.mode == Mode::Bits64
+            && matches!(self.modrm, Some(modrm) if modrm.mode() == 0 && modrm.rm() == 5)
+    }
+
+    /// The `reg` field of an opcode that is extended by it, if the opcode is `opcode` of the
+    /// primary map.
+    pub(super) fn group(&self, opcode: u8) -> Option<u8> {
+        if self.map == Map::Primary && self.opcode == opcode {
+            self.modrm.map(ModRm::reg)
+        } else {
+            None
+        }
+    }
+
+    /// Whether this is a jump or call by a displacement.
+    pub(super) const fn is_relative_branch(&self) -> bool {
+        matches!(
+            (self.map, self.opcode),
+            (Map::Primary, 0x70..=0x7f | 0xe0..=0xe3 | 0xe8 | 0xe9 | 0xeb)
+                | (Map::Secondary, 0x80..=0x8f)
+        )
+    }
+
+    /// Whether this is a near jump, call or return.
+    pub(super) fn is_near_transfer(&self) -> bool {
+        self.is_relative_branch()
+            || (self.map == Map::Primary && matches!(self.opcode, 0xc2 | 0xc3))
+            || matches!(self.group(0xff), Some(2 | 4))
+    }
+
+    /// Whether this is a string instruction, which a prefix can repeat.
+    pub(super) const fn is_string(&self) -> bool {
+        matches!(
+            (self.map, self.opcode),
+            (Map::Primary, 0xa4..=0xa7 | 0xaa..=0xaf)
+                // VIA PadLock.
+                | (Map::Secondary, 0xa6 | 0xa7)
+        )
+    }
+}

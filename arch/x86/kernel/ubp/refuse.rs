@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The instructions that cannot be probed.
+//!
+//! Undefined encodings that the tables below do not name, and instructions that this CPU does not
+//! have, are not refused: stepped in a slot they raise the exception that they raise in their
+//! place. What has to be refused is what would do something else in a slot, what would not trap
+//! after one instruction, and what the kernel's decoder gets the length of wrong.
+
+use super::{
+    decode::{
+        Decoded,
+        Map,
+        ModRm,
+        Prefixes, //
+    },
+    Mode,
+};
+use crate::Refusal;
+
+/// Says why an instruction cannot be probed, if it cannot.
+pub(super) fn check(insn: &Decoded) -> Result<(), Refusal> {
+    let refusal = match insn.map {
+        Map::Primary => primary(insn),
+        Map::Secondary => secondary(insn),
+        Map::Ternary38 => ternary_38(insn),
+        Map::Ternary3a => ternary_3a(insn),
+        // All vector instructions may be stepped.
+        Map::Vector => None,
+    };
+    if let Some(refusal) = refusal {
+        return Err(refusal);
+    }
+    if insn.is_near_transfer() && insn.is_16bit() {
+        return Err(Refusal::ShortTransfer);
+    }
+    if insn.prefixes.any(Prefixes::LOCK) && !is_lockable(insn) {
+        return Err(Refusal::Undecodable);
+    }
+    Ok(())
+}
+
+fn primary(insn: &Decoded) -> Option<Refusal> {
+    if insn.mode == Mode::Bits64 && is_invalid_in_64bit(insn.opcode) {
+        return Some(Refusal::Undecodable);
+    }
+    Some(match insn.opcode {
+        // A prefix after REX, one REX after another, or a fifth prefix: it takes the decoder for
+        // the opcode.
+        0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3 => Refusal::Undecodable,
+        0x40..=0x4f if insn.mode == Mode::Bits64 => Refusal::Undecodable,
+        // SALC is not in the decoder's tables, and is not documented.
+        0xd6 => Refusal::Undecodable,
+        // INS, OUTS, IN, OUT.
+        0x6c..=0x6f | 0xe4..=0xe7 | 0xec..=0xef => Refusal::PortIo,
+        // HLT, CLI, STI.
+        0xf4 | 0xfa | 0xfb => Refusal::Privileged,
+        // INT3, INT n, INTO, IRET, INT1.
+        0xcc..=0xcf | 0xf1 => Refusal::Interrupt,
+        // CALLF, JMPF, RETF.
+        0x9a | 0xea | 0xca | 0xcb => Refusal::FarTransfer,
+        // CALLF and JMPF through memory.
+        0xff if matches!(insn.group(0xff), Some(3 | 5)) => Refusal::FarTransfer,
+        // POP SS.
+        0x17 => Refusal::StackSegment,
+        // MOV to a segment register: not CS, which is undefined, and not SS.
+        0x8e if insn.group(0x8e) == Some(1) => Refusal::Undefined,
+        0x8e if insn.group(0x8e) == Some(2) => Refusal::StackSegment,
+        // XABORT, XBEGIN.
+        0xc6 | 0xc7 if insn.modrm == Some(ModRm(0xf8)) => Refusal::Transaction,
+        _ => return None,
+    })
+}
+
+/// Opcodes of the primary map that 64-bit code does not have.
+fn is_invalid_in_64bit(opcode: u8) -> bool {
+    matches!(
+        opcode,
+        // PUSH and POP of ES, CS, SS and DS.
+        0x06 | 0x07 | 0x0e | 0x16 | 0x17 | 0x1e | 0x1f
+        // DAA, DAS, AAA, AAS, AAM, AAD.
+        | 0x27 | 0x2f | 0x37 | 0x3f | 0xd4 | 0xd5
+        // PUSHA, POPA, BOUND.
+        | 0x60
+            ..=0x62
+        // An alias of 0x80, CALLF, LES, LDS, INTO, JMPF.
+        | 0x82 | 0x9a | 0xc4 | 0xc5 | 0xce | 0xea
+    )
+}
+
+fn secondary(insn: &Decoded) -> Option<Refusal> {
+    let rep = insn.prefixes.any(Prefixes::REP);
+    let Some(modrm) = insn.modrm else {
+        return secondary_without_modrm(insn.opcode);
+    };
+    Some(match (insn.opcode, modrm.reg()) {
+        // SLDT, STR.
+        (0x00, 0 | 1) => Refusal::KernelEmulated,
+        // LLDT, LTR, LKGS.
+        (0x00, 2 | 3 | 6) => Refusal::Privileged,
+        (0x01, _) => return group_01(modrm, rep),
+        // MOV from and to control and debug registers.
+        (0x20..=0x23, _) => Refusal::Privileged,
+        // VMREAD, VMWRITE.
+        (0x78 | 0x79, _) => Refusal::Privileged,
+        // CLRSSBSY.
+        (0xae, 6) if rep && !modrm.is_register() => Refusal::Privileged,
+        // UD1.
+        (0xb9, _) => Refusal::Undefined,
+        (0xc7, reg) => return group_c7(reg, modrm.is_register(), rep),
+        _ => return None,
+    })
+}
+
+/// Opcodes `0f xx` that have no ModRM byte, or of which the decoder does not know it.
+fn secondary_without_modrm(opcode: u8) -> Option<Refusal> {
+    Some(match opcode {
+        // SYSCALL, SYSENTER.
+        0x05 | 0x34 => Refusal::SystemCall,
+        // CLTS, SYSRET, INVD, WBINVD.
+        0x06..=0x09 => Refusal::Privileged,
+        // WRMSR, RDMSR, SYSEXIT, GETSEC, RSM.
+        0x30 | 0x32 | 0x35 | 0x37 | 0xaa => Refusal::Privileged,
+        // UD2, UD0.
+        0x0b | 0xff => Refusal::Undefined,
+        // FEMMS, RDTSC, RDPMC, EMMS, conditional jumps.
+        0x0e | 0x31 | 0x33 | 0x77 | 0x80..=0x8f => return None,
+        // PUSH and POP of FS and GS, CPUID, BSWAP.
+        0xa0..=0xa2 | 0xa8 | 0xa9 | 0xc8..=0xcf => return None,
+        _ => Refusal::Undecodable,
+    })
+}
+
+/// `0f 01`: a few instructions that user mode has, among many that it has not.
+fn group_01(modrm: ModRm, rep: bool) -> Option<Refusal> {
+    if !modrm.is_register() {
+        return Some(match modrm.reg() {
+            // SGDT, SIDT, SMSW.
+            0 | 1 | 4 => Refusal::KernelEmulated,
+            // RSTORSSP. Without the prefix it is not defined.
+            5 if rep => return None,
+            5 => Refusal::Undecodable,
+            // LGDT, LIDT, LMSW, INVLPG.
+            _ => Refusal::Privileged,
+        });
+    }
+    Some(match (modrm.0, rep) {
+        // SMSW.
+        (0xe0..=0xe7, _) => Refusal::KernelEmulated,
+        // XEND.
+        (0xd5, _) => Refusal::Transaction,
+        // ENCLU.
+        (0xd7, _) => Refusal::Enclave,
+        // UIRET, TESTUI, CLUI, STUI.
+        (0xec..=0xef, true) => Refusal::UserInterrupt,
+        // XGETBV, XTEST.
+        (0xd0 | 0xd6, false) => return None,
+        // SERIALIZE, RDPKRU, WRPKRU.
+        (0xe8 | 0xee | 0xef, false) => return None,
+        // SAVEPREVSSP.
+        (0xea, true) => return None,
+        // RDTSCP, MONITORX, MWAITX, CLZERO, RDPRU.
+        (0xf9..=0xfd, false) => return None,
+        // VMX, SVM, MONITOR, MWAIT, CLAC, STAC, ENCLS, XSETBV, SWAPGS, SNP, SETSSBSY, FRED …
+        _ => Refusal::Privileged,
+    })
+}
+
+/// `0f c7`.
+fn group_c7(reg: u8, is_register: bool, rep: bool) -> Option<Refusal> {
+    Some(match (reg, is_register) {
+        // SENDUIPI.
+        (6, true) if rep => Refusal::UserInterrupt,
+        // RDRAND, RDSEED, RDPID.
+        (6 | 7, true) => return None,
+        // XRSTORS, XSAVES, VMPTRLD, VMCLEAR, VMXON, VMPTRST.
+        (3 | 5 | 6 | 7, false) => Refusal::Privileged,
+        // CMPXCHG8B, XSAVEC.
+        _ => return None,
+    })
+}
+
+fn ternary_38(insn: &Decoded) -> Option<Refusal> {
+    let Some(modrm) = insn.modrm else {
+        return Some(Refusal::Undecodable);
+    };
+    Some(match insn.opcode {
+        // INVEPT, INVVPID, INVPCID.
+        0x80..=0x82 => Refusal::Privileged,
+        // LOADIWKEY.
+        0xdc if insn.prefixes.any(Prefixes::REP) && modrm.is_register() => Refusal::Privileged,
+        // WRUSS.
+        0xf5 if insn.prefixes.any(Prefixes::OPERAND_SIZE) => Refusal::Privileged,
+        // ENQCMDS.
+        0xf8 if insn.prefixes.any(Prefixes::REP) && !modrm.is_register() => Refusal::Privileged,
+        _ => return None,
+    })
+}
+
+fn ternary_3a(insn: &Decoded) -> Option<Refusal> {
+    if insn.modrm.is_none() {
+        return Some(Refusal::Undecodable);
+    }
+    // HRESET.
+    (insn.opcode == 0xf0 && insn.prefixes.any(Prefixes::REP)).then_some(Refusal::Privileged)
+}
+
+/// Whether the instruction may have a LOCK prefix, without which it is undefined.
+fn is_lockable(insn: &Decoded) -> bool {
+    let Some(modrm) = insn.modrm else {
+        return false;
+    };
+    !modrm.is_register()
+        && match (insn.map, insn.opcode, modrm.reg()) {
+            // ADD, OR, ADC, SBB, AND, SUB, XOR to memory; not CMP.
+            (Map::Primary, opcode @ 0x00..=0x37, _) => matches!(opcode & 7, 0 | 1),
+            // The same with an immediate.
+            (Map::Primary, 0x80..=0x83, 0..=6) => true,
+            // XCHG.
+            (Map::Primary, 0x86 | 0x87, _) => true,
+            // NOT, NEG.
+            (Map::Primary, 0xf6 | 0xf7, 2 | 3) => true,
+            // INC, DEC.
+            (Map::Primary, 0xfe | 0xff, 0 | 1) => true,
+            // BTS, BTR, BTC.
+            (Map::Secondary, 0xab | 0xb3 | 0xbb, _) | (Map::Secondary, 0xba, 5..=7) => true,
+            // CMPXCHG, XADD, CMPXCHG8B.
+            (Map::Secondary, 0xb0 | 0xb1 | 0xc0 | 0xc1, _) | (Map::Secondary, 0xc7, 1) => true,
+            _ => false,
+        }
+}

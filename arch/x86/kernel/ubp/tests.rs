@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit tests of instructions, without processes: registers are made up and memory is an array.
+
+mod analyze;
+mod emulate;
+mod step;
+
+use super::{
+    analyze,
+    Insn,
+    Mode, //
+};
+use crate::{
+    Fault,
+    Thread,
+    Vaddr,
+    Width, //
+};
+use kernel::{
+    prelude::*,
+    ptregs::PtRegs, //
+};
+
+/// Where probed instructions are.
+const AT: usize = 0x40_1000;
+
+/// Where the memory of a [`MockThread`] begins, in 32-bit and in 64-bit code: on a page.
+const MEMORY: usize = 0x7000_0000;
+
+/// A stack pointer in the middle of the memory.
+const STACK: usize = MEMORY + 128;
+
+/// A thread with 256 bytes of memory.
+struct MockThread {
+    memory: [u8; 256],
+    is_read_only: bool,
+    is_watched: bool,
+    block_step: bool,
+    /// The top of the shadow stack, if there is one.
+    shadow: Option<usize>,
+}
+
+impl MockThread {
+    fn new() -> Self {
+        Self {
+            memory: [0xaa; 256],
+            is_read_only: false,
+            is_watched: false,
+            block_step: false,
+            shadow: None,
+        }
+    }
+
+    fn slice(&mut self, addr: usize, width: Width) -> Option<&mut [u8]> {
+        let start = addr.checked_sub(MEMORY)?;
+        self.memory
+            .get_mut(start..start.checked_add(width.bytes())?)
+    }
+
+    /// Whether nothing has been written.
+    fn is_untouched(&self) -> bool {
+        self.memory.iter().all(|byte| *byte == 0xaa)
+    }
+}
+
+impl Thread for MockThread {
+    fn load(&mut self, addr: usize, width: Width) -> Result<usize, Fault> {
+        let bytes = self
+            .slice(addr, width)
+            .ok_or(Fault { addr, write: false })?;
+        Ok(bytes.iter().rev().fold(0, |v, b| v << 8 | usize::from(*b)))
+    }
+
+    fn store(&mut self, addr: usize, width: Width, value: usize) -> Result<(), Fault> {
+        let fault = Fault { addr, write: true };
+        if self.is_read_only {
+            return Err(fault);
+        }
+        let bytes = self.slice(addr, width).ok_or(fault)?;
+        for (to, from) in bytes.iter_mut().zip(value.to_le_bytes()) {
+            *to = from;
+        }
+        Ok(())
+    }
+
+    fn has_shadow_stack(&self) -> bool {
+        self.shadow.is_some()
+    }
+
+    fn amend_shadow_stack(&mut self, return_addr: usize) -> Result<(), Fault> {
+        self.shadow = Some(return_addr);
+        Ok(())
+    }
+
+    fn is_watched(&self) -> bool {
+        self.is_watched
+    }
+
+    fn block_step(&self) -> bool {
+        self.block_step
+    }
+
+    fn set_block_step(&mut self, on: bool) {
+        self.block_step = on;
+    }
+}
+
+/// Registers of a thread at [`AT`] with its stack pointer at [`STACK`], and a different value in
+/// each of the others.
+fn registers(mode: Mode) -> PtRegs {
+    let mut regs = PtRegs::made_up(mode == Mode::Bits64);
+    for n in 0..16 {
+        regs.set_gpr(n, 0x1111_1111 * usize::from(n) + 7);
+    }
+    regs.set_ip(AT);
+    regs.set_sp(STACK);
+    // Interrupts enabled, and the bit that is always set.
+    regs.set_flags(0x202);
+    regs
+}
+
+/// The instruction at [`AT`].
+fn insn(bytes: &[u8], mode: Mode) -> Result<Insn> {
+    // The decoder is given what may follow.
+    let mut padded = [0x90; 16];
+    for (to, from) in padded.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    Ok(analyze(&padded, Vaddr::new(AT), mode)?)
+}

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Slots, and the way into and out of them. What the CPU does in between, the tests do.
+
+use super::{
+    super::{
+        Mode,
+        Step,
+        BREAKPOINT,
+        SLOT_SIZE, //
+    },
+    insn,
+    registers,
+    MockThread,
+    AT,
+    MEMORY,
+    STACK, //
+};
+use crate::{
+    analyze,
+    Fault,
+    Finished,
+    OutOfReach,
+    SlotAddr,
+    Thread,
+    Vaddr,
+    Width, //
+};
+use kernel::{
+    prelude::*,
+    ptregs::{
+        flags::TF,
+        PtRegs, //
+    },
+};
+
+const SLOT: SlotAddr = SlotAddr::new(0x50_0040);
+const BITS64: Mode = Mode::Bits64;
+const BITS32: Mode = Mode::Bits32;
+const DONE: Finished = Finished::Done {
+    deliver_trap: false,
+};
+const TRAP: Finished = Finished::Done { deliver_trap: true };
+
+/// The stepped form of an instruction at [`AT`].
+fn step(bytes: &[u8], mode: Mode) -> Result<Step> {
+    Ok(*insn(bytes, mode)?.plan().step().ok_or(EINVAL)?)
+}
+
+/// What the CPU leaves after executing so many bytes in the slot.
+fn executed(regs: &mut PtRegs, len: usize) {
+    regs.set_ip(SLOT.as_usize() + len);
+}
+
+/// The displacement of four bytes at `offset` in the image for a slot.
+fn displacement(step: &Step, slot: usize, offset: usize) -> Result<i64, OutOfReach> {
+    let image = step.slot_image(SlotAddr::new(slot))?;
+    let mut bytes = [0; 4];
+    for (to, from) in bytes.iter_mut().zip(&image[offset..]) {
+        *to = *from;
+    }
+    Ok(i32::from_le_bytes(bytes).into())
+}
+
+#[kunit_tests(ubp_arch_step)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images() -> Result {
+        for (bytes, mode, image) in [
+            (&b"\x01\xd8"[..], BITS64, &b"\x01\xd8"[..]),
+            (b"\x55", BITS64, b"\x55"),
+            (b"\xff\x55\x08", BITS32, b"\xff\x55\x08"),
+            // Calls by a displacement; the one to the next instruction is special.
+            (b"\xe8\x10\x00\x00\x00", BITS64, b"\xe8\x01\x00\x00\x00"),
+            (b"\xe8\x00\x00\x00\x00", BITS64, b"\xe8\x00\x00\x00\x00"),
+            (
+                b"\x66\x48\xe8\x10\x00\x00\x00",
+                BITS64,
+                b"\xe8\x01\x00\x00\x00",
+            ),
+        ] {
+            let found = step(bytes, mode)?.slot_image(SLOT).map_err(|_| EINVAL)?;
+            assert_eq!(found.len(), SLOT_SIZE);
+            assert!(found.starts_with(image));
+            assert!(found[image.len()..].iter().all(|byte| *byte == BREAKPOINT));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn relative_operands() -> Result {
+        // Instruction, and the offset of the displacement: with an immediate behind it, with
+        // prefixes, VEX and EVEX, and opcodes of three bytes.
+        for (bytes, offset) in [
+            (&b"\x48\x8b\x05\x00\x10\x00\x00"[..], 3),
+            (b"\xc7\x05\x00\x10\x00\x00\x01\x02\x03\x04", 2),
+            (b"\x66\xc7\x05\x00\x10\x00\x00\x01\x02", 3),
+            (b"\xf0\x48\x0f\xb1\x0d\x00\x10\x00\x00", 5),
+            (b"\xc5\xf8\x58\x05\x00\x10\x00\x00", 4),
+            (b"\xc4\xe2\x71\x98\x05\x00\x10\x00\x00", 5),
+            (b"\x62\xf1\x7c\x48\x58\x05\x00\x10\x00\x00", 6),
+            (b"\x66\x0f\x3a\x0f\x05\x00\x10\x00\x00\x01", 5),
+            (b"\xff\x15\x00\x10\x00\x00", 2),
+            (b"\x65\xff\x25\x00\x10\x00\x00", 3),
+        ] {
+            let step = step(bytes, BITS64)?;
+            let operand = AT + bytes.len() + 0x1000;
+            // A slot before and one behind the instruction; then as far behind as possible.
+            let last = operand - bytes.len() + 0x8000_0000;
+            for slot in [AT - 0x30_0000, AT + 0x30_0000, last] {
+                let found = displacement(&step, slot, offset).map_err(|_| EINVAL)?;
+                let reached = (slot + bytes.len()).wrapping_add(found as usize);
+                assert_eq!(reached, operand);
+            }
+            assert_eq!(displacement(&step, last + 1, offset), Err(OutOfReach));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn relative_operand_before_the_slot() -> Result {
+        // High up, so that there are 2 GiB below.
+        let at = 0x7f00_0000_0000;
+        let bytes = b"\x48\x8b\x05\x00\x10\x00\x00";
+        let insn = analyze(bytes, Vaddr::new(at), BITS64)?;
+        let step = insn.plan().step().ok_or(EINVAL)?;
+        let operand = at + 7 + 0x1000;
+        let nearest = operand - 7 - 0x7fff_ffff;
+        assert_eq!(displacement(step, nearest, 3), Ok(0x7fff_ffff));
+        assert_eq!(displacement(step, nearest - 1, 3), Err(OutOfReach));
+        Ok(())
+    }
+
+    #[test]
+    fn relative_operands_of_32_bits() -> Result {
+        // The address wraps at 4 GiB, so that every slot reaches it.
+        let bytes = b"\x67\x8b\x05\x00\x10\x00\x00";
+        let step = step(bytes, BITS64)?;
+        for slot in [AT + 0x1000, 0x9000_0000, 0x7fff_f000_0000] {
+            let found = displacement(&step, slot, 3).map_err(|_| EINVAL)?;
+            let reached = (slot + bytes.len()).wrapping_add(found as usize);
+            assert_eq!(reached & 0xffff_ffff, AT + bytes.len() + 0x1000);
+        }
+        // In 32-bit code the same bits mean an absolute address.
+        let insn = insn(b"\x8b\x05\x00\x10\x00\x00", BITS32)?;
+        let step = insn.plan().step().ok_or(EINVAL)?;
+        assert_eq!(displacement(step, 0x9000_0000, 2), Ok(0x1000));
+        Ok(())
+    }
+
+    #[test]
+    fn straight_on() -> Result {
+        let step = step(b"\x01\xd8", BITS64)?;
+        for (tf, block, branch_trap, finished) in [
+            (false, false, false, DONE),
+            (true, false, false, TRAP),
+            // With block stepping there is no trap after this instruction.
+            (true, true, true, DONE),
+        ] {
+            let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
+            let flags = 0x202 | if tf { TF } else { 0 };
+            regs.set_flags(flags);
+            thread.block_step = block;
+            let state = step.begin(&mut regs, SLOT, &mut thread);
+            assert_eq!(regs.ip(), SLOT.as_usize());
+            assert_eq!(regs.flags(), flags | TF);
+            assert!(!thread.block_step && state.slot() == SLOT);
+            executed(&mut regs, 2);
+            regs.set_flags(regs.flags() | 1);
+            assert_eq!(step.finish(state, &mut regs, &mut thread), finished);
+            assert_eq!(regs.ip(), AT + 2);
+            assert_eq!(regs.flags(), flags | 1);
+            assert_eq!(thread.block_step, branch_trap);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn abort() -> Result {
+        for bytes in [&b"\x01\xd8"[..], b"\xf3\xa4", b"\xff\x13", b"\x9d", b"\xc3"] {
+            for (tf, block) in [(false, false), (true, false), (true, true)] {
+                let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
+                let flags = 0x202 | if tf { TF } else { 0 };
+                regs.set_flags(flags);
+                thread.block_step = block;
+                let step = step(bytes, BITS64)?;
+                let state = step.begin(&mut regs, SLOT, &mut thread);
+                step.abort(state, &mut regs, &mut thread);
+                assert_eq!(regs.ip(), AT);
+                assert_eq!(regs.sp(), STACK);
+                assert_eq!(regs.flags(), flags);
+                assert_eq!(thread.block_step, block);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn absolute_branches() -> Result {
+        // RET, JMP *%rbx: wherever they went, also if that is an address in the slot.
+        for bytes in [&b"\xc3"[..], b"\xff\xe3"] {
+            for target in [0x12_3456, SLOT.as_usize(), SLOT.as_usize() + 2] {
+                let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
+                let step = step(bytes, BITS64)?;
+                let state = step.begin(&mut regs, SLOT, &mut thread);
+                regs.set_ip(target);
+                assert_eq!(step.finish(state, &mut regs, &mut thread), DONE);
+                assert_eq!(regs.ip(), target);
+                assert_eq!(regs.flags(), 0x202);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn block_step_ends_with_a_branch() -> Result {
+        let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
+        regs.set_flags(0x202 | TF);
+        thread.block_step = true;
+        let step = step(b"\xff\xe3", BITS64)?;
+        let state = step.begin(&mut regs, SLOT, &mut thread);
+        regs.set_ip(0x12_3456);
+        assert_eq!(step.finish(state, &mut regs, &mut thread), TRAP);
+        assert!(!thread.block_step);
+        Ok(())
+    }
+
+    #[test]
+    fn calls() -> Result {
+        // Instruction, mode, its length in the slot, its target, and what is on the shadow stack
+        // afterwards if it was that of the slot before.
+        for (bytes, mode, len, target, shadowed) in [
+            (&b"\xe8\x00\x01\x00\x00"[..], BITS64, 5, AT + 0x105, true),
+            (b"\x66\x48\xe8\x00\x01\x00\x00", BITS64, 5, AT + 0x107, true),
+            (b"\xe8\x00\x00\x00\x00", BITS64, 5, AT + 5, false),
+            (b"\xe8\x00\x00\x00\x00", BITS32, 5, AT + 5, false),
+            (b"\xff\x13", BITS64, 2, 0x12_3456, true),
+            (b"\xff\x13", BITS32, 2, 0x12_3456, true),
+        ] {
+            let width = if mode == BITS64 {
+                Width::W64
+            } else {
+                Width::W32
+            };
+            let (mut regs, mut thread) = (registers(mode), MockThread::new());
+            thread.shadow = Some(1);
+            let step = step(bytes, mode)?;
+            let state = step.begin(&mut regs, SLOT, &mut thread);
+            regs.set_sp(STACK - width.bytes());
+            let _ = thread.store(regs.sp(), width, SLOT.as_usize() + len);
+            regs.set_ip(if bytes.contains(&0xe8) {
+                SLOT.as_usize() + len + usize::from(shadowed)
+            } else {
+                target
+            });
+            assert_eq!(step.finish(state, &mut regs, &mut thread), DONE);
+            assert_eq!(regs.ip(), target);
+            assert_eq!(regs.sp(), STACK - width.bytes());
+            let next = AT + bytes.len();
+            assert!(thread.load(regs.sp(), width) == Ok(next));
+            assert_eq!(thread.shadow, Some(if shadowed { next } else { 1 }));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn call_that_fails_after_its_push() -> Result {
+        let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
+        let step = step(b"\xff\x13", BITS64)?;
+        let state = step.begin(&mut regs, SLOT, &mut thread);
+        let _ = thread.store(STACK - 8, Width::W64, SLOT.as_usize() + 2);
+        step.abort(state, &mut regs, &mut thread);
+        assert!(thread.load(STACK - 8, Width::W64) == Ok(AT + 2));
+        assert!(regs.ip() == AT && regs.sp() == STACK);
+        Ok(())
+    }
+
+    #[test]
+    fn corrections_may_fail() -> Result {
+        for (bytes, size, addr) in [
+            (&b"\xe8\x00\x01\x00\x00"[..], 8, STACK - 8),
+            (b"\xff\xd3", 8, STACK - 8),
+            (b"\x9c", 8, STACK - 7),
+            (b"\x66\x9c", 2, STACK - 1),
+        ] {
+            let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
+            let step = step(bytes, BITS64)?;
+            let state = step.begin(&mut regs, SLOT, &mut thread);
+            regs.set_sp(STACK - size);
+            regs.set_ip(0x12_3456);
+            thread.is_read_only = true;
+            let fault = Fault { addr, write: true };
+            let finished = step.finish(state, &mut regs, &mut thread);
+            assert_eq!(finished, Finished::Fault(fault));
+            assert!(regs.ip() == AT && regs.sp() == STACK && regs.flags() == 0x202);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn pushed_flags() -> Result {
+        // Instruction, mode, size of what it pushes.
+        for (bytes, mode, size) in [
+            (&b"\x9c"[..], BITS64, 8),
+            (b"\x66\x9c", BITS64, 2),
+            (b"\x9c", BITS32, 4),
+            (b"\x66\x9c", BITS32, 2),
+        ] {
+            for tf in [0, TF] {
+                let (mut regs, mut thread) = (registers(mode), MockThread::new());
+                let flags = 0xed7 | tf;
+                regs.set_flags(flags);
+                let step = step(bytes, mode)?;
+                let state = step.begin(&mut regs, SLOT, &mut thread);
+                regs.set_sp(STACK - size);
+                for (n, byte) in regs.flags().to_le_bytes().iter().take(size).enumerate() {
+                    let _ = thread.store(regs.sp() + n, Width::W8, (*byte).into());
+                }
+                executed(&mut regs, bytes.len());
+                let finished = step.finish(state, &mut regs, &mut thread);
+                assert_eq!(finished, if tf != 0 { TRAP } else { DONE });
+                assert_eq!(regs.ip(), AT + bytes.len());
+                assert_eq!(regs.flags(), flags);
+                for (n, byte) in flags.to_le_bytes().iter().take(size).enumerate() {
+                    assert!(thread.load(regs.sp() + n, Width::W8) == Ok((*byte).into()));
+                }
+                assert!(thread.load(STACK, Width::W8) == Ok(0xaa));
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn popped_flags() -> Result {
+        // The trap flag before, and what is popped.
+        for (before, popped) in [(0, 0), (0, TF), (TF, 0), (TF, TF)] {
+            let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
+            regs.set_flags(0x202 | before);
+            let step = step(b"\x9d", BITS64)?;
+            let state = step.begin(&mut regs, SLOT, &mut thread);
+            executed(&mut regs, 1);
+            regs.set_flags(0x202 | popped);
+            let finished = step.finish(state, &mut regs, &mut thread);
+            assert_eq!(finished, if before != 0 { TRAP } else { DONE });
+            assert_eq!(regs.flags(), 0x202 | popped);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn repeated_instructions() -> Result {
+        let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
+        let step = step(b"\xf3\xa4", BITS64)?;
+        let state = step.begin(&mut regs, SLOT, &mut thread);
+        for _ in 0..3 {
+            // The trap after an iteration.
+            let finished = step.finish(state, &mut regs, &mut thread);
+            assert_eq!(finished, Finished::Again);
+            assert_eq!(regs.ip(), SLOT.as_usize());
+            assert!(regs.flags() & TF != 0);
+        }
+        executed(&mut regs, 2);
+        assert_eq!(step.finish(state, &mut regs, &mut thread), DONE);
+        assert_eq!(regs.ip(), AT + 2);
+        assert_eq!(regs.flags(), 0x202);
+        assert!(thread.is_untouched() && MEMORY < STACK);
+        Ok(())
+    }
+}

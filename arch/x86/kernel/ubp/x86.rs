@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Instructions of x86-64, in 64-bit and in 32-bit code.
+//!
+//! # Exactness
+//!
+//! Whatever the way an instruction is resumed, the thread ends up with the registers, flags and
+//! memory that the instruction would have left, or gets the exception that the instruction would
+//! have raised, at the instruction's own address. Known exceptions to that:
+//!
+//! - An x87 instruction that is stepped leaves the address of the slot in the FPU's last
+//!   instruction pointer.
+//! - If another thread unmaps or protects the stack while a stepped `call` or `pushf` is corrected,
+//!   the thread gets the fault after its shadow stack has been pushed to.
+
+mod decode;
+mod emulate;
+mod plan;
+mod refuse;
+mod step;
+
+#[cfg(CONFIG_UBP_KUNIT_TEST)]
+mod tests;
+
+use crate::{
+    Emulated,
+    Refusal,
+    Thread,
+    Vaddr, //
+};
+use decode::Decoded;
+use kernel::ptregs::{
+    flags,
+    PtRegs, //
+};
+
+pub use emulate::{
+    InMemory,
+    InRegisters, //
+};
+pub use kernel::insn::{
+    Mode,
+    MAX_INSN_SIZE, //
+};
+pub use plan::Plan;
+pub use step::{
+    Step,
+    StepState,
+    SLOT_SIZE, //
+};
+
+/// The instruction that is written over the first byte of a probed one: `int3`.
+pub const BREAKPOINT: u8 = 0xcc;
+
+/// Length of [`BREAKPOINT`].
+pub const BREAKPOINT_SIZE: usize = 1;
+
+/// An instruction that can be probed, and how it is resumed.
+#[derive(Clone, Copy)]
+pub struct Insn {
+    at: Vaddr,
+    mode: Mode,
+    len: u8,
+    known: u8,
+    bytes: [u8; MAX_INSN_SIZE],
+    plan: Plan,
+}
+
+/// Decides how the instruction at `at`, with which `bytes` begin, is resumed.
+///
+/// There should be [`MAX_INSN_SIZE`] bytes, unless the mapping ends before that. They must be those
+/// of the program, without breakpoints of our own.
+pub fn analyze(bytes: &[u8], at: Vaddr, mode: Mode) -> Result<Insn, Refusal> {
+    if bytes.first() == Some(&BREAKPOINT) {
+        return Err(Refusal::Breakpoint);
+    }
+    let decoded = Decoded::new(bytes, mode)?;
+    refuse::check(&decoded)?;
+
+    let mut copy = [0; MAX_INSN_SIZE];
+    let mut known = 0;
+    for (to, from) in copy.iter_mut().zip(bytes) {
+        *to = *from;
+        known += 1;
+    }
+    Ok(Insn {
+        at,
+        mode,
+        len: decoded.len,
+        known,
+        bytes: copy,
+        plan: Plan::new(&decoded, &copy, at)?,
+    })
+}
+
+impl Insn {
+    /// Where the program has it.
+    #[inline]
+    pub fn at(&self) -> Vaddr {
+        self.at
+    }
+
+    /// The kind of code that it has been taken for.
+    ///
+    /// A thread that hits the breakpoint in the other mode (see [`Mode::of`]) executes another
+    /// instruction: the one that [`Insn::in_mode`] gives.
+    #[inline]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Its bytes.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len.into()).unwrap_or(&[])
+    }
+
+    /// How it is resumed.
+    #[inline]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What the same bytes are in the other kind of code.
+    pub fn in_mode(&self, mode: Mode) -> Result<Self, Refusal> {
+        let known = self.bytes.get(..self.known.into()).unwrap_or(&[]);
+        analyze(known, self.at, mode)
+    }
+
+    /// Executes the instruction for the thread, if that can be done without it.
+    ///
+    /// `regs` must be those of a thread that has hit the breakpoint and executes code of
+    /// [`Insn::mode`]; its instruction pointer does not matter. Must be called with interrupts
+    /// enabled, in task context.
+    #[inline]
+    pub fn emulate(&self, regs: &mut PtRegs, thread: &mut impl Thread) -> Emulated<'_> {
+        let branched = match &self.plan {
+            Plan::Emulate(emulation) => emulation.execute(regs),
+            Plan::EmulateOrStep(emulation, step) => match emulation.execute(regs, thread) {
+                Some(branched) => branched,
+                None => return Emulated::Step(step),
+            },
+            Plan::Step(step) => return Emulated::Step(step),
+        };
+        Emulated::Done {
+            deliver_trap: trap_is_due(regs, thread, branched),
+        }
+    }
+}
+
+/// Whether the CPU would have trapped after an instruction that has been emulated.
+#[inline]
+fn trap_is_due(regs: &mut PtRegs, thread: &mut impl Thread, branched: bool) -> bool {
+    if regs.flags() & flags::TF == 0 {
+        return false;
+    }
+    // The trap is delivered by the caller, so it must not come from the CPU as well.
+    regs.forget_software_event();
+    if thread.block_step() {
+        if branched {
+            // As the CPU does when it delivers the trap.
+            thread.set_block_step(false);
+        }
+        branched
+    } else {
+        true
+    }
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `PID:VADDR`: how lines say where a probe is.
+
+use kernel::{
+    prelude::*,
+    trace_probe::Problem, //
+};
+
+/// A place that a line names.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    /// Number of a thread.
+    pub(crate) pid: i32,
+    /// Address in its process.
+    pub(crate) addr: usize,
+    /// Where in the word the address begins.
+    pub(crate) addr_offset: usize,
+}
+
+/// What is wrong with a word that should be a [`Location`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Malformed {
+    /// Where in the word it is wrong.
+    pub(crate) offset: usize,
+    pub(crate) problem: Problem,
+    pub(crate) error: Error,
+}
+
+impl Malformed {
+    fn new(offset: usize, problem: Problem) -> Self {
+        Self {
+            offset,
+            problem,
+            error: EINVAL,
+        }
+    }
+
+    /// For what mainline knows and we do not.
+    fn unsupported(offset: usize, problem: Problem) -> Self {
+        Self {
+            offset,
+            problem,
+            error: EOPNOTSUPP,
+        }
+    }
+}
+
+impl Location {
+    /// Parses a word.
+    pub(crate) fn parse(word: &[u8]) -> Result<Self, Malformed> {
+        if word.contains(&b'/') {
+            return Err(Malformed::unsupported(0, Problem::NoFileProbe));
+        }
+        let (pid, addr) = split(word).ok_or(Malformed::new(0, Problem::NoPidAddress))?;
+        let addr_offset = pid.len() + 1;
+        let pid = parse_pid(pid).ok_or(Malformed::new(0, Problem::BadPid))?;
+
+        if let Some(at) = addr.iter().position(|&c| c == b'%') {
+            let (problem, at) = (Problem::NoReturnProbe, addr_offset + at);
+            if word.ends_with(b"%return") {
+                return Err(Malformed::unsupported(at, problem));
+            }
+        }
+        let addr =
+            parse_address(addr).ok_or(Malformed::new(addr_offset, Problem::BadProbeAddress))?;
+
+        Ok(Self {
+            pid,
+            addr,
+            addr_offset,
+        })
+    }
+
+    /// Whether a word, of a line that may be for any type of events, is meant to be a location.
+    ///
+    /// What comes before a colon can be the name of a module, but then no number comes after it.
+    pub(crate) fn is_meant(word: &[u8]) -> bool {
+        split(word).is_some_and(|(pid, addr)| {
+            pid.iter().all(u8::is_ascii_digit) && addr.first().is_some_and(u8::is_ascii_digit)
+        })
+    }
+}
+
+/// Splits a word at its first colon, if something is before it.
+fn split(word: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = word.iter().position(|&c| c == b':').filter(|&at| at > 0)?;
+
+    Some((word.get(..colon)?, word.get(colon + 1..)?))
+}
+
+/// A positive decimal number.
+fn parse_pid(text: &[u8]) -> Option<i32> {
+    let pid = parse_digits(text, 10)?;
+
+    i32::try_from(pid).ok().filter(|&pid| pid > 0)
+}
+
+/// A number in any of the forms that `kstrtoul()` takes.
+fn parse_address(text: &[u8]) -> Option<usize> {
+    let text = text.strip_prefix(b"+").unwrap_or(text);
+
+    match text {
+        [b'0', b'x' | b'X', digits @ ..] => parse_digits(digits, 16),
+        [b'0', digits @ ..] if !digits.is_empty() => parse_digits(digits, 8),
+        _ => parse_digits(text, 10),
+    }
+}
+
+/// One digit or more, nothing else, and no more than fit.
+fn parse_digits(text: &[u8], radix: u32) -> Option<usize> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0usize, |value, &c| {
+        let digit = char::from(c).to_digit(radix)?;
+
+        value
+            .checked_mul(radix as usize)?
+            .checked_add(digit as usize)
+    })
+}
+
+#[cfg(CONFIG_UPROBES_KUNIT_TEST)]
+#[kunit_tests(uprobe_events_location)]
+mod tests {
+    use super::*;
+
+    fn problem(word: &[u8]) -> Option<(usize, Problem, Error)> {
+        let wrong = Location::parse(word).err()?;
+
+        Some((wrong.offset, wrong.problem, wrong.error))
+    }
+
+    fn address(word: &[u8]) -> Option<usize> {
+        Location::parse(word).ok().map(|location| location.addr)
+    }
+
+    #[test]
+    fn parses_pid_and_address() {
+        let expected = Location {
+            pid: 1234,
+            addr: 0x401126,
+            addr_offset: 5,
+        };
+        assert_eq!(Location::parse(b"1234:0x401126"), Ok(expected));
+    }
+
+    #[test]
+    fn addresses_have_the_forms_of_kstrtoul() {
+        assert_eq!(address(b"1:0x10"), Some(16));
+        assert_eq!(address(b"1:0XfF"), Some(255));
+        assert_eq!(address(b"1:010"), Some(8));
+        assert_eq!(address(b"1:10"), Some(10));
+        assert_eq!(address(b"1:+10"), Some(10));
+        assert_eq!(address(b"1:0"), Some(0));
+        assert_eq!(address(b"1:0xffffffffffffffff"), Some(usize::MAX));
+    }
+
+    #[test]
+    fn bad_addresses_are_found_after_the_colon() {
+        let bad: [&[u8]; 10] = [
+            b"12:",
+            b"12:0x",
+            b"12:xyz",
+            b"12:-1",
+            b"12:08",
+            b"12:1 ",
+            b"12:1:2",
+            b"12:0x1g",
+            b"12:0x10000000000000000",
+            b"12:18446744073709551616",
+        ];
+        for word in bad {
+            assert_eq!(problem(word), Some((3, Problem::BadProbeAddress, EINVAL)));
+        }
+    }
+
+    #[test]
+    fn bad_pids_are_found_at_the_start() {
+        let bad: [&[u8]; 7] = [
+            b"0:0x10",
+            b"-1:0x10",
+            b"+1:0x10",
+            b"0x1:0x10",
+            b"abc:0x10",
+            b"2147483648:0x10",
+            b"99999999999999999999:0x10",
+        ];
+        for word in bad {
+            assert_eq!(problem(word), Some((0, Problem::BadPid, EINVAL)));
+        }
+        assert!(Location::parse(b"2147483647:0x10").is_ok());
+    }
+
+    #[test]
+    fn other_words_are_not_locations() {
+        let bad: [&[u8]; 4] = [b"", b"1234", b":0x10", b"vfs_read"];
+        for word in bad {
+            assert_eq!(problem(word), Some((0, Problem::NoPidAddress, EINVAL)));
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_is_said_so() {
+        assert_eq!(
+            problem(b"/bin/sh:0x10"),
+            Some((0, Problem::NoFileProbe, EOPNOTSUPP))
+        );
+        assert_eq!(
+            problem(b"12:0x10%return"),
+            Some((7, Problem::NoReturnProbe, EOPNOTSUPP))
+        );
+    }
+
+    #[test]
+    fn locations_are_told_from_symbols() {
+        assert!(Location::is_meant(b"12:0x10"));
+        assert!(Location::is_meant(b"12:0junk"));
+        assert!(!Location::is_meant(b"8250:serial8250_init"));
+        assert!(!Location::is_meant(b"ext4:ext4_open"));
+        assert!(!Location::is_meant(b"/bin/sh:0x10"));
+        assert!(!Location::is_meant(b"vfs_read+4"));
+        assert!(!Location::is_meant(b":1"));
+    }
+}

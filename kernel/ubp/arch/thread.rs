@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The thread that hit a breakpoint, apart from its saved registers.
+
+use kernel::{
+    types::NotThreadSafe,
+    uaccess::UserPtr,
+    user_thread, //
+};
+
+/// A failed access to user memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// Where the access began.
+    pub addr: usize,
+    /// Whether it was to write.
+    pub write: bool,
+}
+
+/// How many bytes are accessed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Width {
+    /// One byte.
+    W8,
+    /// Four bytes.
+    W32,
+    /// Eight bytes.
+    W64,
+}
+
+impl Width {
+    /// The number of bytes.
+    #[inline]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::W8 => 1,
+            Self::W32 => 4,
+            Self::W64 => 8,
+        }
+    }
+
+    /// Cuts a value down to this width.
+    #[inline]
+    pub const fn truncate(self, value: usize) -> usize {
+        match self {
+            Self::W8 => value & u8::MAX as usize,
+            Self::W32 => value & u32::MAX as usize,
+            Self::W64 => value,
+        }
+    }
+}
+
+/// What resuming an instruction needs of the thread besides its registers.
+pub trait Thread {
+    /// Reads from user memory in a single access. May sleep.
+    fn load(&mut self, addr: usize, width: Width) -> Result<usize, Fault>;
+
+    /// Writes to user memory in a single access. May sleep.
+    fn store(&mut self, addr: usize, width: Width, value: usize) -> Result<(), Fault>;
+
+    /// Whether calls and returns also use a shadow stack.
+    fn has_shadow_stack(&self) -> bool;
+
+    /// Replaces the return address on the top of the shadow stack. May sleep.
+    fn amend_shadow_stack(&mut self, return_addr: usize) -> Result<(), Fault>;
+
+    /// Whether a debugger may be watching memory accesses, which it would not be told of if the
+    /// kernel made them.
+    fn is_watched(&self) -> bool;
+
+    /// Whether the trap flag traps after taken branches only.
+    fn block_step(&self) -> bool;
+
+    /// Makes the trap flag trap after taken branches only, or after every instruction.
+    fn set_block_step(&mut self, on: bool);
+}
+
+/// The current thread.
+///
+/// Its methods must be called in task context, with interrupts enabled.
+pub struct CurrentThread(NotThreadSafe);
+
+impl CurrentThread {
+    /// Gives access to the current thread.
+    #[inline]
+    pub fn new() -> Self {
+        Self(NotThreadSafe)
+    }
+}
+
+impl Default for CurrentThread {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Thread for CurrentThread {
+    #[inline]
+    fn load(&mut self, addr: usize, width: Width) -> Result<usize, Fault> {
+        let ptr = UserPtr::from_addr(addr);
+        let value = match width {
+            Width::W8 => user_thread::read_u8(ptr).map(usize::from),
+            Width::W32 => user_thread::read_u32(ptr).map(|v| v as usize),
+            Width::W64 => user_thread::read_u64(ptr).map(|v| v as usize),
+        };
+        value.map_err(|_| Fault { addr, write: false })
+    }
+
+    #[inline]
+    fn store(&mut self, addr: usize, width: Width, value: usize) -> Result<(), Fault> {
+        let ptr = UserPtr::from_addr(addr);
+        let result = match width {
+            Width::W8 => user_thread::write_u8(ptr, value as u8),
+            Width::W32 => user_thread::write_u32(ptr, value as u32),
+            Width::W64 => user_thread::write_u64(ptr, value as u64),
+        };
+        result.map_err(|_| Fault { addr, write: true })
+    }
+
+    #[inline]
+    fn has_shadow_stack(&self) -> bool {
+        user_thread::has_shadow_stack()
+    }
+
+    #[inline]
+    fn amend_shadow_stack(&mut self, return_addr: usize) -> Result<(), Fault> {
+        user_thread::amend_shadow_stack(return_addr).map_err(|_| Fault {
+            addr: return_addr,
+            write: true,
+        })
+    }
+
+    #[inline]
+    fn is_watched(&self) -> bool {
+        user_thread::has_hw_breakpoints()
+    }
+
+    #[inline]
+    fn block_step(&self) -> bool {
+        user_thread::block_step()
+    }
+
+    #[inline]
+    fn set_block_step(&mut self, on: bool) {
+        user_thread::set_block_step(on)
+    }
+}

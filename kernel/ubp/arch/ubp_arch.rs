@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What user-space breakpoints need to know about one instruction.
+//!
+//! A breakpoint displaces the instruction that it is written over. This crate decides, when the
+//! breakpoint is registered, how that instruction is to be made up for on a hit, and does it on
+//! each hit:
+//!
+//! - [`analyze`] turns the bytes at an address into an [`Insn`], or says why they cannot be probed
+//!   ([`Refusal`]).
+//! - [`Insn::emulate`] does what the instruction does by changing the saved registers, and memory.
+//!   If it cannot, it gives the [`Step`] by which the CPU executes a copy of the instruction.
+//! - [`Step`] says what the copy looks like in a slot, and takes the thread there
+//!   ([`Step::begin`]) and back ([`Step::finish`], [`Step::abort`]).
+//!
+//! All decisions are made by [`analyze`]. A hit executes what was decided: it does not allocate,
+//! cannot panic, and takes no lock.
+//!
+//! The crate knows nothing of processes, of how text is written or of where slots come from. What
+//! it needs of the thread that hit, besides its registers, goes through the [`Thread`] trait,
+//! which tests implement with a mock.
+
+mod addr;
+mod refusal;
+mod thread;
+
+#[cfg(CONFIG_X86_64)]
+#[path = "../../../arch/x86/kernel/ubp/x86.rs"]
+mod x86;
+
+pub use addr::{
+    SlotAddr,
+    Vaddr, //
+};
+pub use refusal::Refusal;
+pub use thread::{
+    CurrentThread,
+    Fault,
+    Thread,
+    Width, //
+};
+
+#[cfg(CONFIG_X86_64)]
+pub use x86::{
+    analyze,
+    InMemory,
+    InRegisters,
+    Insn,
+    Mode,
+    Plan,
+    Step,
+    StepState,
+    BREAKPOINT,
+    BREAKPOINT_SIZE,
+    MAX_INSN_SIZE,
+    SLOT_SIZE, //
+};
+
+/// How far [`Insn::emulate`] got.
+#[must_use = "the thread has to be resumed one way or the other"]
+pub enum Emulated<'a> {
+    /// The instruction has been executed: the thread may return to user mode.
+    Done {
+        /// The thread was stepping (by itself or for a debugger): it expects a trap now.
+        deliver_trap: bool,
+    },
+    /// Nothing has been changed: the CPU itself must execute the instruction, in a slot.
+    Step(&'a Step),
+}
+
+/// How far the thread got in its slot, says [`Step::finish`].
+#[must_use = "the thread has to be resumed one way or the other"]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Finished {
+    /// The instruction has been executed and the thread is out of the slot.
+    Done {
+        /// The thread was stepping (by itself or for a debugger): it expects a trap now.
+        deliver_trap: bool,
+    },
+    /// A repeated instruction has done one of its iterations: the thread stays in the slot, and
+    /// goes on stepping.
+    Again,
+    /// The memory that the instruction has just written to has gone, before what it wrote could be
+    /// corrected. The thread is back at the instruction, as if that had faulted: it is to get the
+    /// signal for this fault.
+    Fault(Fault),
+}
+
+/// The operand of an instruction cannot be reached from the slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfReach;

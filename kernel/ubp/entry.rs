@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What C calls: the traps, and the call sites in mm. See `include/linux/ubp.h`.
+
+use crate::{
+    hit,
+    insert,
+    space::Space,
+    step, //
+};
+
+use kernel::{
+    bindings,
+    mm::{
+        write::MmapWrite,
+        Mm,
+        MmWithUser, //
+    },
+    prelude::*,
+    ptregs::PtRegs,
+    sync::tasks_trace,
+    trap::Trap, //
+};
+
+/// Handles an `int3` from user mode.
+///
+/// # Safety
+///
+/// Called by the trap handler, in the context that [`Trap::new`] requires, with the registers that
+/// the trap saved.
+#[export]
+pub(crate) unsafe extern "C" fn __ubp_int3(regs: *mut bindings::pt_regs) -> bool {
+    // SAFETY: By the requirement on the caller.
+    let (regs, mut trap) = unsafe { (PtRegs::from_raw_mut(regs), Trap::new()) };
+    hit::int3(regs, &mut trap)
+}
+
+/// Handles a debug trap from user mode of a thread that steps in a slot.
+///
+/// # Safety
+///
+/// As of [`__ubp_int3`].
+#[export]
+pub(crate) unsafe extern "C" fn ubp_step_trap(regs: *mut bindings::pt_regs) -> bool {
+    // SAFETY: By the requirement on the caller.
+    let (regs, mut trap) = unsafe { (PtRegs::from_raw_mut(regs), Trap::new()) };
+    step::step_trap(regs, &mut trap)
+}
+
+/// The pages of a range lose what is private in them. Does not sleep.
+///
+/// # Safety
+///
+/// `mm` is valid.
+#[export]
+pub(crate) unsafe extern "C" fn __ubp_unmap(
+    mm: *mut bindings::mm_struct,
+    start: c_ulong,
+    end: c_ulong,
+) {
+    // SAFETY: By the requirement on the caller.
+    let mm = unsafe { Mm::from_raw(mm) };
+    let guard = tasks_trace::read_lock();
+    let Some(space) = Space::of_any(mm, &guard) else {
+        return;
+    };
+    for bp in space.armed_in(start as usize, end as usize, &guard) {
+        bp.set_gone();
+    }
+}
+
+/// The pages of a range are about to be moved to other addresses.
+///
+/// # Safety
+///
+/// `mm` is valid, its `mm_users` is not zero, and its mmap lock is held for writing.
+#[export]
+pub(crate) unsafe extern "C" fn __ubp_move(
+    mm: *mut bindings::mm_struct,
+    start: c_ulong,
+    end: c_ulong,
+) {
+    // SAFETY: By the requirement on the caller.
+    let mm = unsafe { MmWithUser::from_raw(mm) };
+    let Some(space) = Space::of(mm) else {
+        return;
+    };
+    // SAFETY: By the requirement on the caller.
+    let mmap = unsafe { MmapWrite::held(mm) };
+    insert::take_out_range(space, &mmap, start as usize, end as usize);
+}

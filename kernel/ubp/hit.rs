@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What happens when a thread executes an `int3`.
+//!
+//! 1. The trap handler calls [`int3`] directly, with interrupts disabled.
+//! 2. The address is looked up in the address space's map. If there is no breakpoint of ours, and
+//!    the text holds an `int3`, that is somebody else's, and leads to SIGTRAP as ever. If it does
+//!    not, the breakpoint was taken out while the thread was on its way here, which then executes
+//!    the instruction that is there now.
+//! 3. The owner is called; first with interrupts disabled, then, if it asks for that, in task
+//!    context.
+//! 4. Unless the owner has moved the instruction pointer, the displaced instruction is emulated, or
+//!    the thread is sent to its copy in a slot (see [`crate::step`]).
+//!
+//! Nothing of this allocates, takes a lock, writes to a cache line that CPUs share, or looks at
+//! mappings; except that a thread that is sent to a slot takes a reference to the breakpoint.
+
+use crate::{
+    breakpoint::{
+        Breakpoint,
+        Then, //
+    },
+    insert::disarm,
+    space::Space,
+    step,
+};
+
+use kernel::{
+    current,
+    mm::MmWithUser,
+    ptregs::PtRegs,
+    sync::{
+        tasks_trace,
+        Arc, //
+    },
+    task::Task,
+    trap::{
+        force_step_trap,
+        Trap, //
+    },
+    uaccess::UserPtr,
+    user_thread, //
+};
+use ubp_arch::{
+    CurrentThread,
+    Emulated,
+    Mode,
+    Vaddr,
+    BREAKPOINT,
+    BREAKPOINT_SIZE, //
+};
+
+/// Handles an `int3` of the current thread. Returns whether it was, or had been, one of ours.
+#[inline]
+pub(crate) fn int3(regs: &mut PtRegs, trap: &mut Trap) -> bool {
+    let task = current!();
+    let Some(mm) = task.mm() else { return false };
+    let Some(space) = Space::of(mm) else {
+        return false;
+    };
+    let at = Vaddr::new(regs.ip().wrapping_sub(BREAKPOINT_SIZE));
+    let guard = tasks_trace::read_lock();
+    let Some(bp) = space.armed(at, &guard) else {
+        drop(guard);
+        return trap.with_interrupts(|| restart_if_removed(regs, at));
+    };
+
+    regs.set_ip(at.as_usize());
+    if Mode::of(regs) != Some(bp.insn().mode()) {
+        trap.with_interrupts(|| in_other_mode(space, mm, bp));
+        return true;
+    }
+    set_in_hit(true);
+    let then = bp.owner().hit_in_interrupt(regs, &guard);
+    trap.with_interrupts(|| {
+        match then {
+            Then::Resume => (),
+            Then::Task => bp.owner().hit(regs, &guard),
+        }
+        set_in_hit(false);
+        if regs.ip() == at.as_usize() {
+            resume(bp, regs);
+        }
+    });
+    true
+}
+
+#[inline]
+fn set_in_hit(in_hit: bool) {
+    // SAFETY: Only the current thread accesses its own state.
+    unsafe { (*Task::current_raw()).ubp.in_hit = in_hit };
+}
+
+/// Returns whether the caller has been called by [`crate::OnHit`], so that it must not wait for
+/// hits to end.
+pub fn is_in_hit() -> bool {
+    // SAFETY: Only the current thread accesses its own state.
+    unsafe { (*Task::current_raw()).ubp.in_hit }
+}
+
+/// There is no breakpoint at `at`, where a thread has executed an `int3`.
+#[cold]
+fn restart_if_removed(regs: &mut PtRegs, at: Vaddr) -> bool {
+    match user_thread::read_u8(UserPtr::from_addr(at.as_usize())) {
+        Ok(BREAKPOINT) => false,
+        // If the text cannot be read, neither can it be executed: the thread will find out.
+        _ => {
+            regs.set_ip(at.as_usize());
+            true
+        }
+    }
+}
+
+/// The thread executes code of another kind than its process began with, as emulators of other
+/// systems do: what the breakpoint displaces is another instruction than was analysed. There is no
+/// probing that.
+#[cold]
+fn in_other_mode(space: &Space, mm: &MmWithUser, bp: &Arc<Breakpoint>) {
+    // On failure the thread comes here again, unless it has been killed.
+    let _ = disarm(space, mm, bp);
+}
+
+/// Makes up for the instruction that the breakpoint displaces.
+#[inline]
+fn resume(bp: &Arc<Breakpoint>, regs: &mut PtRegs) {
+    match bp.insn().emulate(regs, &mut CurrentThread::new()) {
+        Emulated::Done { deliver_trap: true } => force_step_trap(regs),
+        Emulated::Done {
+            deliver_trap: false,
+        } => (),
+        Emulated::Step(insn) => step::begin(bp, insn, regs),
+    }
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inserting breakpoints into the text of a process, and taking them out.
+
+use crate::{
+    area::Slot,
+    breakpoint::{
+        Breakpoint,
+        OnHit,
+        State, //
+    },
+    private_text::{
+        self,
+        Code,
+        Restored, //
+    },
+    space::Space,
+};
+
+use kernel::{
+    mm::{
+        write::MmapWrite,
+        Mm,
+        MmWithUser, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        tasks_trace,
+        Arc, //
+    },
+};
+use ubp_arch::{
+    analyze,
+    Insn,
+    Mode,
+    Refusal,
+    Vaddr,
+    MAX_INSN_SIZE, //
+};
+
+/// A breakpoint that has been inserted, until [`Inserted::remove`].
+///
+/// Dropping it leaves the breakpoint where it is.
+#[must_use = "a breakpoint stays until it is removed"]
+pub struct Inserted {
+    mm: ARef<Mm>,
+    bp: Arc<Breakpoint>,
+}
+
+/// Why a breakpoint cannot be inserted.
+#[derive(Clone, Copy, Debug)]
+pub enum Refused {
+    /// Because of the instruction.
+    Insn(Refusal),
+    /// For another reason.
+    Errno(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Errno(error)
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Insn(refusal) => refusal.errno(),
+            Refused::Errno(error) => error,
+        }
+    }
+}
+
+/// Reads the instruction at an address as the program has it: without the breakpoints that are in
+/// it, or follow it closely.
+fn read_original(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Code> {
+    let mut code = private_text::read(mmap, at)?;
+    let Some(space) = Space::of(mmap.mm()) else {
+        return Ok(code);
+    };
+    let guard = tasks_trace::read_lock();
+    let end = at.as_usize().saturating_add(MAX_INSN_SIZE);
+    // One at the address itself is not of this breakpoint, which is not there yet.
+    for bp in space.armed_in(at.as_usize().saturating_add(1), end, &guard) {
+        let offset = bp.at().as_usize().wrapping_sub(at.as_usize());
+        code.patch(offset, bp.original());
+    }
+    Ok(code)
+}
+
+fn decode(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Insn, Refused> {
+    private_text::text_vma(mmap, at)?;
+    let code = read_original(mmap, at)?;
+    analyze(code.as_bytes(), at, Mode::of_mm(mmap.mm())).map_err(Refused::Insn)
+}
+
+/// Says whether a breakpoint could be inserted, as [`insert`] does. Whether there is a breakpoint
+/// of this crate already makes no difference.
+///
+/// Context: may sleep.
+pub fn check(mm: &MmWithUser, at: Vaddr) -> Result<(), Refused> {
+    let mmap = mm.mmap_write_lock_killable()?;
+    if let Some(space) = Space::of(mm) {
+        let guard = tasks_trace::read_lock();
+        if space.armed(at, &guard).is_some() {
+            return Ok(());
+        }
+    }
+    decode(&mmap, at).map(|_| ())
+}
+
+/// Inserts a breakpoint. From when it returns, at the latest, threads that execute the instruction
+/// at `at` call `owner`.
+///
+/// Context: may sleep; takes `mmap_lock`.
+///
+/// # Errors
+///
+/// `EINVAL`: the address is not executable memory of this process alone. `EEXIST`: there is a
+/// breakpoint, this crate's or another's. `EPERM`: the instruction cannot be probed. `EFAULT`: the
+/// text cannot be read, or ends within the instruction. `EINTR`: the caller has been killed.
+/// `ENOMEM`.
+pub fn insert(mm: &MmWithUser, at: Vaddr, owner: Arc<dyn OnHit>) -> Result<Inserted, Refused> {
+    let space = Space::get_or_create(mm)?;
+    let mmap = mm.mmap_write_lock_killable()?;
+    let _changes = space.changes.lock();
+    {
+        let guard = tasks_trace::read_lock();
+        if space.armed(at, &guard).is_some() {
+            return Err(EEXIST.into());
+        }
+    }
+    let insn = decode(&mmap, at)?;
+    let original = *insn.bytes().first().ok_or(EFAULT)?;
+    let slot = make_slot(space, &mmap, &insn)?;
+    let bp = Arc::new(Breakpoint::new(insn, original, slot, owner), GFP_KERNEL)
+        .map_err(Error::from)?;
+
+    // What may be in the map at this address is of text that is gone.
+    space.map.remove(at.as_usize());
+    let armed = private_text::arm(&mmap, at, || {
+        space.map.insert(at.as_usize(), bp.clone(), GFP_KERNEL)
+    });
+    if let Err(error) = armed {
+        space.map.remove(at.as_usize());
+        return Err(error.into());
+    }
+    Ok(Inserted {
+        mm: ARef::from(&**mm),
+        bp,
+    })
+}
+
+/// Prepares the copy of an instruction, if it may be executed as one.
+fn make_slot(space: &Space, mmap: &MmapWrite<'_>, insn: &Insn) -> Result<Option<Slot>, Refused> {
+    let Some(step) = insn.plan().step() else {
+        return Ok(None);
+    };
+    let slot = Slot::new(space, mmap, insn.at())?;
+    let image = step
+        .slot_image(slot.addr())
+        .map_err(|_| Refused::Errno(ENOMEM))?;
+    slot.fill(&image)?;
+    Ok(Some(slot))
+}
+
+impl Inserted {
+    /// Returns whether the breakpoint is gone because its mapping is, or because the process has
+    /// discarded the page.
+    pub fn is_gone(&self) -> bool {
+        self.bp.state() == State::Gone
+    }
+
+    /// Takes the breakpoint out. Threads that have hit it before may still be calling its owner;
+    /// a Tasks Trace RCU grace period later none does.
+    ///
+    /// Context: may sleep; takes `mmap_lock`.
+    ///
+    /// # Errors
+    ///
+    /// If the page cannot be had, the breakpoint stays, which gets hit and calls its owner.
+    pub fn remove(&self) -> Result {
+        let Some(mm) = self.mm.mmget_not_zero() else {
+            return Ok(());
+        };
+        let Some(space) = Space::of(&mm) else {
+            return Ok(());
+        };
+        let mmap = mm.mmap_write_lock();
+        let _changes = space.changes.lock();
+        take_out(space, &mmap, &self.bp)
+    }
+}
+
+/// Takes out a breakpoint that cannot be resumed: the thread then executes the instruction in its
+/// place. Whoever owns the breakpoint gets no more hits.
+pub(crate) fn disarm(space: &Space, mm: &MmWithUser, bp: &Arc<Breakpoint>) -> Result {
+    let mmap = mm.mmap_write_lock_killable()?;
+    let _changes = space.changes.lock();
+    take_out(space, &mmap, bp)
+}
+
+/// Restores the text of a breakpoint, and removes it from the map. `changes` is held.
+fn take_out(space: &Space, mmap: &MmapWrite<'_>, bp: &Arc<Breakpoint>) -> Result {
+    let at = bp.at();
+    if bp.state() == State::Armed {
+        let restored = private_text::restore(mmap, at, bp.original())?;
+        bp.set_gone();
+        if restored == Restored::Written && !is_page_probed(space, at) {
+            private_text::give_back_page(mmap, at);
+        }
+    }
+    // There may be another breakpoint by now, if this one was gone.
+    let guard = tasks_trace::read_lock();
+    let is_ours = space
+        .map
+        .get(at.as_usize(), &guard)
+        .is_some_and(|other| Arc::ptr_eq(other, bp));
+    drop(guard);
+    if is_ours {
+        space.map.remove(at.as_usize());
+    }
+    Ok(())
+}
+
+/// Returns whether there is a breakpoint in the page of an address.
+pub(crate) fn is_page_probed(space: &Space, at: Vaddr) -> bool {
+    let guard = tasks_trace::read_lock();
+    let start = at.page().as_usize();
+    let end = start.saturating_add(kernel::page::PAGE_SIZE);
+    let probed = space.armed_in(start, end, &guard).next().is_some();
+    probed
+}
+
+/// Takes out every breakpoint within `start..end`, whose pages are about to move.
+pub(crate) fn take_out_range(space: &Space, mmap: &MmapWrite<'_>, start: usize, end: usize) {
+    let _changes = space.changes.lock();
+    let mut from = start;
+    loop {
+        let guard = tasks_trace::read_lock();
+        let Some(bp) = space.armed_in(from, end, &guard).next().cloned() else {
+            break;
+        };
+        drop(guard);
+        from = bp.at().as_usize().saturating_add(1);
+        if take_out(space, mmap, &bp).is_err() {
+            // The page is not there, and so cannot be moved either.
+            bp.set_gone();
+        }
+    }
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The breakpoints of one address space.
+
+use crate::{
+    active::Active,
+    area::Area,
+    breakpoint::{
+        Breakpoint,
+        State, //
+    },
+};
+
+use kernel::{
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
+    new_mutex,
+    new_spinlock,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full, //
+        },
+        tasks_trace::{
+            Guard,
+            Handle,
+            Map, //
+        },
+        Arc,
+        Mutex,
+        SpinLock, //
+    },
+};
+use ubp_arch::Vaddr;
+
+/// Everything that UBP has for an address space.
+#[pin_data]
+pub(crate) struct Space {
+    /// Address to breakpoint. Changed under `changes`.
+    #[pin]
+    pub(crate) map: Map<Arc<Breakpoint>>,
+    #[pin]
+    pub(crate) changes: Mutex<()>,
+    #[pin]
+    pub(crate) areas: SpinLock<KVec<Arc<Area>>>,
+    /// Of an address space that `fork()` has copied: what its text holds in place of which bytes.
+    pub(crate) inherited: KVec<(Vaddr, u8)>,
+    _active: Active,
+}
+
+/// `mm_struct::uprobes_state`.
+///
+/// # Invariants
+///
+/// The pointer that it holds is null, or [`LOST`], or of a `Handle<Arc<Space>>` that it owns. It is
+/// changed by [`Space::get_or_create`] and [`Space::set`] from null, while `mm_users` is not zero,
+/// and taken back by [`clear`], when it is.
+fn pointer(mm: &Mm) -> &Atomic<*mut c_void> {
+    // SAFETY: The field is written by atomic operations only, once the address space can be found;
+    // it lives as long as that.
+    unsafe {
+        let mm = mm.as_raw();
+        Atomic::from_ptr(&raw mut (*mm).__bindgen_anon_1.uprobes_state.ubp)
+    }
+}
+
+/// In place of a space: there was no memory for what a copied address space inherited.
+pub(crate) const LOST: *mut c_void = core::ptr::without_provenance_mut(1);
+
+impl Space {
+    fn init(inherited: KVec<(Vaddr, u8)>) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                map <- Map::new(),
+                changes <- new_mutex!(()),
+                areas <- new_spinlock!(KVec::new()),
+                inherited,
+                _active: Active::new(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Returns the space of an address space, if it has one.
+    #[inline]
+    pub(crate) fn of(mm: &MmWithUser) -> Option<&Self> {
+        let space = pointer(mm).load(Acquire);
+        if space == LOST {
+            return None;
+        }
+        // SAFETY: By the invariants of `pointer` it is null or of a handle of this type, which is
+        // not taken back while `mm_users` is not zero, as the type of `mm` says.
+        unsafe { Handle::<Arc<Self>>::borrow(space) }.map(|space| &**space)
+    }
+
+    /// Returns the space of an address space that may be about to go.
+    pub(crate) fn of_any<'a>(mm: &'a Mm, _guard: &'a Guard) -> Option<&'a Self> {
+        let space = pointer(mm).load(Acquire);
+        if space == LOST {
+            return None;
+        }
+        // SAFETY: As above; if it is taken back, then while `_guard` is held.
+        unsafe { Handle::<Arc<Self>>::borrow(space) }.map(|space| &**space)
+    }
+
+    /// Returns the space of an address space, which gets one if it has none. Sleeps.
+    pub(crate) fn get_or_create(mm: &MmWithUser) -> Result<&Self> {
+        if let Some(space) = Self::of(mm) {
+            return Ok(space);
+        }
+        Self::set(mm, Self::init(KVec::new())?)?;
+        Self::of(mm).ok_or(ENOMEM)
+    }
+
+    /// Gives an address space, the copy of another one, a space that says what it inherited.
+    pub(crate) fn create_inherited(mm: &MmWithUser, inherited: KVec<(Vaddr, u8)>) -> Result {
+        Self::set(mm, Self::init(inherited)?)
+    }
+
+    fn set(mm: &MmWithUser, space: Arc<Self>) -> Result {
+        let raw = Handle::new(space, GFP_KERNEL)?.into_raw();
+        // INVARIANT: The pointer owns the handle.
+        let stored = pointer(mm).cmpxchg(core::ptr::null_mut(), raw, Full);
+        if stored.is_err() {
+            // SAFETY: Of `into_raw` above, and it was not stored.
+            drop(unsafe { Handle::<Arc<Self>>::from_raw(raw) });
+        }
+        Ok(())
+    }
+
+    /// Says that there was no memory for what `mm` inherited.
+    pub(crate) fn set_lost(mm: &MmWithUser) {
+        // Whatever the exchange finds, there is no space; the copy has just been created.
+        let _ = pointer(mm).cmpxchg(core::ptr::null_mut(), LOST, Full);
+    }
+
+    pub(crate) fn is_lost(mm: &MmWithUser) -> bool {
+        pointer(mm).load(Acquire) == LOST
+    }
+
+    /// Returns the breakpoint at an address, if its `int3` is in the text.
+    #[inline]
+    pub(crate) fn armed<'a>(&'a self, at: Vaddr, guard: &'a Guard) -> Option<&'a Arc<Breakpoint>> {
+        self.map
+            .get(at.as_usize(), guard)
+            .filter(|bp| bp.state() == State::Armed)
+    }
+
+    /// Returns the breakpoints within `start..end` whose `int3` is in the text.
+    pub(crate) fn armed_in<'a>(
+        &'a self,
+        start: usize,
+        end: usize,
+        guard: &'a Guard,
+    ) -> impl Iterator<Item = &'a Arc<Breakpoint>> + 'a {
+        self.map
+            .range(start..=end.saturating_sub(1), guard)
+            .map(|(_, bp)| bp)
+            .filter(|bp| bp.state() == State::Armed)
+    }
+
+    pub(crate) fn add_area(&self, area: Arc<Area>) -> Result {
+        let mut reserve = KVec::new();
+        loop {
+            let mut areas = self.areas.lock();
+            if areas.push_within_capacity(area.clone()).is_ok() {
+                return Ok(());
+            }
+            // Memory is allocated outside of the spinlock. `changes` is held: nobody else adds.
+            let len = areas.len();
+            if reserve.capacity() > len {
+                for old in areas.drain_all() {
+                    // There is room: the capacity was compared.
+                    let _ = reserve.push_within_capacity(old);
+                }
+                core::mem::swap(&mut *areas, &mut reserve);
+                continue;
+            }
+            drop(areas);
+            reserve.reserve(len + 4, GFP_KERNEL)?;
+        }
+    }
+
+    pub(crate) fn drop_area(&self, area: &Arc<Area>) {
+        self.areas.lock().retain(|other| !Arc::ptr_eq(other, area));
+    }
+}
+
+/// An address space has no user left: frees its breakpoints.
+///
+/// # Safety
+///
+/// `mm_users` of `mm` is zero.
+pub unsafe fn clear(mm: &Mm) {
+    // INVARIANT: See `pointer`.
+    let space = pointer(mm).xchg(core::ptr::null_mut(), Full);
+    if !space.is_null() && space != LOST {
+        // SAFETY: By the invariants of `pointer` it is of a handle, which was owned there.
+        drop(unsafe { Handle::<Arc<Space>>::from_raw(space) });
+    }
+}

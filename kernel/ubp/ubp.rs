@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! UBP: breakpoints in a process's text, and how the instruction that one displaces is executed.
+//!
+//! A user of this crate inserts a breakpoint at an address of an address space, with [`insert`],
+//! and says who is to be called when a thread hits it, an [`OnHit`]. What that does with it, for
+//! whom, and what is to happen on exec and exit, is not known here.
+//!
+//! # Data model
+//!
+//! - `mm_struct::uprobes_state` points to the [`space::Space`] of an address space that has, or
+//!   had, breakpoints. It is set once, and freed when the address space has no user left.
+//! - A `Space` maps addresses to [`Breakpoint`]s, and owns the [`area::Area`]s: pages, mapped into
+//!   the process as `[uprobes]`, that are divided into slots.
+//! - A `Breakpoint` is what was made of the instruction when it was inserted: its first byte, the
+//!   plan, and, if the plan may need one, a slot that holds the copy. None of this changes.
+//! - A thread that executes an instruction in a slot holds a reference to the breakpoint, in
+//!   `task_struct::ubp`, and so to the slot.
+//!
+//! The text of the process holds an `int3` if, and only if, a breakpoint of that address is
+//! [`State::Armed`](breakpoint::State); in between, there is one in the map without an `int3`,
+//! never the other way round. All is in private pages, so that no other process sees it.
+//!
+//! # The life of a breakpoint
+//!
+//! ```text
+//!   insert()           +-------+      remove(): text restored       +------+
+//!  ------------------->| Armed |----------------------------------->| Gone |---> out of the map
+//!  in the map, then    +-------+ the page is unmapped, or discarded +------+
+//!  int3 in the text        |     by the process: nothing to restore    ^
+//!                          +-------------------------------------------+
+//!                            the mapping moves: text restored
+//! ```
+//!
+//! A breakpoint that is out of the map is freed after a Tasks Trace RCU grace period, and after the
+//! last thread that executes in its slot.
+//!
+//! # Locks
+//!
+//! 1. `mmap_lock`, held for writing: text and mappings change under it. It keeps `fork()` out.
+//! 2. `Space::changes`, a mutex: the map changes under it.
+//! 3. `Space::areas` and each area's slots, spinlocks. Innermost. The fault handler of `[uprobes]`
+//!    takes the former.
+//!
+//! Pages are faulted in with the first two held. A hit takes none of these: the map is read under
+//! Tasks Trace RCU. Nor does the call site in `unmap`, which may be called under filesystem locks:
+//! it only marks breakpoints as gone.
+//!
+//! # A hit
+//!
+//! See [`hit`].
+
+mod active;
+mod area;
+mod breakpoint;
+mod entry;
+mod fork;
+mod hit;
+mod insert;
+mod space;
+mod step;
+
+#[path = "../../mm/private_text.rs"]
+mod private_text;
+
+pub use breakpoint::{
+    OnHit,
+    Then, //
+};
+pub use fork::{
+    fork_finish,
+    fork_start, //
+};
+pub use insert::{
+    check,
+    insert,
+    Inserted,
+    Refused, //
+};
+pub use hit::is_in_hit;
+pub use space::clear;
+pub use step::{
+    abandon,
+    deny_signal,
+    stepped_address, //
+};
+pub use ubp_arch::{
+    Refusal,
+    Vaddr, //
+};

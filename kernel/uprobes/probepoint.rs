@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An address with probes: its breakpoint and its clients.
+//!
+//! # The life of a probepoint
+//!
+//! ```text
+//!                 first client: breakpoint inserted
+//!   New (registry) ----------------------------------> Probed
+//!        |                                              |   last client gone: breakpoint removed
+//!        | insertion failed                             |   breakpoint found gone by a registrar
+//!        v                                              v
+//!       Dead (out of the registry) <--------------------+
+//! ```
+//!
+//! A dead probepoint stays dead. A registrar that finds one goes back to the registry, where it is
+//! not any more, and makes a new one.
+
+use crate::{
+    client::{
+        Clients,
+        Entry, //
+    },
+    registry,
+};
+
+use kernel::{
+    current,
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
+    new_mutex,
+    prelude::*,
+    ptregs::PtRegs,
+    sync::{
+        aref::ARef,
+        tasks_trace::{
+            Guard,
+            Published, //
+        },
+        Arc,
+        Mutex, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+};
+use ubp::{
+    Inserted,
+    OnHit,
+    Then,
+    Vaddr, //
+};
+
+enum State {
+    New,
+    Probed(Inserted),
+    Dead,
+}
+
+/// An address of an address space where there are probes.
+#[pin_data]
+pub(crate) struct Probepoint {
+    /// Keeps the address space from being taken for another one.
+    pub(crate) mm: ARef<Mm>,
+    pub(crate) at: Vaddr,
+    /// Changed under `state`.
+    clients: Published<Clients>,
+    #[pin]
+    state: Mutex<State>,
+}
+
+/// What [`Probepoint::add`] did.
+pub(crate) enum Added {
+    Yes,
+    /// The probepoint is dead.
+    Dead,
+}
+
+impl Probepoint {
+    pub(crate) fn new(mm: &Mm, at: Vaddr) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                mm: mm.into(),
+                at,
+                clients: Published::empty(),
+                state <- new_mutex!(State::New),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Adds a client. With the first one, the breakpoint is inserted.
+    pub(crate) fn add(self: &Arc<Self>, mm: &MmWithUser, entry: Entry) -> Result<Added> {
+        let mut state = self.state.lock();
+        match &*state {
+            State::Dead => return Ok(Added::Dead),
+            State::Probed(inserted) if inserted.is_gone() => {
+                self.die(&mut state);
+                return Ok(Added::Dead);
+            }
+            State::Probed(_) => {
+                let list = self.read(|clients| clients.with(entry))?;
+                self.clients.publish(list, GFP_KERNEL)?;
+            }
+            State::New => {
+                // The client is there before the first hit.
+                let added = Clients::new()
+                    .with(entry)
+                    .and_then(|list| Ok(self.clients.publish(list, GFP_KERNEL)?))
+                    .and_then(|()| Ok(ubp::insert(mm, self.at, self.clone())?));
+                match added {
+                    Ok(inserted) => *state = State::Probed(inserted),
+                    Err(error) => {
+                        self.die(&mut state);
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(Added::Yes)
+    }
+
+    /// Removes the clients that `keep` does not hold for. With the last one, the breakpoint goes.
+    ///
+    /// Handlers of the clients may still be executing when this returns.
+    pub(crate) fn retain(&self, keep: impl Fn(&Entry) -> bool) {
+        let mut state = self.state.lock();
+        if matches!(*state, State::Dead) {
+            return;
+        }
+        loop {
+            let left = self.read(|clients| clients.retaining(&keep));
+            let done = match left {
+                Ok(list) if list.is_empty() => {
+                    self.die(&mut state);
+                    return;
+                }
+                Ok(list) => self.clients.publish(list, GFP_KERNEL).is_ok(),
+                Err(_) => false,
+            };
+            if done {
+                return;
+            }
+            // Memory for a shorter list comes back.
+            fsleep(Delta::from_millis(1));
+        }
+    }
+
+    /// Makes the probepoint dead, from any state.
+    fn die(&self, state: &mut State) {
+        self.clients.clear();
+        if let State::Probed(inserted) = core::mem::replace(state, State::Dead) {
+            // If the page cannot be had, the breakpoint stays; with no clients, its hits do
+            // nothing.
+            let _ = inserted.remove();
+        }
+        registry::forget(self);
+    }
+
+    fn read<R>(&self, f: impl FnOnce(&Clients) -> R) -> R {
+        let guard = kernel::sync::tasks_trace::read_lock();
+        match self.clients.read(&guard) {
+            Some(clients) => f(clients),
+            None => f(&Clients::new()),
+        }
+    }
+}
+
+impl OnHit for Probepoint {
+    #[inline]
+    fn hit_in_interrupt(&self, regs: &mut PtRegs, guard: &Guard) -> Then {
+        let Some(clients) = self.clients.read(guard) else {
+            return Then::Resume;
+        };
+        if clients.hit_in_interrupt(current!().thread_group(), regs) {
+            Then::Task
+        } else {
+            Then::Resume
+        }
+    }
+
+    #[inline]
+    fn hit(&self, regs: &mut PtRegs, guard: &Guard) {
+        if let Some(clients) = self.clients.read(guard) {
+            clients.hit(self.at.as_usize(), current!().thread_group(), regs);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A process that is probed.
+
+use kernel::{
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
+    task::{
+        Pid,
+        Task, //
+    },
+    threads::{
+        self,
+        ThreadGroup, //
+    },
+};
+use ubp::{
+    Refused,
+    Vaddr, //
+};
+
+/// A thread group, with the address space that it had when it was found.
+pub struct Process {
+    /// Keeps the thread group's identity from being reused.
+    leader: ARef<Task>,
+    group: ThreadGroup,
+    mm: ARef<Mm>,
+}
+
+impl Process {
+    /// Finds the process of a thread, whose number is of the caller's pid namespace. The caller
+    /// must be allowed to attach to it as a debugger.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: no such number can be, or a kernel thread. `ESRCH`: no such process, or it exits.
+    /// `EPERM`: not allowed. `ENOMEM`.
+    pub fn from_pid(pid: Pid) -> Result<Arc<Self>> {
+        if pid <= 0 {
+            return Err(EINVAL);
+        }
+        let task = threads::find(pid).ok_or(ESRCH)?;
+        if task.is_kernel_thread() {
+            return Err(EINVAL);
+        }
+        // A process that exits has nothing that could be probed, permitted or not.
+        let mm = task.get_mm().ok_or(ESRCH)?;
+        if !task.may_attach() {
+            return Err(EPERM);
+        }
+        let process = Self {
+            group: task.thread_group(),
+            leader: threads::leader(&task).ok_or(ESRCH)?,
+            mm: ARef::from(&**mm),
+        };
+        Ok(Arc::new(process, GFP_KERNEL)?)
+    }
+
+    /// Returns the address space, if the process still has it.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH`.
+    pub(crate) fn mm(&self) -> Result<ARef<MmWithUser>> {
+        let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
+        let mut alive = false;
+        threads::tasklist().for_each_thread(&self.leader, |thread| {
+            alive |= thread.uses(&mm) && !thread.is_exiting();
+        });
+        if alive {
+            Ok(mm)
+        } else {
+            Err(ESRCH)
+        }
+    }
+
+    pub(crate) fn leader(&self) -> &Task {
+        &self.leader
+    }
+
+    pub(crate) fn group(&self) -> ThreadGroup {
+        self.group
+    }
+
+    /// Says whether a probe could be registered at an address.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// As of [`register`](crate::register).
+    pub fn check(&self, at: Vaddr) -> Result<(), Refused> {
+        ubp::check(&*self.mm()?, at)
+    }
+
+    /// Returns the offset in its file of the byte at an address, if a file is mapped there.
+    ///
+    /// Context: may sleep.
+    pub fn file_offset(&self, at: Vaddr) -> Option<usize> {
+        let mm = self.mm().ok()?;
+        let mmap = mm.mmap_read_lock();
+        let offset = mmap
+            .vma_lookup(at.as_usize())
+            .and_then(|vma| vma.file_offset(at.as_usize()));
+        offset
+    }
+}

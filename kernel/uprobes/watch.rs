@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Noticing that a probed process exits, or gets a new image.
+
+use crate::{
+    process::Process,
+    registry, //
+};
+
+use kernel::{
+    mm::Mm,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
+        Arc,
+        Mutex, //
+    },
+    task::Task,
+    threads::ThreadGroup, //
+};
+use utrace::{
+    Action,
+    Engine,
+    Exit, //
+};
+
+/// The engine on the threads of a process that has probes.
+#[pin_data]
+pub(crate) struct Watch {
+    group: ThreadGroup,
+    mm: ARef<Mm>,
+    /// The process has exited, or has another image.
+    over: Atomic<bool>,
+    #[pin]
+    users: Mutex<usize>,
+    /// It refers back to this; the last user takes it out.
+    #[pin]
+    attachment: Mutex<Option<utrace::Attachment>>,
+}
+
+impl Watch {
+    fn attach(process: &Process, mm: &Mm) -> Result<Arc<Self>> {
+        let watch = Arc::pin_init(
+            pin_init!(Self {
+                group: process.group(),
+                mm: mm.into(),
+                over: Atomic::new(false),
+                users <- new_mutex!(0),
+                attachment <- new_mutex!(None),
+            }),
+            GFP_KERNEL,
+        )?;
+        let attachment = utrace::attach_process(process.leader(), watch.clone())?;
+        *watch.attachment.lock() = Some(attachment);
+        Ok(watch)
+    }
+
+    fn detach(&self) {
+        // The lock is not held while the engine is detached.
+        let attachment = self.attachment.lock().take();
+        drop(attachment);
+    }
+
+    pub(crate) fn group(&self) -> ThreadGroup {
+        self.group
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Acquire)
+    }
+
+    /// Changes the number of users. The registry does, with its lock held.
+    pub(crate) fn users<R>(&self, f: impl FnOnce(&mut usize) -> R) -> R {
+        f(&mut self.users.lock())
+    }
+
+    /// Removes the clients of the process. The registrations stay with their owners.
+    fn end(&self) {
+        self.over.store(true, Release);
+        registry::for_each_probepoint(&self.mm, |probepoint| {
+            probepoint.retain(|entry| entry.group != self.group);
+        });
+    }
+}
+
+impl Engine for Watch {
+    fn exec(&self, _thread: &Task) -> Action {
+        self.end();
+        Action::Detach
+    }
+
+    fn exit(&self, _thread: &Task, exit: Exit) -> Action {
+        if exit.last {
+            self.end();
+        }
+        Action::Detach
+    }
+}
+
+/// The use of a process's [`Watch`] by a registration.
+pub(crate) struct Watched(Arc<Watch>);
+
+impl Watched {
+    pub(crate) fn new(process: &Process) -> Result<Self> {
+        if let Some(watch) = registry::use_watch(process.group())? {
+            return Ok(Self(watch));
+        }
+        let mm = process.mm()?;
+        let watch = Watch::attach(process, &mm)?;
+        let used = registry::add_watch(&watch);
+        if !matches!(&used, Ok(used) if Arc::ptr_eq(used, &watch)) {
+            // Somebody else was faster, or there is no memory.
+            watch.detach();
+        }
+        Ok(Self(used?))
+    }
+
+    /// Returns whether the process has exited, or has another image, since.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.is_over()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if registry::unuse_watch(&self.0) {
+            self.0.detach();
+        }
+    }
+}

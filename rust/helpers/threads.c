@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/pid.h>
+#include <linux/ptrace.h>
+#include <linux/resume_user_mode.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/smp.h>
+
+__rust_helper void rust_helper_tasklist_read_lock(void)
+{
+	read_lock(&tasklist_lock);
+}
+
+__rust_helper void rust_helper_tasklist_read_unlock(void)
+{
+	read_unlock(&tasklist_lock);
+}
+
+__rust_helper struct task_struct *
+rust_helper_next_thread(struct task_struct *task)
+{
+	return __next_thread(task);
+}
+
+__rust_helper struct task_struct *
+rust_helper_next_task(struct task_struct *task)
+{
+	return next_task(task);
+}
+
+__rust_helper unsigned int rust_helper_task_cpu(const struct task_struct *task)
+{
+	return task_cpu(task);
+}
+
+__rust_helper void rust_helper_set_notify_resume(struct task_struct *task)
+{
+	set_notify_resume(task);
+}
+
+__rust_helper int rust_helper_fatal_signal_pending(struct task_struct *task)
+{
+	return fatal_signal_pending(task);
+}
+
+__rust_helper void rust_helper_set_tsk_sigpending(struct task_struct *task)
+{
+	set_tsk_thread_flag(task, TIF_SIGPENDING);
+}
+
+__rust_helper void rust_helper_clear_tsk_sigpending(struct task_struct *task)
+{
+	clear_tsk_thread_flag(task, TIF_SIGPENDING);
+}
+
+__rust_helper int rust_helper_task_sigpending(struct task_struct *task)
+{
+	return task_sigpending(task);
+}
+
+__rust_helper bool rust_helper_ptrace_may_attach(struct task_struct *task)
+{
+	return ptrace_may_access(task, PTRACE_MODE_ATTACH_REALCREDS);
+}

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/percpu.h>
+#include <linux/rculist.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+
+#include "../../kernel/trace/trace_dynevent.h"
+#include "../../kernel/trace/trace_probe.h"
+#include "../../kernel/trace/trace_probe_tmpl.h"
+
+/*
+ * What trace_probe_tmpl.h wants from those who include it: here every address
+ * is one of the current task's user space.
+ */
+
+/* The record that fetch instructions read from. */
+struct rust_trace_probe_rec {
+	struct pt_regs	*regs;
+	/* Where offset 0 of the probed file would be mapped. */
+	unsigned long	file_base;
+};
+
+static nokprobe_inline int
+probe_mem_read(void *dest, void *src, size_t size)
+{
+	return copy_from_user(dest, (const void __force __user *)src, size) ?
+	       -EFAULT : 0;
+}
+
+static nokprobe_inline int
+probe_mem_read_user(void *dest, void *src, size_t size)
+{
+	return probe_mem_read(dest, src, size);
+}
+
+static nokprobe_inline int fetch_store_strlen(unsigned long addr)
+{
+	long len = strnlen_user((const void __force __user *)addr,
+				MAX_STRING_SIZE);
+
+	/* Too long is not an error: it is stored up to the limit. */
+	return min_t(long, len, MAX_STRING_SIZE);
+}
+
+static nokprobe_inline int fetch_store_strlen_user(unsigned long addr)
+{
+	return fetch_store_strlen(addr);
+}
+
+static nokprobe_inline int
+fetch_store_string(unsigned long addr, void *dest, void *base)
+{
+	u32 *loc = dest;
+	char *dst = get_loc_data(loc, base);
+	long len, room = get_loc_len(*loc);
+
+	if (!room)
+		return -ENOMEM;
+
+	len = strncpy_from_user(dst, (const void __force __user *)addr, room);
+	if (len < 0) {
+		*loc = make_data_loc(0, (void *)dst - base);
+		return len;
+	}
+
+	if (len == room)
+		len--;
+	dst[len++] = '\0';
+	*loc = make_data_loc(len, (void *)dst - base);
+	return len;
+}
+
+static nokprobe_inline int
+fetch_store_string_user(unsigned long addr, void *dest, void *base)
+{
+	return fetch_store_string(addr, dest, base);
+}
+
+/* A string of the kernel's own: the task's name, or one from the command. */
+static nokprobe_inline int
+rust_trace_probe_own_string(const char *src, void *dest, void *base)
+{
+	u32 *loc = dest;
+	char *dst;
+	ssize_t len;
+	u32 room;
+
+	if (!dest)
+		return strlen(src) + 1;
+
+	room = get_loc_len(*loc);
+	if (!room)
+		return -ENOMEM;
+
+	dst = get_loc_data(loc, base);
+	len = strscpy(dst, src, room);
+	len = len < 0 ? room : len + 1;
+	*loc = make_data_loc(len, (void *)dst - base);
+	return len;
+}
+
+static nokprobe_inline unsigned long
+rust_trace_probe_stack_entry(struct pt_regs *regs, unsigned int n)
+{
+	unsigned long sp = user_stack_pointer(regs), val;
+
+	if (get_user(val, (unsigned long __user *)(sp + n * sizeof(val))))
+		return 0;
+	return val;
+}
+
+static nokprobe_inline int
+rust_trace_probe_fetch(struct fetch_insn *code,
+		       struct rust_trace_probe_rec *from, void *dest,
+		       void *base)
+{
+	unsigned long val;
+	int ret;
+
+	switch (code->op) {
+	case FETCH_OP_REG:
+		val = regs_get_register(from->regs, code->param);
+		break;
+	case FETCH_OP_STACK:
+		val = rust_trace_probe_stack_entry(from->regs, code->param);
+		break;
+	case FETCH_OP_STACKP:
+		val = user_stack_pointer(from->regs);
+		break;
+	case FETCH_OP_RETVAL:
+		val = regs_return_value(from->regs);
+		break;
+	case FETCH_OP_FOFFS:
+		val = from->file_base + code->immediate;
+		break;
+	case FETCH_OP_COMM:
+		/* The parser lets nothing but storing follow these two. */
+		return rust_trace_probe_own_string(current->comm, dest, base);
+	case FETCH_OP_IMMSTR:
+		return rust_trace_probe_own_string(code->data, dest, base);
+	default:
+		ret = process_common_fetch_insn(code, &val);
+		if (ret < 0)
+			return ret;
+	}
+
+	return process_fetch_insn_bottom(code + 1, val, dest, base);
+}
+
+static int process_fetch_insn(struct fetch_insn *code, void *rec, void *edata,
+			      void *dest, void *base)
+{
+	return rust_trace_probe_fetch(code, rec, dest, base);
+}
+
+/*
+ * With @dest %NULL: how much room @arg's strings need. Otherwise @arg is stored
+ * at @dest, its strings at what @dest locates, relative to @base; returns how
+ * much of that was used.
+ */
+__rust_helper int
+rust_helper_trace_probe_fetch_arg(struct probe_arg *arg, struct pt_regs *regs,
+				  unsigned long file_base, void *dest,
+				  void *base)
+{
+	struct rust_trace_probe_rec rec = {
+		.regs		= regs,
+		.file_base	= file_base,
+	};
+
+	return rust_trace_probe_fetch(arg->code, &rec, dest, base);
+}
+
+__rust_helper int
+rust_helper_dyn_event_init(struct dyn_event *ev,
+			   struct dyn_event_operations *ops)
+{
+	return dyn_event_init(ev, ops);
+}
+
+__rust_helper int rust_helper_dyn_event_add(struct dyn_event *ev,
+					    struct trace_event_call *call)
+{
+	return dyn_event_add(ev, call);
+}
+
+__rust_helper void rust_helper_dyn_event_remove(struct dyn_event *ev)
+{
+	dyn_event_remove(ev);
+}
+
+__rust_helper const char *rust_helper_trace_probe_name(struct trace_probe *tp)
+{
+	return trace_probe_name(tp);
+}
+
+__rust_helper const char *
+rust_helper_trace_probe_group_name(struct trace_probe *tp)
+{
+	return trace_probe_group_name(tp);
+}
+
+__rust_helper struct trace_probe *
+rust_helper_trace_probe_primary_from_call(struct trace_event_call *call)
+{
+	return trace_probe_primary_from_call(call);
+}
+
+__rust_helper bool rust_helper_trace_probe_is_enabled(struct trace_probe *tp)
+{
+	return trace_probe_is_enabled(tp);
+}
+
+__rust_helper bool rust_helper_trace_probe_has_sibling(struct trace_probe *tp)
+{
+	return trace_probe_has_sibling(tp);
+}
+
+__rust_helper int
+rust_helper_trace_probe_unregister_event_call(struct trace_probe *tp)
+{
+	return trace_probe_unregister_event_call(tp);
+}
+
+__rust_helper void rust_helper_trace_probe_dump_args(struct seq_file *m,
+						     struct trace_probe *tp)
+{
+	trace_probe_dump_args(m, tp);
+}
+
+__rust_helper void
+rust_helper_traceprobe_free_parse_ctx(struct traceprobe_parse_context *ctx)
+{
+	traceprobe_free_parse_ctx(ctx);
+}
+
+__rust_helper bool
+rust_helper_trace_trigger_soft_disabled(struct trace_event_file *file)
+{
+	return trace_trigger_soft_disabled(file);
+}
+
+/* The files of @tp's event, one after the other; the first after %NULL. */
+__rust_helper struct event_file_link *
+rust_helper_trace_probe_next_link_rcu(struct trace_probe *tp,
+				      struct event_file_link *link)
+{
+	struct list_head *files = &tp->event->files;
+
+	return list_next_or_null_rcu(files, link ? &link->list : files,
+				     struct event_file_link, list);
+}
+
+__rust_helper void *rust_helper_alloc_percpu_ulong(void)
+{
+	return alloc_percpu(unsigned long);
+}
+
+__rust_helper void rust_helper_this_cpu_inc_ulong(void *counter)
+{
+	this_cpu_inc(*(unsigned long __percpu *)counter);
+}
+
+__rust_helper unsigned long rust_helper_percpu_sum_ulong(void *counter)
+{
+	unsigned long sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(*per_cpu_ptr((unsigned long __percpu *)counter,
+					      cpu));
+	return sum;
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/sched.h>
+#include <linux/thread_info.h>
+#include <linux/uaccess.h>
+#include <asm/debugreg.h>
+#include <asm/processor.h>
+#include <asm/shstk.h>
+
+__rust_helper int rust_helper_get_user_u8(u8 *val, const u8 __user *ptr)
+{
+	return get_user(*val, ptr);
+}
+
+__rust_helper int rust_helper_get_user_u32(u32 *val, const u32 __user *ptr)
+{
+	return get_user(*val, ptr);
+}
+
+__rust_helper int rust_helper_get_user_u64(u64 *val, const u64 __user *ptr)
+{
+	return get_user(*val, ptr);
+}
+
+__rust_helper int rust_helper_put_user_u8(u8 val, u8 __user *ptr)
+{
+	return put_user(val, ptr);
+}
+
+__rust_helper int rust_helper_put_user_u32(u32 val, u32 __user *ptr)
+{
+	return put_user(val, ptr);
+}
+
+__rust_helper int rust_helper_put_user_u64(u64 val, u64 __user *ptr)
+{
+	return put_user(val, ptr);
+}
+
+__rust_helper bool rust_helper_shstk_is_enabled(void)
+{
+	return shstk_is_enabled();
+}
+
+__rust_helper int rust_helper_shstk_update_last_frame(unsigned long val)
+{
+	return shstk_update_last_frame(val);
+}
+
+/* Debug registers follow the task, so it does not matter which CPU answers. */
+__rust_helper bool rust_helper_current_hw_breakpoint_active(void)
+{
+	return this_cpu_read(cpu_dr7) & DR_GLOBAL_ENABLE_MASK;
+}
+
+__rust_helper bool rust_helper_current_block_step(void)
+{
+	return test_thread_flag(TIF_BLOCKSTEP);
+}
+
+__rust_helper void rust_helper_current_set_block_step(bool on)
+{
+	set_task_blockstep(current, on);
+}

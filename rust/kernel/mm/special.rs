@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mappings that the kernel makes in a process, of pages of its own.
+//!
+//! C header: [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h), `struct
+//! vm_special_mapping`
+
+use crate::{
+    bindings,
+    error::from_err_ptr,
+    mm::{
+        virt::{
+            flags,
+            vm_flags_t,
+            VmaRef, //
+        },
+        write::MmapWrite, //
+    },
+    page::{
+        Page,
+        PAGE_SIZE, //
+    },
+    prelude::*, //
+};
+
+use core::marker::PhantomData;
+
+/// What a kind of special mapping does.
+pub trait SpecialMapping: 'static {
+    /// How `/proc/PID/maps` shows it.
+    const NAME: &'static CStr;
+
+    /// Calls `f` with the page that belongs at `addr`, in the mapping `vma`. Must not sleep.
+    fn with_page(vma: &VmaRef, addr: usize, f: impl FnOnce(&Page));
+}
+
+/// The `struct vm_special_mapping` of a [`SpecialMapping`].
+struct Description<T>(bindings::vm_special_mapping, PhantomData<T>);
+
+impl<T: SpecialMapping> Description<T> {
+    /// Serves a fault: pages are mapped when they are first touched.
+    ///
+    /// # Safety
+    ///
+    /// Called by the fault handler, with its arguments.
+    unsafe extern "C" fn fault(
+        _special: *const bindings::vm_special_mapping,
+        vma: *mut bindings::vm_area_struct,
+        vmf: *mut bindings::vm_fault,
+    ) -> bindings::vm_fault_t {
+        // SAFETY: The fault handler holds the mmap or the vma lock during the call.
+        let vma = unsafe { VmaRef::from_raw(vma) };
+        // SAFETY: `vmf` is valid during the call, and this field is set.
+        let addr = unsafe { (*vmf).__bindgen_anon_1.address } as usize;
+        let mut found = core::ptr::null_mut();
+        T::with_page(vma, addr, |page| {
+            // SAFETY: The page is valid. The reference is passed on to the fault handler.
+            unsafe { bindings::get_page(page.as_ptr()) };
+            found = page.as_ptr();
+        });
+        if found.is_null() {
+            return bindings::vm_fault_reason_VM_FAULT_SIGBUS;
+        }
+        // SAFETY: `vmf` is valid during the call.
+        unsafe { (*vmf).page = found };
+        0
+    }
+
+    /// The mapping stays where it is.
+    unsafe extern "C" fn mremap(
+        _special: *const bindings::vm_special_mapping,
+        _vma: *mut bindings::vm_area_struct,
+    ) -> c_int {
+        EPERM.to_errno()
+    }
+
+    const STATIC: &'static Self = &Self(
+        bindings::vm_special_mapping {
+            name: T::NAME.as_ptr().cast(),
+            pages: core::ptr::null_mut(),
+            fault: Some(Self::fault),
+            mremap: Some(Self::mremap),
+            close: None,
+        },
+        PhantomData,
+    );
+}
+
+impl MmapWrite<'_> {
+    /// Maps one page at `addr`, which is free, readable and executable, and not to be changed by
+    /// the process: it is sealed, and neither copied by `fork()` nor dumped.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] and others, as of `_install_special_mapping()`.
+    pub fn install_text<T: SpecialMapping>(&self, addr: usize) -> Result {
+        let vm_flags = flags::READ
+            | flags::EXEC
+            | flags::MAYREAD
+            | flags::MAYEXEC
+            | flags::DONTCOPY
+            | flags::DONTEXPAND
+            | flags::DONTDUMP
+            | flags::IO
+            | bindings::VM_SEALED as vm_flags_t;
+        // SAFETY: The lock is held by the type invariants, and the description is static.
+        from_err_ptr(unsafe {
+            bindings::_install_special_mapping(
+                self.mm().as_raw(),
+                addr,
+                PAGE_SIZE,
+                vm_flags,
+                &raw const Description::<T>::STATIC.0,
+            )
+        })?;
+        Ok(())
+    }
+}

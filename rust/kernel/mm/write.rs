@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the mmap write lock permits: changing the private pages, and the mappings, of a process.
+
+use crate::{
+    bindings,
+    error::to_result,
+    mm::{
+        virt::{
+            flags,
+            vm_flags_t,
+            VmaRef, //
+        },
+        MmWithUser, //
+    },
+    page::{
+        PAGE_MASK,
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    types::NotThreadSafe,
+};
+
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
+};
+
+/// Evidence that the mmap lock of an address space is held for writing.
+///
+/// # Invariants
+///
+/// The lock is held for as long as a reference to this exists.
+pub struct MmapWrite<'a> {
+    mm: &'a MmWithUser,
+    // The lock is released by the thread that took it.
+    _nts: NotThreadSafe,
+}
+
+/// Holds the mmap lock for writing.
+pub struct MmapWriteGuard<'a>(MmapWrite<'a>);
+
+impl MmWithUser {
+    /// Takes the mmap lock for writing. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// [`EINTR`] if the current task is killed meanwhile.
+    pub fn mmap_write_lock_killable(&self) -> Result<MmapWriteGuard<'_>> {
+        // SAFETY: `self` is a valid address space.
+        to_result(unsafe { bindings::mmap_write_lock_killable(self.as_raw()) })?;
+        // INVARIANT: The lock has been taken.
+        Ok(MmapWriteGuard(MmapWrite {
+            mm: self,
+            _nts: NotThreadSafe,
+        }))
+    }
+
+    /// Takes the mmap lock for writing, come what may. Sleeps.
+    pub fn mmap_write_lock(&self) -> MmapWriteGuard<'_> {
+        // SAFETY: `self` is a valid address space.
+        unsafe { bindings::mmap_write_lock(self.as_raw()) };
+        // INVARIANT: The lock has been taken.
+        MmapWriteGuard(MmapWrite {
+            mm: self,
+            _nts: NotThreadSafe,
+        })
+    }
+}
+
+impl Drop for MmapWriteGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants of `MmapWrite` the lock is held, and nobody can have a
+        // reference to that any more.
+        unsafe { bindings::mmap_write_unlock(self.0.mm.as_raw()) };
+    }
+}
+
+impl<'a> Deref for MmapWriteGuard<'a> {
+    type Target = MmapWrite<'a>;
+
+    fn deref(&self) -> &MmapWrite<'a> {
+        &self.0
+    }
+}
+
+impl<'a> MmapWrite<'a> {
+    /// Tells the compiler of a lock that C code holds.
+    ///
+    /// # Safety
+    ///
+    /// The mmap lock of `mm` is held for writing by this thread for as long as the result lives.
+    pub unsafe fn held(mm: &'a MmWithUser) -> Self {
+        // INVARIANT: By the requirement on the caller.
+        Self {
+            mm,
+            _nts: NotThreadSafe,
+        }
+    }
+
+    /// Returns the address space.
+    pub fn mm(&self) -> &'a MmWithUser {
+        self.mm
+    }
+
+    /// Looks up the mapping of an address, and keeps those out who only lock that mapping.
+    pub fn vma_lookup(&self, addr: usize) -> Option<&VmaRef> {
+        // SAFETY: The lock is held by the type invariants.
+        let vma = NonNull::new(unsafe { bindings::vma_lookup(self.mm.as_raw(), addr) })?;
+        // SAFETY: As above; `vma` is of this address space.
+        unsafe { bindings::vma_start_write(vma.as_ptr()) };
+        // SAFETY: A mapping stays as it is while the lock is held, that is, while `self` is
+        // borrowed.
+        Some(unsafe { VmaRef::from_raw(vma.as_ptr()) })
+    }
+
+    /// Returns the page at `addr` as it is, faulting it in.
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`], [`ENOMEM`] and others, as of `get_user_pages_remote()`.
+    pub fn page(&self, addr: usize) -> Result<UserPage> {
+        self.get_page(addr, bindings::FOLL_FORCE)
+    }
+
+    /// Returns the page at `addr`, of a private mapping, as a page of the process alone: a copy is
+    /// made and put in place if need be, writable mapping or not.
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`] for a shared mapping, [`ENOMEM`] and others.
+    pub fn private_page(&self, addr: usize) -> Result<PrivatePage<'_>> {
+        let page = self.get_page(addr, bindings::FOLL_FORCE | bindings::FOLL_WRITE)?;
+        if !page.is_anonymous() {
+            return Err(EFAULT);
+        }
+        // INVARIANT: Copy-on-write has been broken, and forking, which would share the page again,
+        // needs the lock that is borrowed.
+        Ok(PrivatePage { page, _lock: self })
+    }
+
+    fn get_page(&self, addr: usize, gup_flags: u32) -> Result<UserPage> {
+        let mut page = core::ptr::null_mut();
+        // SAFETY: The lock is held by the type invariants; there is room for one page, which is
+        // what is asked for. With no `locked` the lock is not dropped in between.
+        let got = unsafe {
+            bindings::get_user_pages_remote(
+                self.mm.as_raw(),
+                addr & PAGE_MASK,
+                1,
+                gup_flags,
+                &mut page,
+                core::ptr::null_mut(),
+            )
+        };
+        if got < 0 {
+            return Err(Error::from_errno(got as c_int));
+        }
+        // INVARIANT: The reference was taken for us.
+        NonNull::new(page).map(UserPage).ok_or(EFAULT)
+    }
+
+    /// Finds room for `size` bytes between `low` and `high`, as high up as possible.
+    pub fn find_gap(&self, low: usize, high: usize, size: usize) -> Option<usize> {
+        // SAFETY: `mm` is valid; the limits of user addresses do not change.
+        let task_size = unsafe { (*self.mm.as_raw()).__bindgen_anon_1.task_size } as usize;
+        let high = high.min(task_size);
+        if low.checked_add(size)? > high {
+            return None;
+        }
+        let mut state = bindings::ma_state {
+            // SAFETY: `mm` is valid, and so is the tree in it.
+            tree: unsafe { &raw mut (*self.mm.as_raw()).__bindgen_anon_1.mm_mt },
+            status: bindings::maple_status_ma_start,
+            max: usize::MAX,
+            ..Default::default()
+        };
+        // SAFETY: The tree is protected by the mmap lock, which is held by the type invariants.
+        let ret = unsafe { bindings::mas_empty_area_rev(&mut state, low, high - 1, size) };
+        (ret == 0).then_some((state.last + 1 - size) & PAGE_MASK)
+    }
+}
+
+/// A reference to a page of a process.
+///
+/// # Invariants
+///
+/// The pointer is valid, and a reference to the page is owned.
+pub struct UserPage(NonNull<bindings::page>);
+
+impl UserPage {
+    fn as_ptr(&self) -> *mut bindings::page {
+        self.0.as_ptr()
+    }
+
+    fn mapped<T>(&self, f: impl FnOnce(*mut u8) -> T) -> T {
+        // SAFETY: The page is valid by the type invariants.
+        let mapped = unsafe { bindings::kmap_local_page(self.as_ptr()) };
+        let ret = f(mapped.cast());
+        // SAFETY: Mapped above, by this thread, and the last mapping to be undone first.
+        unsafe { bindings::kunmap_local(mapped) };
+        ret
+    }
+
+    /// Copies bytes out of the page, from `offset` on, to the end of the page at most. Returns how
+    /// many.
+    pub fn read(&self, offset: usize, buf: &mut [u8]) -> usize {
+        let len = buf.len().min(PAGE_SIZE.saturating_sub(offset));
+        self.mapped(|page| {
+            for (i, byte) in buf.iter_mut().take(len).enumerate() {
+                // SAFETY: `offset + i` is within the page. The process may write to it meanwhile,
+                // hence the volatile reads of single bytes.
+                *byte = unsafe { page.add(offset + i).read_volatile() };
+            }
+        });
+        len
+    }
+
+    /// Returns whether the page is one of the process's own, and not of a file.
+    pub fn is_anonymous(&self) -> bool {
+        // SAFETY: The page is valid by the type invariants.
+        unsafe { bindings::PageAnon(self.as_ptr()) != 0 }
+    }
+
+    /// Returns whether a device may be accessing the page.
+    pub fn is_pinned(&self) -> bool {
+        // SAFETY: The page is valid by the type invariants.
+        unsafe { bindings::page_maybe_dma_pinned(self.as_ptr()) }
+    }
+
+    /// Returns whether the two pages have the same contents at the moment.
+    pub fn equals(&self, other: &UserPage) -> bool {
+        // SAFETY: Both pages are valid by the type invariants.
+        unsafe { bindings::memcmp_pages(self.as_ptr(), other.as_ptr()) == 0 }
+    }
+}
+
+impl Drop for UserPage {
+    fn drop(&mut self) {
+        // SAFETY: A reference is owned by the type invariants.
+        unsafe { bindings::put_page(self.as_ptr()) };
+    }
+}
+
+/// A page of a private mapping that no other process has.
+///
+/// # Invariants
+///
+/// The page is anonymous, and stays the process's alone while the lock is borrowed.
+pub struct PrivatePage<'a> {
+    page: UserPage,
+    _lock: &'a MmapWrite<'a>,
+}
+
+impl PrivatePage<'_> {
+    /// Writes one byte. Threads that execute or read the page see the old byte or the new one.
+    pub fn write_byte(&self, offset: usize, byte: u8) {
+        if offset >= PAGE_SIZE {
+            return;
+        }
+        self.page.mapped(|page| {
+            // SAFETY: `offset` is within the page. A store of one byte is atomic.
+            unsafe { page.add(offset).write_volatile(byte) };
+        });
+        // SAFETY: The page is valid; it is not locked by this thread.
+        unsafe { bindings::set_page_dirty_lock(self.page.as_ptr()) };
+    }
+}
+
+impl Deref for PrivatePage<'_> {
+    type Target = UserPage;
+
+    fn deref(&self) -> &UserPage {
+        &self.page
+    }
+}
+
+impl VmaRef {
+    /// Returns the mapped file's offset of the byte at `addr`, if a file is mapped here.
+    pub fn file_offset(&self, addr: usize) -> Option<usize> {
+        self.file()?;
+        let page = self.page_index(addr);
+        Some((page << PAGE_SHIFT) + (addr & !PAGE_MASK))
+    }
+
+    fn page_index(&self, addr: usize) -> usize {
+        // SAFETY: By the type invariants the mapping is valid and locked.
+        unsafe { bindings::linear_page_index(self.as_ptr(), addr) }
+    }
+
+    fn file(&self) -> Option<NonNull<bindings::file>> {
+        // SAFETY: By the type invariants the mapping is valid and locked.
+        NonNull::new(unsafe { (*self.as_ptr()).vm_file })
+    }
+
+    /// Returns the page of the file that belongs at `addr`, if it is in the page cache.
+    pub fn file_page(&self, addr: usize) -> Option<UserPage> {
+        let file = self.file()?;
+        // SAFETY: The file is valid as long as it is mapped; its mapping is valid as long as it.
+        let page = unsafe {
+            bindings::find_uptodate_page((*file.as_ptr()).f_mapping, self.page_index(addr))
+        };
+        // INVARIANT: The reference was taken for us.
+        NonNull::new(page).map(UserPage)
+    }
+
+    /// Returns whether faults in this mapping may be told to user space, by a userfaultfd.
+    pub fn is_userfault(&self) -> bool {
+        // SAFETY: By the type invariants the mapping is valid and locked.
+        unsafe { bindings::userfaultfd_armed(self.as_ptr()) }
+    }
+
+    /// Returns whether the memory is locked.
+    pub fn is_locked(&self) -> bool {
+        self.flags() & bindings::VM_LOCKED as vm_flags_t != 0
+    }
+
+    /// Returns whether text may be changed for this process alone: the mapping is executable,
+    /// private, and of ordinary memory.
+    pub fn is_private_text(&self) -> bool {
+        const REQUIRED: vm_flags_t = flags::EXEC | flags::MAYWRITE;
+        const EXCLUDED: vm_flags_t = flags::SHARED
+            | flags::MAYSHARE
+            | flags::HUGETLB
+            | flags::IO
+            | flags::PFNMAP
+            | flags::MIXEDMAP;
+
+        self.flags() & (REQUIRED | EXCLUDED) == REQUIRED
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A map from an index to a cell, with lookups that take no lock.
+
+use super::{
+    Cell,
+    Guard, //
+};
+
+use crate::{
+    alloc::Flags,
+    bindings,
+    error::to_result,
+    prelude::*,
+    types::Opaque, //
+};
+
+use core::{
+    marker::PhantomData,
+    ops::RangeInclusive,
+    ptr::NonNull, //
+};
+
+/// A map from `usize` to `T`, read under a Tasks Trace RCU [`Guard`].
+///
+/// Lookups and walks take no lock and write nothing. Changes take the lock of the underlying maple
+/// tree, and may sleep to allocate.
+///
+/// C header: [`include/linux/maple_tree.h`](srctree/include/linux/maple_tree.h)
+///
+/// # Invariants
+///
+/// `tree` is in RCU mode, and each entry of it, of one index, owns a [`Cell`], which is retired
+/// when it is taken out of the tree.
+#[pin_data(PinnedDrop)]
+pub struct Map<T: Send + Sync + 'static> {
+    #[pin]
+    tree: Opaque<bindings::maple_tree>,
+    _owns: PhantomData<T>,
+}
+
+// SAFETY: The tree is protected by its own lock and by RCU, and owns values that are `Send`.
+unsafe impl<T: Send + Sync + 'static> Send for Map<T> {}
+// SAFETY: As above, and what is handed out are references to values that are `Sync`.
+unsafe impl<T: Send + Sync + 'static> Sync for Map<T> {}
+
+impl<T: Send + Sync + 'static> Map<T> {
+    /// Creates an empty map.
+    pub fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            // SAFETY: `slot` is valid for a write, and pinned until `drop` has emptied the tree.
+            tree <- Opaque::ffi_init(|slot| unsafe {
+                bindings::mt_init_flags(slot, bindings::MT_FLAGS_USE_RCU)
+            }),
+            _owns: PhantomData,
+        })
+    }
+
+    /// Returns the entry of `index`.
+    #[inline]
+    pub fn get<'a>(&'a self, index: usize, _guard: &'a Guard) -> Option<&'a T> {
+        // SAFETY: By the type invariants the tree is valid and in RCU mode.
+        let cell = unsafe { bindings::mtree_load(self.tree.get(), index) }.cast::<Cell<T>>();
+        // SAFETY: By the type invariants an entry is a valid cell, and `_guard` keeps it allocated
+        // if it is taken out meanwhile.
+        unsafe { cell.as_ref() }.map(|cell| &cell.value)
+    }
+
+    /// Returns the first entry within `range`, and its index.
+    pub fn first<'a>(
+        &'a self,
+        range: RangeInclusive<usize>,
+        _guard: &'a Guard,
+    ) -> Option<(usize, &'a T)> {
+        let mut next = *range.start();
+        // SAFETY: By the type invariants the tree is valid and in RCU mode; `next` is valid for
+        // reads and writes.
+        let cell = unsafe { bindings::mt_find(self.tree.get(), &mut next, *range.end()) }
+            .cast::<Cell<T>>();
+        // SAFETY: As in `get`.
+        let cell = unsafe { cell.as_ref() }?;
+        // An entry has one index, and `next` is the one after.
+        Some((next.wrapping_sub(1), &cell.value))
+    }
+
+    /// Returns the entries within `range`, in their order. An entry that is added or taken out
+    /// meanwhile is seen or not.
+    pub fn range<'a>(
+        &'a self,
+        range: RangeInclusive<usize>,
+        guard: &'a Guard,
+    ) -> impl Iterator<Item = (usize, &'a T)> + 'a {
+        let mut rest = Some(range);
+        core::iter::from_fn(move || {
+            let range = rest.take()?;
+            let end = *range.end();
+            let (index, value) = self.first(range, guard)?;
+            rest = index
+                .checked_add(1)
+                .filter(|start| *start <= end)
+                .map(|start| start..=end);
+            Some((index, value))
+        })
+    }
+
+    /// Adds an entry. May sleep if `flags` allow it.
+    ///
+    /// # Errors
+    ///
+    /// [`EEXIST`] if there is an entry of that index, [`ENOMEM`].
+    pub fn insert(&self, index: usize, value: T, flags: Flags) -> Result {
+        let cell = Cell::new(value, flags)?;
+        // SAFETY: The tree is valid by the type invariants.
+        //
+        // INVARIANT: On success the entry owns the cell.
+        let ret = to_result(unsafe {
+            bindings::mtree_insert(self.tree.get(), index, cell.as_ptr().cast(), flags.as_raw())
+        });
+        ret.inspect_err(|_| {
+            // SAFETY: The cell is of `Cell::new`, which takes it from a `KBox`, and the tree did
+            // not take it.
+            drop(unsafe { KBox::from_raw(cell.as_ptr()) })
+        })
+    }
+
+    /// Takes out the entry of `index`; it is dropped after a grace period, for which this does not
+    /// wait. Returns whether there was one. May sleep.
+    pub fn remove(&self, index: usize) -> bool {
+        // SAFETY: The tree is valid by the type invariants.
+        //
+        // INVARIANT: The cell leaves the tree and is retired.
+        let cell = unsafe { bindings::mtree_erase(self.tree.get(), index) };
+        let Some(cell) = NonNull::new(cell.cast::<Cell<T>>()) else {
+            return false;
+        };
+        // SAFETY: By the type invariants the entry owned the cell; having left the tree it cannot
+        // be found any more, nor be retired a second time.
+        unsafe { Cell::retire(cell) };
+        true
+    }
+}
+
+#[pinned_drop]
+impl<T: Send + Sync + 'static> PinnedDrop for Map<T> {
+    fn drop(self: Pin<&mut Self>) {
+        let mut next = 0;
+        loop {
+            // SAFETY: The tree is valid by the type invariants, and nobody else can use it while
+            // it is dropped.
+            let cell = unsafe { bindings::mt_find(self.tree.get(), &mut next, usize::MAX) };
+            let Some(cell) = NonNull::new(cell.cast::<Cell<T>>()) else {
+                break;
+            };
+            // SAFETY: By the type invariants the entry owns the cell. The tree, which still refers
+            // to it, is destroyed below without looking at entries, and `next` is past it.
+            unsafe { Cell::retire(cell) };
+            if next == 0 {
+                // That was the last index there is.
+                break;
+            }
+        }
+        // SAFETY: The tree is valid, and is not used any more.
+        unsafe { bindings::mtree_destroy(self.tree.get()) };
+    }
+}

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the trace event of probes does when it is enabled, printed, or asked for its fields.
+//!
+//! C header: [`include/linux/trace_events.h`](srctree/include/linux/trace_events.h)
+
+use super::{
+    args::Args,
+    linked::Linked,
+    lock::EventsLocked,
+    Probe,
+    ProbeEvent, //
+};
+use crate::{
+    bindings, container_of,
+    error::{
+        from_result,
+        to_result, //
+    },
+    ffi::{
+        c_char,
+        c_int,
+        c_ulong,
+        c_void, //
+    },
+    prelude::*,
+    sync::ArcBorrow,
+    types::Opaque,
+};
+use core::{
+    marker::PhantomData,
+    mem::{
+        offset_of,
+        size_of, //
+    },
+    ptr, //
+};
+
+/// What an entry in a trace buffer begins with. The arguments follow.
+///
+/// Entries are aligned to four bytes only.
+#[repr(C)]
+pub(super) struct Entry {
+    pub(super) common: bindings::trace_entry,
+    pub(super) ip: c_ulong,
+}
+
+/// Something that C code changes.
+struct Shared<V>(Opaque<V>);
+
+// SAFETY: Whoever accesses the value does so through C code that has a lock for it.
+unsafe impl<V> Sync for Shared<V> {}
+
+static FUNCTIONS: Shared<bindings::trace_event_functions> =
+    Shared(Opaque::new(bindings::trace_event_functions {
+        trace: Some(print),
+        raw: None,
+        hex: None,
+        binary: None,
+    }));
+
+static FIELDS: Shared<[bindings::trace_event_fields; 2]> = Shared(Opaque::new([
+    bindings::trace_event_fields {
+        // `TRACE_FUNCTION_TYPE`: a function defines the fields.
+        type_: ptr::without_provenance(usize::MAX),
+        __bindgen_anon_1: bindings::trace_event_fields__bindgen_ty_1 {
+            define_fields: Some(define_fields),
+        },
+    },
+    bindings::trace_event_fields {
+        type_: ptr::null(),
+        __bindgen_anon_1: bindings::trace_event_fields__bindgen_ty_1 {
+            define_fields: None,
+        },
+    },
+]));
+
+/// Prepares the event of a probe to be registered.
+pub(super) fn init<T: ProbeEvent>(probe: &Linked<'_, T>) {
+    let call = probe.call();
+
+    // SAFETY: The event exists, has a class of its own, and is not registered yet, so that nobody
+    // else looks at it. There is no flag that would make perf or BPF take it for one of theirs.
+    unsafe {
+        (*call).event.funcs = FUNCTIONS.0.get();
+        (*(*call).class).fields_array = FIELDS.0.get().cast();
+        (*(*call).class).reg = Some(register::<T>);
+    }
+}
+
+/// Iterates over the probes of an event.
+///
+/// # Invariants
+///
+/// `head` is the list of the probes of an event, all of type `T`, and does not change for `'a`, for
+/// which `next` is on it. All probes on it but one that is just being made are listed.
+pub(super) struct Siblings<'a, T: ProbeEvent> {
+    head: *mut bindings::list_head,
+    next: *mut bindings::list_head,
+    _probes: PhantomData<&'a Probe<T>>,
+}
+
+impl<'a, T: ProbeEvent> Siblings<'a, T> {
+    /// Begins with the first probe of `event`.
+    ///
+    /// # Safety
+    ///
+    /// `event` must be an event of probes of type `T` and exist for `'a`.
+    pub(super) unsafe fn new(
+        event: *mut bindings::trace_probe_event,
+        _locked: &'a EventsLocked,
+    ) -> Self {
+        // SAFETY: By the safety requirements the event exists.
+        let head = unsafe { &raw mut (*event).probes };
+
+        // INVARIANT: The events are locked for `'a`, so that the list does not change.
+        Self {
+            head,
+            // SAFETY: As above.
+            next: unsafe { (*head).next },
+            _probes: PhantomData,
+        }
+    }
+}
+
+impl<'a, T: ProbeEvent> Iterator for Siblings<'a, T> {
+    type Item = ArcBorrow<'a, Probe<T>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if ptr::eq(self.next, self.head) {
+            return None;
+        }
+
+        // SAFETY: By the type invariants this is the node of a probe of type `T`, whose list owns
+        // a reference to it.
+        let (probe, next) = unsafe {
+            let tp = container_of!(self.next, bindings::trace_probe, list);
+
+            (Args::owner(tp).cast::<Probe<T>>(), (*self.next).next)
+        };
+        self.next = next;
+        // SAFETY: As above, and the reference stays for `'a`, for which the events are locked.
+        Some(unsafe { ArcBorrow::from_raw(probe) })
+    }
+}
+
+/// Enables and disables the event for a file.
+///
+/// # Safety
+///
+/// Called by the tracing core, on an event that [`init`] prepared for type `T`.
+unsafe extern "C" fn register<T: ProbeEvent>(
+    call: *mut bindings::trace_event_call,
+    how: bindings::trace_reg,
+    data: *mut c_void,
+) -> c_int {
+    // SAFETY: The tracing core holds `event_mutex`.
+    let locked = unsafe { EventsLocked::assume() };
+    let file = data.cast::<bindings::trace_event_file>();
+
+    match how {
+        // SAFETY: By the safety requirements, and for these two `data` is the file.
+        bindings::trace_reg_TRACE_REG_REGISTER => from_result(|| unsafe {
+            enable::<T>(call, file, &locked)?;
+            Ok(0)
+        }),
+        bindings::trace_reg_TRACE_REG_UNREGISTER => {
+            // SAFETY: As above.
+            unsafe { disable::<T>(call, file, &locked) };
+            0
+        }
+        // Perf, and with it BPF, has to do without these events.
+        _ => EOPNOTSUPP.to_errno(),
+    }
+}
+
+/// # Safety
+///
+/// `call` must be a registered event of probes of type `T`, and `file` one of its files.
+unsafe fn enable<T: ProbeEvent>(
+    call: *mut bindings::trace_event_call,
+    file: *mut bindings::trace_event_file,
+    locked: &EventsLocked,
+) -> Result {
+    // SAFETY: A registered event has a probe.
+    let (tp, was_enabled) = unsafe {
+        let tp = bindings::trace_probe_primary_from_call(call);
+
+        (tp, bindings::trace_probe_is_enabled(tp))
+    };
+
+    // SAFETY: By the safety requirements, and the events are locked.
+    to_result(unsafe { bindings::trace_probe_add_file(tp, file) })?;
+    if was_enabled {
+        return Ok(());
+    }
+
+    // SAFETY: The probe is linked to the event, which is one of probes of type `T`.
+    let mut probes = unsafe { Siblings::<T>::new((*tp).event, locked) };
+    probes
+        .try_for_each(|probe| Probe::start(probe, locked))
+        .inspect_err(|_| {
+            // SAFETY: As above; the file was added above.
+            unsafe {
+                stop_all::<T>((*tp).event, locked);
+                bindings::trace_probe_remove_file(tp, file);
+            }
+        })
+}
+
+/// # Safety
+///
+/// As for [`enable`].
+unsafe fn disable<T: ProbeEvent>(
+    call: *mut bindings::trace_event_call,
+    file: *mut bindings::trace_event_file,
+    locked: &EventsLocked,
+) {
+    // SAFETY: A registered event has a probe, and the events are locked.
+    unsafe {
+        let tp = bindings::trace_probe_primary_from_call(call);
+
+        if bindings::trace_probe_remove_file(tp, file) == 0 && !bindings::trace_probe_is_enabled(tp)
+        {
+            stop_all::<T>((*tp).event, locked);
+        }
+    }
+}
+
+/// Takes all probes of an event away.
+///
+/// # Safety
+///
+/// `event` must be an event of probes of type `T`.
+unsafe fn stop_all<T: ProbeEvent>(event: *mut bindings::trace_probe_event, locked: &EventsLocked) {
+    // SAFETY: By the safety requirements.
+    let probes = || unsafe { Siblings::<T>::new(event, locked) };
+
+    T::disable(probes().filter_map(|probe| probe.take_enabled(locked)));
+    probes().for_each(|probe| probe.set_dead(locked));
+}
+
+/// Prints an entry.
+///
+/// # Safety
+///
+/// Called by the tracing core, for an entry of an event that [`init`] prepared.
+unsafe extern "C" fn print(
+    iter: *mut bindings::trace_iterator,
+    _flags: c_int,
+    event: *mut bindings::trace_event,
+) -> bindings::print_line_t {
+    // SAFETY: The tracing core keeps the event registered meanwhile, so that it has a probe, and
+    // has an entry in `iter`, which was written by [`super::fetch`] with the fields that the
+    // probes of the event agree on.
+    unsafe {
+        let seq = &raw mut (*iter).seq;
+        let entry = (*iter).ent.cast::<Entry>();
+        let call = container_of!(event, bindings::trace_event_call, event);
+        let tp = bindings::trace_probe_primary_from_call(call);
+        if tp.is_null() {
+            return bindings::trace_handle_return(seq);
+        }
+
+        bindings::trace_seq_printf(
+            seq,
+            c"%s: (0x%lx)".as_char_ptr(),
+            bindings::trace_probe_name(tp),
+            (&raw const (*entry).ip).read_unaligned(),
+        );
+        let printed = bindings::trace_probe_print_args(
+            seq,
+            (*tp).args.as_mut_ptr(),
+            (*tp).nr_args as c_int,
+            entry.byte_add(size_of::<Entry>()).cast(),
+            entry.cast(),
+        );
+        if printed == 0 {
+            bindings::trace_seq_putc(seq, b'\n');
+        }
+        bindings::trace_handle_return(seq)
+    }
+}
+
+/// Defines the fields.
+///
+/// # Safety
+///
+/// Called by the tracing core, on an event that [`init`] prepared.
+unsafe extern "C" fn define_fields(call: *mut bindings::trace_event_call) -> c_int {
+    from_result(|| {
+        // SAFETY: The event is being registered, and has a probe, whose arguments are parsed.
+        unsafe {
+            let tp = bindings::trace_probe_primary_from_call(call);
+
+            to_result(bindings::trace_define_field(
+                call,
+                c"unsigned long".as_char_ptr(),
+                bindings::FIELD_STRING_IP.as_ptr().cast::<c_char>(),
+                offset_of!(Entry, ip) as c_int,
+                size_of::<c_ulong>() as c_int,
+                0,
+                bindings::FILTER_OTHER as c_int,
+            ))?;
+            to_result(bindings::traceprobe_define_arg_fields(
+                call,
+                size_of::<Entry>(),
+                tp,
+            ))?;
+        }
+        Ok(0)
+    })
+}

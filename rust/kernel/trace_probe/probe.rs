@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Probes: how they come into being, and how they go.
+//!
+//! C header: [`kernel/trace/trace_probe.h`](srctree/kernel/trace/trace_probe.h)
+
+use super::{
+    args::Args,
+    command::{
+        Command,
+        Problem, //
+    },
+    linked::Linked,
+    lock::{
+        EventsLocked,
+        LockedSlot, //
+    },
+    ProbeEvent,
+};
+use crate::{
+    bindings,
+    ffi::c_ulong,
+    prelude::*,
+    str::CStr,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
+        Arc,
+        ArcBorrow,
+        UniqueArc, //
+    },
+    types::Opaque,
+};
+
+/// Most arguments that an event can have.
+const MAX_ARGS: usize = bindings::MAX_TRACE_ARGS as usize;
+
+/// One probe of an event. Several may have the event in common.
+///
+/// # Invariants
+///
+/// - While `node` is on the list of dynamic events, the list owns a reference to the probe.
+/// - The probe is linked to its event from the beginning until it is taken off that list.
+/// - `live` is true only while the probe is linked, and the probe is unlinked only when an RCU
+///   grace period has passed since `live` became false.
+#[repr(C)]
+pub struct Probe<T: ProbeEvent> {
+    pub(super) node: Opaque<bindings::dyn_event>,
+    pub(super) args: Args,
+    place: T,
+    live: Atomic<bool>,
+    enabled: LockedSlot<T::Enabled>,
+    /// The state of RCU when `live` became false.
+    stopped: LockedSlot<c_ulong>,
+}
+
+// SAFETY: `node` is protected by `event_mutex`; all else is `Send`.
+unsafe impl<T: ProbeEvent> Send for Probe<T> {}
+
+// SAFETY: As above, and all else is `Sync`.
+unsafe impl<T: ProbeEvent> Sync for Probe<T> {}
+
+impl<T: ProbeEvent> Probe<T> {
+    /// Makes a probe, and its event if there is none of that name.
+    ///
+    /// The arguments are the words of `command` from `first` on. On failure the error log says
+    /// why, and nothing is left behind.
+    pub fn create(
+        command: &Command<'_>,
+        group: &CStr,
+        event: &CStr,
+        place: T,
+        first: usize,
+    ) -> Result {
+        let len = command.len().saturating_sub(first);
+        if len > MAX_ARGS {
+            return Err(command.reject(first, 0, Problem::TooManyArguments, E2BIG));
+        }
+
+        let mut args = Args::new(group, event, len)?;
+        args.parse(command, first)?;
+        if place.file_base().is_none() {
+            args.refuse_file_offsets(command, first)?;
+        }
+
+        let probe = Self::new(args, place)?;
+        EventsLocked::with(|locked| Self::publish(probe, command, locked))
+    }
+
+    /// Gives the parts of a probe their place in memory, where they find each other.
+    fn new(args: Args, place: T) -> Result<Arc<Self>> {
+        // INVARIANT: The probe is linked to an event of its own, and on no list.
+        let mut probe = UniqueArc::new(
+            Self {
+                node: Opaque::uninit(),
+                args,
+                place,
+                live: Atomic::new(false),
+                enabled: LockedSlot::new(),
+                stopped: LockedSlot::new(),
+            },
+            GFP_KERNEL,
+        )?;
+
+        let owner = (&raw const *probe).cast();
+        probe.args.set_owner(owner);
+        // SAFETY: The node is ours, and stays where it is.
+        unsafe { bindings::dyn_event_init(probe.node.get(), T::event_type().as_ptr()) };
+        Ok(probe.into())
+    }
+
+    /// Makes the probe one of its event, and lists it.
+    fn publish(probe: Arc<Self>, command: &Command<'_>, locked: &EventsLocked) -> Result {
+        // SAFETY: A new probe is linked to an event, and nobody else can change that yet.
+        let new = unsafe { Linked::new(&*probe, locked) };
+
+        match T::event_type().find(&new, locked) {
+            Some(other) => new.append_to(&other, command)?,
+            None => new.register(command)?,
+        }
+
+        let listed = Arc::into_raw(probe.clone());
+        // INVARIANT: The list owns the reference that was just made.
+        // SAFETY: The node is initialised and on no list, and the events are locked.
+        unsafe { bindings::dyn_event_add(probe.node.get(), new.call()) };
+
+        if new.is_enabled() {
+            // The event was there before, and enabled; then so is the new probe.
+            Self::start(probe.as_arc_borrow(), locked).inspect_err(|_| {
+                // SAFETY: The probe was listed above, and is not live, as it did not start.
+                unsafe { Self::retire(listed, locked) };
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes a probe off the list of dynamic events and out of its event.
+    ///
+    /// # Safety
+    ///
+    /// The probe must be listed and not live. If it is the last of its event, the event must not
+    /// be registered any more. The list's reference is gone afterwards.
+    pub(super) unsafe fn retire(probe: *const Self, locked: &EventsLocked) {
+        // INVARIANT: The list gives its reference to us.
+        // SAFETY: By the safety requirements the list owns one.
+        let probe = unsafe { Arc::from_raw(probe) };
+
+        // SAFETY: The node is on the list, and the events are locked.
+        unsafe { bindings::dyn_event_remove(probe.node.get()) };
+        if let Some(stopped) = probe.stopped.replace(None, locked) {
+            // SAFETY: This may sleep, like whoever locked the events.
+            unsafe { bindings::cond_synchronize_rcu(stopped) };
+        }
+        // INVARIANT: `live` is false, and since it became so a grace period has passed.
+        // SAFETY: The probe is linked, as it was listed, and the events are locked.
+        unsafe { bindings::trace_probe_unlink(probe.args.as_ptr()) };
+    }
+
+    /// The place of the probe.
+    #[inline]
+    pub fn place(&self) -> &T {
+        &self.place
+    }
+
+    /// Whether there are files to trace a hit to. For as long as an RCU read-side critical section
+    /// that this is called in lasts, the probe is then linked to its event.
+    #[inline]
+    pub(super) fn is_live(&self) -> bool {
+        self.live.load(Acquire)
+    }
+
+    /// Ends what [`Self::start`] began, except for what it returned.
+    pub(super) fn set_dead(&self, locked: &EventsLocked) {
+        self.live.store(false, Release);
+        // SAFETY: No preconditions.
+        let now = unsafe { bindings::get_state_synchronize_rcu() };
+        self.stopped.replace(Some(now), locked);
+    }
+
+    /// Takes what keeps the probe in place.
+    pub(super) fn take_enabled(&self, locked: &EventsLocked) -> Option<T::Enabled> {
+        self.enabled.replace(None, locked)
+    }
+
+    /// Puts a listed probe in place.
+    pub(super) fn start(probe: ArcBorrow<'_, Self>, locked: &EventsLocked) -> Result {
+        // INVARIANT: Listed probes are linked.
+        probe.live.store(true, Release);
+        match T::enable(probe) {
+            Ok(enabled) => {
+                probe.enabled.replace(Some(enabled), locked);
+                Ok(())
+            }
+            Err(error) => {
+                probe.set_dead(locked);
+                Err(error)
+            }
+        }
+    }
+}

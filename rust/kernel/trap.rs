@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The current thread, when a trap has brought it from user mode into the kernel.
+//!
+//! C headers: [`include/linux/irqflags.h`](srctree/include/linux/irqflags.h),
+//! [`include/linux/sched/signal.h`](srctree/include/linux/sched/signal.h)
+
+use crate::{
+    bindings,
+    prelude::*,
+    task::Task,
+    types::NotThreadSafe, //
+};
+
+/// Evidence that the current thread is in a trap from user mode, with interrupts disabled.
+///
+/// Such a trap runs on the thread's own stack and may, as a page fault does, enable interrupts and
+/// sleep.
+///
+/// # Invariants
+///
+/// Interrupts are disabled while a value exists and [`Trap::with_interrupts`] is not executing.
+pub struct Trap(NotThreadSafe);
+
+impl Trap {
+    /// Tells of a trap.
+    ///
+    /// # Safety
+    ///
+    /// The current thread is in a trap that it took in user mode; interrupts are disabled and were
+    /// enabled in user mode, and no lock is held.
+    #[inline]
+    pub unsafe fn new() -> Self {
+        // INVARIANT: By the requirement on the caller.
+        Self(NotThreadSafe)
+    }
+
+    /// Calls `f` with interrupts enabled: it may sleep, and access user memory.
+    #[inline]
+    pub fn with_interrupts<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: By the type invariants interrupts are disabled, and the trap is of a kind that
+        // may enable them.
+        unsafe { bindings::local_irq_enable() };
+        let ret = f();
+        // SAFETY: Enabled above.
+        //
+        // INVARIANT: Disabled again.
+        unsafe { bindings::local_irq_disable() };
+        ret
+    }
+}
+
+/// Sends the current thread the signal of an access to memory that is not to be had.
+///
+/// Must be called with interrupts enabled.
+#[cfg(CONFIG_X86_64)]
+pub fn force_fault(addr: usize, write: bool) {
+    // The numbers are the CPU's: of the page fault, and of the bits in its error code.
+    const X86_TRAP_PF: c_ulong = 14;
+    const X86_PF_WRITE: c_ulong = 1 << 1;
+    const X86_PF_USER: c_ulong = 1 << 2;
+    let error_code = X86_PF_USER | if write { X86_PF_WRITE } else { 0 };
+    // SAFETY: These are fields of the current thread, which nobody else writes to.
+    unsafe {
+        let thread = &raw mut (*Task::current_raw()).thread;
+        (*thread).cr2 = addr as _;
+        (*thread).error_code = error_code as _;
+        (*thread).trap_nr = X86_TRAP_PF;
+    }
+    // SAFETY: May be called for the current thread at any time.
+    unsafe {
+        bindings::force_sig_fault(
+            bindings::SIGSEGV as c_int,
+            bindings::SEGV_MAPERR as c_int,
+            addr as *mut c_void,
+        )
+    };
+}
+
+/// Sends the current thread the signal of a single-step.
+///
+/// Must be called with interrupts enabled.
+#[cfg(CONFIG_X86_64)]
+pub fn force_step_trap(regs: &mut crate::ptregs::PtRegs) {
+    // SAFETY: `regs` is valid, and of the current thread by its type's invariants.
+    unsafe { bindings::send_sigtrap(regs.as_ptr(), 0, bindings::TRAP_TRACE as c_int) };
+}
+
+/// The number of the current thread's last trap, which a signal that a trap sends carries along.
+///
+/// Setting it to a number that no trap has tells later whether there was one.
+#[cfg(CONFIG_X86_64)]
+pub fn replace_trap_nr(nr: usize) -> usize {
+    // SAFETY: A field of the current thread, which nobody else writes to.
+    unsafe {
+        let at = &raw mut (*Task::current_raw()).thread.trap_nr;
+        core::ptr::replace(at, nr as _) as usize
+    }
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What user mode on this CPU has besides its saved registers: single words of its memory, its
+//! shadow stack and its debug state.
+//!
+//! Everything here is about the current thread and its address space.
+//!
+//! C headers: [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h),
+//! [`arch/x86/include/asm/shstk.h`](srctree/arch/x86/include/asm/shstk.h),
+//! [`arch/x86/include/asm/debugreg.h`](srctree/arch/x86/include/asm/debugreg.h)
+
+use crate::{
+    bindings,
+    error::to_result,
+    prelude::*,
+    uaccess::UserPtr, //
+};
+
+macro_rules! word {
+    ($ty:ty, $read:ident, $get:ident, $write:ident, $put:ident) => {
+        #[doc = concat!("Reads a `", stringify!($ty), "` from user memory in one access.")]
+        ///
+        /// May sleep. Fails with `EFAULT` where user mode could not read.
+        #[inline]
+        pub fn $read(ptr: UserPtr) -> Result<$ty> {
+            let mut value = 0;
+            // SAFETY: `value` is valid for writes, and `get_user()` checks the user pointer.
+            to_result(unsafe { bindings::$get(&mut value, ptr.as_const_ptr().cast()) })?;
+            Ok(value)
+        }
+
+        #[doc = concat!("Writes a `", stringify!($ty), "` to user memory in one access.")]
+        ///
+        /// May sleep. Fails with `EFAULT` where user mode could not write.
+        #[inline]
+        pub fn $write(ptr: UserPtr, value: $ty) -> Result {
+            // SAFETY: `put_user()` checks the user pointer.
+            to_result(unsafe { bindings::$put(value, ptr.as_mut_ptr().cast()) })
+        }
+    };
+}
+
+word!(u8, read_u8, get_user_u8, write_u8, put_user_u8);
+word!(u32, read_u32, get_user_u32, write_u32, put_user_u32);
+word!(u64, read_u64, get_user_u64, write_u64, put_user_u64);
+
+/// Whether calls and returns of this thread also push to and pop from a shadow stack.
+#[inline]
+pub fn has_shadow_stack() -> bool {
+    // SAFETY: Only looks at the current task.
+    unsafe { bindings::shstk_is_enabled() }
+}
+
+/// Replaces the return address on the top of the shadow stack; nothing if there is none.
+#[inline]
+pub fn amend_shadow_stack(addr: usize) -> Result {
+    // SAFETY: Only touches the current task's shadow stack, in a checked way.
+    to_result(unsafe { bindings::shstk_update_last_frame(addr as _) })
+}
+
+/// Whether hardware breakpoints or watchpoints are armed while this thread runs.
+#[inline]
+pub fn has_hw_breakpoints() -> bool {
+    // SAFETY: Only reads a per-CPU variable.
+    unsafe { bindings::current_hw_breakpoint_active() }
+}
+
+/// Whether the trap flag traps after taken branches only (`PTRACE_SINGLEBLOCK`).
+#[inline]
+pub fn block_step() -> bool {
+    // SAFETY: Only looks at the current task.
+    unsafe { bindings::current_block_step() }
+}
+
+/// Makes the trap flag trap after taken branches only, or after every instruction.
+///
+/// Must be called with interrupts enabled.
+#[inline]
+pub fn set_block_step(on: bool) {
+    // SAFETY: `set_task_blockstep()` may always be called for the current task.
+    unsafe { bindings::current_set_block_step(on) }
+}

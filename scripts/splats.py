@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Find the kernel's reports about its own bugs ("splats") in its log."""
+import re
+from dataclasses import dataclass
+
+# Each begins a report. User-space faults that the kernel only mentions
+# ("traps: … general protection fault") are none.
+BEGINS = re.compile(
+    r"BUG:|BUG at|WARNING:|\bOops\b|Kernel panic|KASAN:|KCSAN:|UBSAN:|KFENCE:|"
+    r"INFO: task .* blocked|\bself-detected stall|detected stalls? on|"
+    r"rcu: INFO:|soft lockup|hard LOCKUP|workqueue lockup|"
+    r"possible recursive locking|possible circular locking|inconsistent lock state|"
+    r"suspicious RCU usage|invalid wait context|bad unlock balance|"
+    r"held lock freed|lock held when returning to user|"
+    r"sleeping function called|scheduling while atomic|refcount_t:|"
+    r"(list|slab) corruption|ODEBUG:|kmemleak: \d+ new|unreferenced object|"
+    r"rust_kernel: panicked|page_table_check|stack guard page|"
+    r"kernel stack overflow|unable to handle|nobody cared|bad page state|Bad rss-counter")
+# What other things print that looks like one.
+HARMLESS = re.compile(r"Speculative Return Stack|uprobes-test-marker|"
+                      r"unprivileged eBPF|NMI watchdog: Perf|traps: .* general protection")
+TIME = re.compile(r"^(<\d+>)?\[ *\d+\.\d+\] ?(\[ *[TC]\d+\] ?)?")
+LENGTH = 60  # lines of a report worth showing
+
+
+@dataclass
+class Splat:
+    line: int   # index of its first line in the log
+    text: list  # its lines
+
+
+def find(lines):
+    """The reports in a log, in order; one report may run into the next."""
+    found = []
+    quiet_until = 0
+    for i, line in enumerate(lines):
+        text = TIME.sub("", line)
+        if i < quiet_until or not BEGINS.search(text) or HARMLESS.search(text):
+            continue
+        report = lines[i:i + LENGTH]
+        for n, following in enumerate(report):
+            if "end trace" in following or "</TASK>" in following:
+                report = report[:n + 1]
+                break
+        found.append(Splat(i, report))
+        quiet_until = i + len(report)
+    return found

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The fixture of the tests that need the module. */
+#ifndef _MODULE_FIXTURE_H
+#define _MODULE_FIXTURE_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "uprobes_selftest.h"
+
+FIXTURE(module)
+{
+	int dev;
+};
+
+FIXTURE_SETUP(module)
+{
+	if (geteuid())
+		SKIP(return, "needs root");
+	self->dev = dev_open();
+	if (self->dev < 0)
+		SKIP(return, "no " UPROBES_TEST_DEVICE);
+	ASSERT_TRUE(dev_clean(self->dev));
+}
+
+FIXTURE_TEARDOWN(module)
+{
+	close(self->dev);
+	self->dev = dev_open();
+	EXPECT_TRUE(dev_clean(self->dev));
+	close(self->dev);
+}
+
+/* A probe of this process, counted in task context. */
+#define PROBE(fn) ({						\
+	int __id = dev_register(self->dev, getpid(), (void *)(fn), UPROBES_TEST_TASK); \
+	ASSERT_LT(0, __id);					\
+	__id;							\
+})
+
+#define HITS(id)	dev_hits(self->dev, id)
+#define UNPROBE(id)	ASSERT_EQ(0, dev_unregister(self->dev, id))
+
+#endif /* _MODULE_FIXTURE_H */

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Functions to probe, alone in their page, and their caller. */
+
+.macro function name
+	.balign	64
+	.globl	\name
+	.type	\name, @function
+\name:
+.endm
+
+	.section .text.probed, "ax", @progbits
+	.balign	4096
+function probed_nop
+	nop
+	lea	(%rdi,%rsi), %rax
+	ret
+
+function probed_push
+	push	%rbp
+	mov	%rsp, %rbp
+	lea	(%rdi,%rsi), %rax
+	pop	%rbp
+	ret
+
+function probed_lea
+	lea	(%rdi,%rsi), %rax
+	ret
+
+	.balign	64
+	.globl	probed_number
+probed_number:
+	.long	0x5eed1234
+
+	.balign	4096
+function call_probed
+	sub	$8, %rsp
+	mov	%rdi, %rax
+	mov	%rsi, %rdi
+	mov	%rdx, %rsi
+	call	*%rax
+	.globl	call_probed_return
+call_probed_return:
+	add	$8, %rsp
+	ret
+
+	.section .note.GNU-stack, "", @progbits

@@ -1,0 +1,232 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Programs that people know, probed; and the tools that look at programs, used
+# on one that is probed. What is not installed is skipped.
+
+TRACEFS=/sys/kernel/tracing
+TMP=$(mktemp -d) || exit 1
+tests=0 failed=0
+shell= python=
+
+ok() { tests=$((tests + 1)); echo "ok $tests $1"; }
+not_ok() { tests=$((tests + 1)); failed=1; echo "not ok $tests $1"; }
+skip() { tests=$((tests + 1)); echo "ok $tests $1 # SKIP $2"; }
+check() { if [ "$2" = 0 ]; then ok "$1"; else not_ok "$1"; fi; }
+
+skip_all() { echo "1..0 # SKIP $1"; rm -rf "$TMP"; exit 4; }
+
+have() { command -v "$1" > /dev/null && "$1" --version > /dev/null 2>&1; }
+
+clean_up() {
+	echo 0 > events/real/enable
+	echo > uprobe_events
+	kill $shell $python
+	rm -rf "$TMP"
+} 2> /dev/null
+
+# The address of an exported function in a running process.
+address_of() { # pid function
+	local range perms offset dev inode path value
+	while read -r range perms offset dev inode path; do
+		[ "$offset" = 00000000 ] && [ -f "$path" ] || continue
+		value=$(nm -D --defined-only "$path" 2> /dev/null | awk -v f="$2" '
+			{ sub(/@.*/, "", $3) }
+			$3 == f && $2 ~ /[TtWi]/ { print $1; exit }')
+		[ -n "$value" ] || continue
+		# Of an executable that is not position independent, it is that.
+		if readelf -h "$path" | grep -q 'EXEC '; then
+			echo "0x$value"
+		else
+			printf '0x%x\n' $((0x${range%-*} + 0x$value))
+		fi
+		return 0
+	done < "/proc/$1/maps"
+	return 1
+}
+
+hits() { awk -v e="$1" '$2 == e { print $3 }' uprobe_profile; }
+
+# Has the shell run a line, and waits for the end of it.
+shell_run() {
+	echo "$1; echo done-\$((7 * 191))" >&"${SHELL_FD[1]}"
+	local line
+	while read -r -t 60 line <&"${SHELL_FD[0]}"; do
+		[ "$line" = done-1337 ] && return 0
+	done
+	return 1
+}
+
+echo "TAP version 13"
+[ "$(id -u)" = 0 ] || skip_all "needs root"
+cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || {
+	mount -t tracefs nodev "$TRACEFS" 2> /dev/null
+	cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || skip_all "no uprobe_events"
+}
+grep -qi 'pid>\?:<\?vaddr' README || skip_all "uprobe_events takes no PID:VADDR"
+have nm || skip_all "needs nm"
+
+trap clean_up EXIT
+echo > uprobe_events
+echo 1 > tracing_on
+echo > trace
+
+# bash: the words that its own echo is given.
+coproc SHELL_FD { exec bash --norc --noprofile; }
+shell=$SHELL_FD_PID
+shell_run true
+at=$(address_of "$shell" echo_builtin)
+if [ -z "$at" ]; then
+	skip "bash" "its functions are not exported"
+else
+	echo "p:real/echo $shell:$at word=+0(+0(+8(%di))):string" >> uprobe_events &&
+		echo 1 > events/real/echo/enable
+	check "bash: probe placed" $?
+	shell_run 'for i in 1 2 3 4 5 6 7 8 9; do echo word$i $i; done'
+	# Nine, and the one that says that it is done.
+	[ "$(hits echo)" = 10 ]
+	check "bash: every echo counted" $?
+	[ "$(grep -c 'word="word[1-9]"' trace)" = 9 ]
+	check "bash: words recorded" $?
+	bash -c 'for i in 1 2 3; do echo $i; done' > /dev/null
+	shell_run '(echo in; echo a; echo subshell)'
+	[ "$(hits echo)" = 11 ]
+	check "bash: other shells not counted" $?
+fi
+
+# The shell from here on runs, probed, under each tool.
+busy='for i in {1..2000}; do echo $i > /dev/null; done'
+
+if ! have gdb; then
+	skip "gdb" "not installed"
+else
+	before=$(hits echo)
+	gdb -nx -batch -p "$shell" -ex 'info registers rip' -ex 'x/2i $rip' -ex detach \
+		> "$TMP/gdb" 2>&1 && grep -q '^rip ' "$TMP/gdb"
+	check "gdb: attaches and detaches" $?
+	shell_run "$busy"
+	[ "$(hits echo)" = $((before + 2001)) ]
+	check "gdb: all counted afterwards" $?
+
+	before=$(hits echo)
+	# A breakpoint of gdb's own, elsewhere, is reached, and the program goes on.
+	gdb -nx -batch -p "$shell" -ex 'break pwd_builtin' -ex continue -ex bt -ex 'delete' \
+		-ex detach > "$TMP/gdb" 2>&1 &
+	gdb=$!
+	for i in $(seq 300); do
+		grep -q Continuing "$TMP/gdb" && break
+		sleep 0.1
+	done
+	shell_run 'echo a; echo b; pwd > /dev/null; echo c'
+	ran=$?
+	wait $gdb
+	grep -q '^Breakpoint 1' "$TMP/gdb" && [ $ran = 0 ]
+	check "gdb: its own breakpoint is reached" $?
+	[ "$(hits echo)" = $((before + 4)) ]
+	check "gdb: all counted meanwhile" $?
+fi
+
+if ! have strace; then
+	skip "strace" "not installed"
+else
+	before=$(hits echo)
+	strace -e trace=openat -o "$TMP/strace" -p "$shell" 2> /dev/null &
+	strace=$!
+	for i in $(seq 300); do
+		grep -q "TracerPid:.[1-9]" "/proc/$shell/status" && break
+		sleep 0.1
+	done
+	shell_run 'for i in {1..200}; do echo $i > /dev/null; done'
+	kill $strace
+	wait $strace 2> /dev/null
+	[ "$(grep -c /dev/null "$TMP/strace")" = 200 ] && [ "$(hits echo)" = $((before + 201)) ]
+	check "strace: sees all calls, all counted" $?
+fi
+
+if ! have perf; then
+	skip "perf" "not installed"
+else
+	before=$(hits echo)
+	perf stat -x, -e task-clock,context-switches -p "$shell" -o "$TMP/stat" -- sleep 2 &
+	perf=$!
+	sleep 0.5
+	shell_run "$busy"
+	wait $perf && grep -q 'task-clock' "$TMP/stat"
+	check "perf stat: counts a probed program" $?
+	perf record -q -e cpu-clock -F 500 -g -p "$shell" -o "$TMP/data" -- sleep 3 \
+		> /dev/null 2>&1 &
+	perf=$!
+	sleep 1
+	shell_run "$busy"
+	wait $perf
+	[ "$(perf script -i "$TMP/data" -F comm,ip 2> /dev/null | grep -c '^bash')" -gt 0 ]
+	check "perf record: samples a probed program" $?
+	[ "$(hits echo)" = $((before + 4002)) ]
+	check "perf: all counted meanwhile" $?
+fi
+
+bpf='tracepoint:syscalls:sys_enter_openat /pid == $1/ { @opened = count(); }
+     interval:s:4 { exit(); }'
+if ! have bpftrace; then
+	skip "bpftrace" "not installed"
+elif ! bpftrace -e 'tracepoint:syscalls:sys_enter_openat { exit(); } interval:s:1 { exit(); }' \
+	> "$TMP/bpf" 2>&1; then
+	skip "bpftrace" "does not run here"
+else
+	before=$(hits echo)
+	bpftrace -e "$bpf" "$shell" > "$TMP/bpf" 2>&1 &
+	bpftrace=$!
+	for i in $(seq 300); do
+		grep -q Attaching "$TMP/bpf" && break
+		sleep 0.1
+	done
+	sleep 1
+	shell_run 'for i in {1..100}; do echo $i > /dev/null; done'
+	wait $bpftrace
+	grep -q '@opened: 100$' "$TMP/bpf" && [ "$(hits echo)" = $((before + 101)) ]
+	check "bpftrace: a tracepoint program counts a probed program" $?
+fi
+
+# python: a function of the interpreter, called from its bytecode.
+if ! have python3; then
+	skip "python" "not installed"
+else
+	cat > "$TMP/program.py" <<- END
+		import sys
+		for line in sys.stdin:
+		    print(sum(len(repr(i)) for i in range(1000, 2000)), flush=True)
+	END
+	# Not through a wrapper that would be another process.
+	binary=$(python3 -c 'import sys; print(sys.executable)')
+	coproc PYTHON { exec "$binary" "$TMP/program.py"; }
+	python=$PYTHON_PID
+	echo >&"${PYTHON[1]}"
+	read -r -t 60 answer <&"${PYTHON[0]}"
+	at=$(address_of "$python" PyObject_Repr)
+	if [ -z "$at" ]; then
+		skip "python" "its functions are not exported"
+	else
+		echo "p:real/repr $python:$at object=%di:x64 type=+0(+24(+8(%di))):string" \
+			>> uprobe_events && echo 1 > events/real/repr/enable
+		check "python: probe placed" $?
+		echo >&"${PYTHON[1]}"
+		read -r -t 120 answer <&"${PYTHON[0]}"
+		[ "$answer" = 4000 ] && [ "$(hits repr)" = 1000 ]
+		check "python: every call counted" $?
+		[ "$(grep -c 'repr: .*type="int"' trace)" -gt 900 ]
+		check "python: type recorded" $?
+		echo 0 > events/real/repr/enable
+		echo >&"${PYTHON[1]}"
+		read -r -t 60 answer <&"${PYTHON[0]}"
+		[ "$answer" = 4000 ] && [ "$(hits repr)" = 1000 ]
+		check "python: goes on without" $?
+	fi
+fi
+
+echo 0 > events/real/enable
+shell_run 'for i in 1 2 3; do echo $i; done'
+check "the shell goes on without" $?
+echo > uprobe_events && [ -z "$(cat uprobe_events)" ]
+check "nothing left" $?
+echo "1..$tests"
+exit $failed

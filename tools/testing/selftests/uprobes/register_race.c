@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Threads hit a probe all the time while it comes and goes.
+ *
+ * Handlers add one to SI, and the probed functions return it, so every call
+ * knows how often it was handled. A call that lies between the end of a
+ * registration and the beginning of its removal must be handled once, a call
+ * that lies outside of any registration not at all, every other call once or
+ * not at all; and the sum must be what the kernel counted.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+
+#include "module_fixture.h"
+
+#define THREADS	8
+#define CYCLES	1000
+
+/* A cycle has four epochs: it changes, is on, changes, is off. */
+enum { COMING = 0, ON = 1, GOING = 2, OFF = 3 };
+
+static atomic_ulong epoch;
+static atomic_bool stop;
+static probed_fn function;
+
+static struct worker {
+	pthread_t thread;
+	atomic_ulong calls;
+	unsigned long handled;
+	unsigned long wrong;
+	unsigned long surely_on;
+	unsigned long surely_off;
+} workers[THREADS];
+
+static void *work(void *arg)
+{
+	struct worker *self = arg;
+
+	while (!stop) {
+		unsigned long before = epoch, after, got;
+
+		got = function(100, 0) - 100;
+		after = epoch;
+		self->handled += got;
+		if (got > 1)
+			self->wrong++;
+		if (before == after && before % 4 == ON) {
+			self->surely_on++;
+			if (got != 1)
+				self->wrong++;
+		} else if (before == after && before % 4 == OFF) {
+			self->surely_off++;
+			if (got)
+				self->wrong++;
+		}
+		atomic_fetch_add_explicit(&self->calls, 1, memory_order_relaxed);
+	}
+	return NULL;
+}
+
+/* Lets every thread that can run do something. */
+static void let_work(void)
+{
+	unsigned long from = 0, now = 0;
+	unsigned int i, tries;
+
+	for (i = 0; i < THREADS; i++)
+		from += workers[i].calls;
+	for (tries = 0; tries < 1000 && now < from + 4 * THREADS; tries++) {
+		sched_yield();
+		for (now = i = 0; i < THREADS; i++)
+			now += workers[i].calls;
+	}
+}
+
+FIXTURE_VARIANT(module)
+{
+	probed_fn function;
+	unsigned int flags;
+	unsigned int cycles_per_scaled;
+};
+
+FIXTURE_VARIANT_ADD(module, stepped) {
+	.function = probed_lea,
+	.flags = UPROBES_TEST_TASK,
+};
+
+FIXTURE_VARIANT_ADD(module, nop) {
+	.function = probed_nop,
+	.flags = UPROBES_TEST_TASK,
+	.cycles_per_scaled = 1,
+};
+
+FIXTURE_VARIANT_ADD(module, interrupt) {
+	.function = probed_push,
+	.flags = UPROBES_TEST_INTERRUPT | UPROBES_TEST_EARLY,
+	.cycles_per_scaled = 1,
+};
+
+TEST_F_TIMEOUT(module, every_hit_once, 2 * TIMEOUT)
+{
+	unsigned long handled = 0, on = 0, off = 0, calls = 0;
+	unsigned int cycles = variant->cycles_per_scaled ? scaled(CYCLES) : CYCLES;
+	struct uprobes_test_register how = {
+		.pid = getpid(),
+		.vaddr = (unsigned long)variant->function,
+		.flags = variant->flags,
+		.add_si = 1,
+	};
+	struct uprobes_test_state state;
+	unsigned int i;
+
+	function = variant->function;
+	for (i = 0; i < THREADS; i++)
+		ASSERT_EQ(0, pthread_create(&workers[i].thread, NULL, work, &workers[i]));
+
+	/* There are more threads than processors: be the one that goes first. */
+	setpriority(PRIO_PROCESS, 0, -10);
+
+	for (i = 0; i < cycles; i++) {
+		int id;
+
+		epoch = 4UL * i + COMING;
+		id = dev_register_how(self->dev, &how);
+		ASSERT_LT(0, id) TH_LOG("cycle %u: %d", i, id);
+		epoch = 4UL * i + ON;
+		let_work();
+		epoch = 4UL * i + GOING;
+		ASSERT_EQ(0, dev_unregister(self->dev, id));
+		epoch = 4UL * i + OFF;
+		let_work();
+	}
+	stop = true;
+	for (i = 0; i < THREADS; i++) {
+		ASSERT_EQ(0, pthread_join(workers[i].thread, NULL));
+		EXPECT_EQ(0, workers[i].wrong);
+		handled += workers[i].handled;
+		on += workers[i].surely_on;
+		off += workers[i].surely_off;
+		calls += workers[i].calls;
+	}
+	TH_LOG("%u cycles, %lu calls: %lu on, %lu off, %lu handled", cycles, calls, on, off,
+	       handled);
+	ASSERT_EQ(0, dev_state(self->dev, &state));
+	EXPECT_EQ(state.ended_hits, handled);
+	/* The test is worth nothing unless it saw both. */
+	EXPECT_LT(cycles, on);
+	EXPECT_LT(cycles, off);
+	EXPECT_TRUE(text_is_of_file(getpid(), probed_nop, 4096));
+	EXPECT_TRUE(page_is_of_file(getpid(), probed_nop));
+}
+
+TEST_HARNESS_MAIN

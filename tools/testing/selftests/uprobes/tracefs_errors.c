@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Lines of uprobe_events that are wrong in themselves. */
+#include "refused.h"
+#include "tracefs_fixture.h"
+
+TEST_F_TIMEOUT(events, no_such_line, TIMEOUT)
+{
+	REFUSED(EINVAL, "p ^%d:", self->target.pid);
+	REFUSED(EINVAL, "p ^%d", self->target.pid);
+	REFUSED(EINVAL, "p ^:%p", probed_nop);
+	REFUSED(EINVAL, "p ^:");
+	REFUSED(EINVAL, "p %d:^zero", self->target.pid);
+	REFUSED(EINVAL, "p %d:^0xzero", self->target.pid);
+	REFUSED(EINVAL, "p %d:^%p+4", self->target.pid, probed_nop);
+	REFUSED(EINVAL, "p %d:^-1", self->target.pid);
+	REFUSED(EINVAL, "p ^%dx:%p", self->target.pid, probed_nop);
+	REFUSED(EINVAL, "p ^self:%p", probed_nop);
+	REFUSED(EINVAL, "p ^0x:%p", probed_nop);
+	REFUSED(EINVAL, "p ^+:%p", probed_nop);
+}
+
+/* Too large for the type that holds it. */
+TEST_F_TIMEOUT(events, numbers_out_of_range, TIMEOUT)
+{
+	struct snapshot before, after;
+	bool caret;
+	char *log;
+	int ret;
+
+	snapshot_take(&before, &self->target);
+	ret = tracefs_refused("p ^99999999999:0x400000", &caret, &log);
+	EXPECT_TRUE(ret == -EINVAL || ret == -ERANGE) TH_LOG("%d", ret);
+	EXPECT_TRUE(caret) TH_LOG("%s", log);
+	free(log);
+	ret = tracefs_refused("p 1:^0x10000000000000000", &caret, &log);
+	EXPECT_TRUE(ret == -EINVAL || ret == -ERANGE) TH_LOG("%d", ret);
+	EXPECT_TRUE(caret) TH_LOG("%s", log);
+	free(log);
+	snapshot_take(&after, &self->target);
+	EXPECT_TRUE(snapshot_same(&before, &after));
+	snapshot_free(&before);
+	snapshot_free(&after);
+}
+
+/* Not a probe at all: refused as every unknown command is. */
+TEST_F_TIMEOUT(events, garbage, TIMEOUT)
+{
+	static const char * const lines[] = {
+		"p", "q 1:1", "nonsense", "-", "-:", ":", "pp 1:1", "p:", "\377\376\375",
+	};
+	struct snapshot before, after;
+	unsigned int i;
+	bool caret;
+	char *log;
+
+	snapshot_take(&before, &self->target);
+	for (i = 0; i < ARRAY_SIZE(lines); i++) {
+		EXPECT_EQ(-EINVAL, tracefs_refused(lines[i], &caret, &log)) TH_LOG("%s", lines[i]);
+		free(log);
+	}
+	EXPECT_EQ(-ENOENT, tracefs_append("uprobe_events", "-:selftest/never"));
+	snapshot_take(&after, &self->target);
+	EXPECT_TRUE(snapshot_same(&before, &after));
+	snapshot_free(&before);
+	snapshot_free(&after);
+}
+
+TEST_F_TIMEOUT(events, return_probes, TIMEOUT)
+{
+	REFUSED(EOPNOTSUPP, "^r %d:%p", self->target.pid, probed_nop);
+	REFUSED(EOPNOTSUPP, "^r:selftest/back %d:%p", self->target.pid, probed_nop);
+}
+
+TEST_F_TIMEOUT(events, names, TIMEOUT)
+{
+	pid_t pid = self->target.pid;
+	char name[80];
+
+	memset(name, 'n', sizeof(name));
+	name[sizeof(name) - 1] = '\0';
+	REFUSED(EINVAL, "p:^ %d:%p", pid, probed_nop);
+	REFUSED(EINVAL, "p:^/hit %d:%p", pid, probed_nop);
+	REFUSED(EINVAL, "p:selftest/^9hit %d:%p", pid, probed_nop);
+	REFUSED(EINVAL, "p:selftest/^h+it %d:%p", pid, probed_nop);
+	REFUSED(EINVAL, "p:^self+test/hit %d:%p", pid, probed_nop);
+	REFUSED(EINVAL, "p:selftest/^%s %d:%p", name, pid, probed_nop);
+	REFUSED(EINVAL, "p:^%s/hit %d:%p", name, pid, probed_nop);
+}
+
+TEST_F_TIMEOUT(events, arguments, TIMEOUT)
+{
+	pid_t pid = self->target.pid;
+
+	REFUSED(EINVAL, "p:selftest/hit %d:%p ^%%nosuch", pid, probed_nop);
+	REFUSED(EINVAL, "p:selftest/hit %d:%p ^$retval", pid, probed_nop);
+	REFUSED(EINVAL, "p:selftest/hit %d:%p ^$stackless", pid, probed_nop);
+	REFUSED(EINVAL, "p:selftest/hit %d:%p ^@+ab", pid, probed_nop);
+	REFUSED(EINVAL, "p:selftest/hit %d:%p ^@symbol", pid, probed_nop);
+	REFUSED(EINVAL, "p:selftest/hit %d:%p %%ax:^nosuch", pid, probed_nop);
+	REFUSED(EINVAL, "p:selftest/hit %d:%p +0(%%si):^symstr", pid, probed_nop);
+	REFUSED(EINVAL, "p:selftest/hit %d:%p ^9=%%ax", pid, probed_nop);
+	REFUSED(EINVAL, "p:selftest/hit %d:%p a=^", pid, probed_nop);
+	REFUSED(EINVAL, "p:selftest/hit %d:%p a=%%ax ^a=%%bx", pid, probed_nop);
+	REFUSED(EINVAL, "p:selftest/hit %d:%p ^+0(%%si", pid, probed_nop);
+}
+
+/* 128 arguments are taken, one more is not. */
+TEST_F_TIMEOUT(events, too_many_arguments, TIMEOUT)
+{
+	pid_t pid = self->target.pid;
+	char args[129 * 4 + 1] = "";
+	unsigned int i;
+
+	for (i = 0; i < 129; i++)
+		strcat(args, "%ax ");
+	args[sizeof(args) - 2] = '\0';
+	REFUSED(E2BIG, "p:selftest/hit %d:%p ^%s", pid, probed_nop, args);
+
+	args[128 * 4 - 1] = '\0';
+	EXPECT_EQ(0, tracefs_append("uprobe_events", "p:selftest/hit %d:%p %s", pid, probed_nop,
+				    args));
+	ASSERT_EQ(0, tracefs_replace("events/selftest/hit/enable", "1"));
+	target_call(&self->target, probed_nop, 0, 0, 10);
+	EXPECT_EQ(10, profile_hits("hit"));
+	ASSERT_EQ(0, tracefs_replace("events/selftest/hit/enable", "0"));
+}
+
+TEST_F_TIMEOUT(events, names_in_use, TIMEOUT)
+{
+	pid_t pid = self->target.pid;
+
+	ASSERT_EQ(0, tracefs_append("uprobe_events", "p:selftest/hit %d:%p a=%%di", pid,
+				    probed_nop));
+	/* The very same probe, and one with other arguments. */
+	REFUSED(EEXIST, "^p:selftest/hit %d:%p a=%%di", pid, probed_nop);
+	REFUSED(EEXIST, "p:selftest/hit %d:%p ^b=%%di", pid, probed_lea);
+	REFUSED(EEXIST, "p:selftest/hit %d:%p ^a=%%di:u8", pid, probed_lea);
+	if (tracefs_exists("events/sched/sched_switch"))
+		REFUSED(EEXIST, "p:^sched/sched_switch %d:%p", pid, probed_lea);
+}
+
+/* A bad line stops a write, but those before it stand. */
+TEST_F_TIMEOUT(events, bad_line_among_good, TIMEOUT)
+{
+	pid_t pid = self->target.pid;
+	char *list;
+
+	EXPECT_NE(0, tracefs_append("uprobe_events",
+				    "p:selftest/one %d:%p\np:selftest/two %d:0\np:selftest/three %d:%p\n",
+				    pid, probed_nop, pid, pid, probed_lea));
+	list = tracefs_read("uprobe_events");
+	EXPECT_EQ(1, count_lines(list, "selftest/one"));
+	EXPECT_EQ(0, count_lines(list, "selftest/two"));
+	EXPECT_EQ(0, count_lines(list, "selftest/three"));
+	free(list);
+}
+
+TEST_HARNESS_MAIN

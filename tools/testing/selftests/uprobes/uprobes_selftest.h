@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the selftests of user-space probes share. */
+#ifndef _UPROBES_SELFTEST_H
+#define _UPROBES_SELFTEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "kselftest.h"
+#include "uprobes_test.h"
+
+/* Seconds that a test may take on the slowest kernel. */
+#define TIMEOUT	150
+
+/*
+ * Functions to probe, alone in their page. Each returns @base + @add, so a
+ * handler that adds one to SI can be counted by the caller. The address of the
+ * function is that of the instruction it is named after.
+ */
+unsigned long probed_nop(unsigned long base, unsigned long add);
+unsigned long probed_push(unsigned long base, unsigned long add);
+unsigned long probed_lea(unsigned long base, unsigned long add);
+/* A byte as it is now. */
+#define byte_at(at)	__atomic_load_n((const unsigned char *)(at), __ATOMIC_RELAXED)
+/* A number in the text, for arguments that are read at a file offset. */
+extern const uint32_t probed_number;
+#define PROBED_NUMBER	0x5eed1234U
+
+typedef unsigned long (*probed_fn)(unsigned long base, unsigned long add);
+
+/* Calls @fn(@base, @add) from the instruction before call_probed_return. */
+unsigned long call_probed(probed_fn fn, unsigned long base, unsigned long add);
+extern const char call_probed_return[];
+
+/* What address arguments can point to. */
+struct probed_data {
+	char text[8];
+	uint32_t numbers[4];
+	uint64_t wide;
+	const char *far;
+};
+
+extern struct probed_data probed_data;
+
+/* Debug kernels get fewer rounds of what takes long. */
+bool slow_kernel(void);
+unsigned int scaled(unsigned int rounds);
+
+/* The module. All return a value, or a negative errno. */
+int dev_open(void);
+int dev_register(int dev, pid_t pid, const void *at, unsigned int flags);
+int dev_register_how(int dev, const struct uprobes_test_register *how);
+int dev_again(int dev, int id);
+int dev_unregister(int dev, int id);
+int dev_count(int dev, int id, struct uprobes_test_count *count);
+long long dev_hits(int dev, int id);
+int dev_quiesce(int dev, pid_t pid);
+int dev_quiesce_for(int dev, pid_t pid, unsigned int usec);
+int dev_resume(int dev, int id);
+int dev_state(int dev, struct uprobes_test_state *state);
+/* Whether no probe and no guard is left and no handler came late. */
+bool dev_clean(int dev);
+
+/* tracefs. Files are relative to its root. */
+bool tracefs_ready(void);
+/* Whether uprobe_events takes PID:VADDR. */
+bool tracefs_takes_pids(void);
+bool tracefs_exists(const char *file);
+/* 0 or a negative errno. */
+int __printf(2, 3) tracefs_append(const char *file, const char *format, ...);
+int __printf(2, 3) tracefs_replace(const char *file, const char *format, ...);
+int tracefs_mkdir(const char *dir);
+int tracefs_rmdir(const char *dir);
+int tracefs_open(const char *file, int flags);
+/* The whole file, to be freed; an empty string if there is none. */
+char *tracefs_read(const char *file);
+/* Hits of @event in uprobe_profile, -1 if it is not there. */
+long long profile_hits(const char *event);
+unsigned int count_lines(const char *text, const char *containing);
+/*
+ * Writes @marked, without its '^', to uprobe_events. Whether error_log then has
+ * one entry, for this line, with the caret in the place of the '^', goes to
+ * @caret; the entry, to be freed, to @log.
+ */
+int tracefs_refused(const char *marked, bool *caret, char **log);
+
+/* A process's text, seen from outside of the kernel's probe code. */
+bool page_is_of_file(pid_t pid, const void *at);
+bool text_is_of_file(pid_t pid, const void *at, size_t len);
+/* Copies text as a reader of /proc/PID/mem sees it. */
+bool text_read(pid_t pid, const void *at, void *to, size_t len);
+
+/* A process that calls a function when told to. */
+struct target {
+	pid_t pid;
+	int to;
+	int from;
+};
+
+bool target_start(struct target *target);
+/* The sum of what @times calls returned. */
+unsigned long target_call(struct target *target, probed_fn fn, unsigned long base,
+			  unsigned long add, unsigned int times);
+/* The wait status. */
+int target_stop(struct target *target);
+
+/* Whether the process is in one of the states (as in /proc/PID/stat) soon. */
+bool wait_state(pid_t pid, pid_t tid, const char *states);
+void sleep_ms(unsigned int ms);
+uint64_t now_ms(void);
+
+#endif /* _UPROBES_SELFTEST_H */
