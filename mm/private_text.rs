@@ -39,7 +39,11 @@ impl Code {
 
     /// Replaces the byte at an offset, if there is one.
     pub(crate) fn patch(&mut self, offset: usize, byte: u8) {
-        if let Some(at) = self.bytes.get_mut(..self.len).and_then(|b| b.get_mut(offset)) {
+        if let Some(at) = self
+            .bytes
+            .get_mut(..self.len)
+            .and_then(|b| b.get_mut(offset))
+        {
             *at = byte;
         }
     }
@@ -66,7 +70,11 @@ pub(crate) fn read(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Code> {
         bytes: [0; MAX_INSN_SIZE],
         len: 0,
     };
-    while let Some(rest) = code.bytes.get_mut(code.len..).filter(|rest| !rest.is_empty()) {
+    while let Some(rest) = code
+        .bytes
+        .get_mut(code.len..)
+        .filter(|rest| !rest.is_empty())
+    {
         let Some(addr) = at.checked_add(code.len) else {
             break;
         };
@@ -83,11 +91,7 @@ pub(crate) fn read(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Code> {
 
 /// Writes the breakpoint. `publish` is called when nothing can fail any more, and before the byte
 /// is changed.
-pub(crate) fn arm(
-    mmap: &MmapWrite<'_>,
-    at: Vaddr,
-    publish: impl FnOnce() -> Result,
-) -> Result {
+pub(crate) fn arm(mmap: &MmapWrite<'_>, at: Vaddr, publish: impl FnOnce() -> Result) -> Result {
     let page = mmap.private_page(at.as_usize())?;
     publish()?;
     page.write_byte(at.offset_in_page(), BREAKPOINT);

@@ -189,7 +189,11 @@ impl Slot {
     /// Where the process has it.
     #[inline]
     pub(crate) fn addr(&self) -> SlotAddr {
-        SlotAddr::new(self.area.base.wrapping_add(self.index.wrapping_mul(SLOT_SIZE)))
+        SlotAddr::new(
+            self.area
+                .base
+                .wrapping_add(self.index.wrapping_mul(SLOT_SIZE)),
+        )
     }
 
     /// Fills it. Before the slot is known to any thread.
@@ -201,5 +205,46 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.area.used.lock().give(self.index);
+    }
+}
+
+#[cfg(CONFIG_UBP_KUNIT_TEST)]
+#[macros::kunit_tests(ubp_area)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_taken_in_order_and_run_out() {
+        let mut bits = Bits::EMPTY;
+        for slot in 0..SLOTS {
+            assert_eq!(bits.take(), Some(slot));
+        }
+        assert_eq!(bits.take(), None);
+    }
+
+    #[test]
+    fn a_slot_given_back_is_the_next_taken() {
+        let mut bits = Bits::EMPTY;
+        for _ in 0..SLOTS {
+            let _ = bits.take();
+        }
+        for slot in [0, 63, 64, SLOTS - 1] {
+            bits.give(slot);
+            assert_eq!(bits.take(), Some(slot));
+            assert_eq!(bits.take(), None);
+        }
+    }
+
+    #[test]
+    fn giving_back_what_does_not_exist_changes_nothing() {
+        let mut bits = Bits::EMPTY;
+        bits.give(SLOTS);
+        assert_eq!(bits.take(), Some(0));
+    }
+
+    #[test]
+    fn reach_leaves_room_for_operands() {
+        // An operand that is as far from the text as a slot may be is not within 2 GiB of both.
+        assert!(REACH + (1 << 28) <= 1 << 31);
     }
 }

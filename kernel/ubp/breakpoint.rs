@@ -64,12 +64,7 @@ pub(crate) struct Breakpoint {
 }
 
 impl Breakpoint {
-    pub(crate) fn new(
-        insn: Insn,
-        original: u8,
-        slot: Option<Slot>,
-        owner: Arc<dyn OnHit>,
-    ) -> Self {
+    pub(crate) fn new(insn: Insn, original: u8, slot: Option<Slot>, owner: Arc<dyn OnHit>) -> Self {
         Self {
             insn,
             original,

@@ -134,8 +134,8 @@ pub fn insert(mm: &MmWithUser, at: Vaddr, owner: Arc<dyn OnHit>) -> Result<Inser
     let insn = decode(&mmap, at)?;
     let original = *insn.bytes().first().ok_or(EFAULT)?;
     let slot = make_slot(space, &mmap, &insn)?;
-    let bp = Arc::new(Breakpoint::new(insn, original, slot, owner), GFP_KERNEL)
-        .map_err(Error::from)?;
+    let bp =
+        Arc::new(Breakpoint::new(insn, original, slot, owner), GFP_KERNEL).map_err(Error::from)?;
 
     // What may be in the map at this address is of text that is gone.
     space.map.remove(at.as_usize());

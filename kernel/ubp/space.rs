@@ -3,7 +3,7 @@
 //! The breakpoints of one address space.
 
 use crate::{
-    active::Active,
+    active::activate,
     area::Area,
     breakpoint::{
         Breakpoint,
@@ -17,8 +17,8 @@ use kernel::{
         MmWithUser, //
     },
     new_mutex,
-    new_spinlock,
     prelude::*,
+    static_key::Enabled,
     sync::{
         atomic::{
             Acquire,
@@ -31,8 +31,7 @@ use kernel::{
             Map, //
         },
         Arc,
-        Mutex,
-        SpinLock, //
+        Mutex, //
     },
 };
 use ubp_arch::Vaddr;
@@ -46,10 +45,10 @@ pub(crate) struct Space {
     #[pin]
     pub(crate) changes: Mutex<()>,
     #[pin]
-    pub(crate) areas: SpinLock<KVec<Arc<Area>>>,
+    pub(crate) areas: Mutex<KVec<Arc<Area>>>,
     /// Of an address space that `fork()` has copied: what its text holds in place of which bytes.
     pub(crate) inherited: KVec<(Vaddr, u8)>,
-    _active: Active,
+    _active: Enabled,
 }
 
 /// `mm_struct::uprobes_state`.
@@ -77,9 +76,9 @@ impl Space {
             pin_init!(Self {
                 map <- Map::new(),
                 changes <- new_mutex!(()),
-                areas <- new_spinlock!(KVec::new()),
+                areas <- new_mutex!(KVec::new()),
                 inherited,
-                _active: Active::new(),
+                _active: activate(),
             }),
             GFP_KERNEL,
         )
@@ -164,25 +163,7 @@ impl Space {
     }
 
     pub(crate) fn add_area(&self, area: Arc<Area>) -> Result {
-        let mut reserve = KVec::new();
-        loop {
-            let mut areas = self.areas.lock();
-            if areas.push_within_capacity(area.clone()).is_ok() {
-                return Ok(());
-            }
-            // Memory is allocated outside of the spinlock. `changes` is held: nobody else adds.
-            let len = areas.len();
-            if reserve.capacity() > len {
-                for old in areas.drain_all() {
-                    // There is room: the capacity was compared.
-                    let _ = reserve.push_within_capacity(old);
-                }
-                core::mem::swap(&mut *areas, &mut reserve);
-                continue;
-            }
-            drop(areas);
-            reserve.reserve(len + 4, GFP_KERNEL)?;
-        }
+        Ok(self.areas.lock().push(area, GFP_KERNEL)?)
     }
 
     pub(crate) fn drop_area(&self, area: &Arc<Area>) {

@@ -39,8 +39,8 @@
 //!
 //! 1. `mmap_lock`, held for writing: text and mappings change under it. It keeps `fork()` out.
 //! 2. `Space::changes`, a mutex: the map changes under it.
-//! 3. `Space::areas` and each area's slots, spinlocks. Innermost. The fault handler of `[uprobes]`
-//!    takes the former.
+//! 3. `Space::areas`, a mutex, which the fault handler of `[uprobes]` takes too.
+//! 4. The slots of an area, a spinlock. Innermost; taken when the RCU core frees a breakpoint.
 //!
 //! Pages are faulted in with the first two held. A hit takes none of these: the map is read under
 //! Tasks Trace RCU. Nor does the call site in `unmap`, which may be called under filesystem locks:
@@ -71,13 +71,13 @@ pub use fork::{
     fork_finish,
     fork_start, //
 };
+pub use hit::is_in_hit;
 pub use insert::{
     check,
     insert,
     Inserted,
     Refused, //
 };
-pub use hit::is_in_hit;
 pub use space::clear;
 pub use step::{
     abandon,

@@ -28,7 +28,8 @@ use ubp::Vaddr;
 struct CClient {
     uprobe: *mut bindings::uprobe,
     handler: Option<unsafe extern "C" fn(*mut bindings::uprobe, *mut bindings::pt_regs)>,
-    handler_in_interrupt: Option<unsafe extern "C" fn(*mut bindings::uprobe, *mut bindings::pt_regs)>,
+    handler_in_interrupt:
+        Option<unsafe extern "C" fn(*mut bindings::uprobe, *mut bindings::pt_regs)>,
 }
 
 // SAFETY: The pointer is passed to the handlers only, which are called from any thread by the

@@ -124,3 +124,175 @@ fn call(at: usize, regs: &mut PtRegs, handler: impl FnOnce(&mut PtRegs)) {
         regs.set_ip(moved);
     }
 }
+
+#[cfg(CONFIG_UPROBES_KUNIT_TEST)]
+#[macros::kunit_tests(uprobes_clients)]
+mod tests {
+    use super::*;
+
+    use kernel::{
+        bindings,
+        new_mutex,
+        sync::Mutex,
+        task::Task, //
+    };
+
+    /// Notes who has been called, and what the instruction pointer was.
+    #[pin_data]
+    struct Notes {
+        #[pin]
+        calls: Mutex<KVec<(char, usize)>>,
+    }
+
+    struct Noting {
+        name: char,
+        notes: Arc<Notes>,
+        interrupt: bool,
+        task: bool,
+        moves_to: Option<usize>,
+    }
+
+    impl Noting {
+        fn note(&self, name: char, regs: &mut PtRegs) {
+            let _ = self.notes.calls.lock().push((name, regs.ip()), GFP_KERNEL);
+            if let Some(ip) = self.moves_to {
+                regs.set_ip(ip);
+            }
+        }
+    }
+
+    impl Client for Noting {
+        fn hit(&self, regs: &mut PtRegs) {
+            self.note(self.name, regs);
+        }
+
+        fn hit_in_interrupt(&self, regs: &mut PtRegs) {
+            self.note(self.name.to_ascii_uppercase(), regs);
+        }
+
+        fn wants_task(&self) -> bool {
+            self.task
+        }
+
+        fn wants_interrupt(&self) -> bool {
+            self.interrupt
+        }
+    }
+
+    const AT: usize = 0x1000;
+
+    /// Adds clients of the current thread group, of which a name in capitals wants the interrupt
+    /// handler, too, and runs a hit. Returns the calls and the final instruction pointer.
+    fn run(names: &str, moves: &[(char, usize)]) -> Result<(KVec<(char, usize)>, usize)> {
+        let notes = Arc::pin_init(
+            pin_init!(Notes { calls <- new_mutex!(KVec::new()) }),
+            GFP_KERNEL,
+        )?;
+        let group = kernel::current!().thread_group();
+        let mut clients = Clients::new();
+        for (id, name) in names.chars().enumerate() {
+            let client = Arc::new(
+                Noting {
+                    name: name.to_ascii_lowercase(),
+                    notes: notes.clone(),
+                    interrupt: name.is_ascii_uppercase(),
+                    task: true,
+                    moves_to: moves
+                        .iter()
+                        .find(|(who, _)| *who == name)
+                        .map(|(_, to)| *to),
+                },
+                GFP_KERNEL,
+            )?;
+            clients = clients.with(Entry::new(id as u64, group, client))?;
+        }
+        let mut raw = KBox::new(bindings::pt_regs::default(), GFP_KERNEL)?;
+        // SAFETY: A made-up set of registers, which nobody else knows.
+        let regs = unsafe { PtRegs::from_raw_mut(&mut *raw) };
+        regs.set_ip(AT);
+        if clients.hit_in_interrupt(group, regs) {
+            clients.hit(AT, group, regs);
+        }
+        let calls = core::mem::replace(&mut *notes.calls.lock(), KVec::new());
+        Ok((calls, regs.ip()))
+    }
+
+    #[test]
+    fn clients_are_called_in_order_interrupt_first() -> Result {
+        let (calls, ip) = run("aBc", &[])?;
+        assert_eq!(&calls[..], &[('B', AT), ('a', AT), ('b', AT), ('c', AT)]);
+        assert_eq!(ip, AT);
+        Ok(())
+    }
+
+    #[test]
+    fn a_moved_instruction_pointer_is_not_seen_by_others_and_stays() -> Result {
+        let (calls, ip) = run("abc", &[('b', 0x2000)])?;
+        assert_eq!(&calls[..], &[('a', AT), ('b', AT), ('c', AT)]);
+        assert_eq!(ip, 0x2000);
+        Ok(())
+    }
+
+    #[test]
+    fn the_last_move_counts() -> Result {
+        let (_, ip) = run("abc", &[('a', 0x3000), ('b', 0x2000)])?;
+        assert_eq!(ip, 0x2000);
+        Ok(())
+    }
+
+    #[test]
+    fn other_groups_are_passed_over() -> Result {
+        let notes = Arc::pin_init(
+            pin_init!(Notes { calls <- new_mutex!(KVec::new()) }),
+            GFP_KERNEL,
+        )?;
+        let client = Arc::new(
+            Noting {
+                name: 'x',
+                notes: notes.clone(),
+                interrupt: true,
+                task: true,
+                moves_to: None,
+            },
+            GFP_KERNEL,
+        )?;
+        let own = kernel::current!().thread_group();
+        // SAFETY: The idle task of the first CPU always exists. CAST: A transparent wrapper.
+        let other = unsafe { &*(&raw mut bindings::init_task).cast::<Task>() }.thread_group();
+        let clients = Clients::new().with(Entry::new(0, other, client))?;
+        let mut raw = KBox::new(bindings::pt_regs::default(), GFP_KERNEL)?;
+        // SAFETY: A made-up set of registers, which nobody else knows.
+        let regs = unsafe { PtRegs::from_raw_mut(&mut *raw) };
+        assert!(!clients.hit_in_interrupt(own, regs));
+        assert!(notes.calls.lock().is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn lists_are_copied_with_and_without() -> Result {
+        let notes = Arc::pin_init(
+            pin_init!(Notes { calls <- new_mutex!(KVec::new()) }),
+            GFP_KERNEL,
+        )?;
+        let group = kernel::current!().thread_group();
+        let mut clients = Clients::new();
+        for id in 0..3 {
+            let client = Arc::new(
+                Noting {
+                    name: 'a',
+                    notes: notes.clone(),
+                    interrupt: false,
+                    task: true,
+                    moves_to: None,
+                },
+                GFP_KERNEL,
+            )?;
+            clients = clients.with(Entry::new(id, group, client))?;
+        }
+        let left = clients.retaining(|entry| entry.id != 1)?;
+        assert!(left.0.iter().map(|entry| entry.id).eq([0, 2]));
+        assert!(clients.0.iter().map(|entry| entry.id).eq([0, 1, 2]));
+        assert!(left.retaining(|_| false)?.is_empty());
+        Ok(())
+    }
+}

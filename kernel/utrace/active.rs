@@ -2,35 +2,19 @@
 
 //! Whether the call sites are switched on.
 
-use kernel::static_key::DeferredKey;
+use kernel::static_key::{
+    DeferredKey,
+    Enabled, //
+};
 
 extern "C" {
-    /// `include/linux/utrace.h`
+    /// See `include/linux/utrace.h`.
     #[link_name = "utrace_active"]
     static KEY: DeferredKey;
 }
 
-/// Keeps the call sites of utrace switched on. Created and dropped where one may sleep.
-///
-/// # Invariants
-///
-/// Each instance is counted once in the static key.
-pub(crate) struct Active(());
-
-impl Active {
-    pub(crate) fn new() -> Self {
-        // SAFETY: The key is defined in `exports.c`, and only this type counts in it.
-        unsafe { &KEY }.increment();
-        // INVARIANT: Counted just now.
-        Self(())
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        // SAFETY: As above.
-        //
-        // INVARIANT: The count of this instance goes with it.
-        unsafe { &KEY }.decrement();
-    }
+/// Switches the call sites on, for as long as the result lives. Sleeps.
+pub(crate) fn activate() -> Enabled {
+    // SAFETY: `exports.c` defines the key.
+    unsafe { &KEY }.enable()
 }

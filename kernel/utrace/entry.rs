@@ -68,7 +68,10 @@ pub(crate) unsafe extern "C" fn __utrace_clone_locked(child: *mut bindings::task
 ///
 /// `child` is a valid task that has not run. No lock is held.
 #[export]
-pub(crate) unsafe extern "C" fn __utrace_clone(child: *mut bindings::task_struct, clone_flags: u64) {
+pub(crate) unsafe extern "C" fn __utrace_clone(
+    child: *mut bindings::task_struct,
+    clone_flags: u64,
+) {
     // SAFETY: By the requirement on the caller.
     let child = unsafe { borrow(child) };
     let parent = current!();
@@ -127,7 +130,9 @@ pub(crate) unsafe extern "C" fn __utrace_resume_user_mode(_regs: *mut bindings::
 ///
 /// May sleep; see [`crate::quiesce`] for what must not be held.
 #[export]
-pub(crate) unsafe extern "C" fn utrace_quiesce(pid: bindings::pid_t) -> *mut bindings::utrace_quiesced {
+pub(crate) unsafe extern "C" fn utrace_quiesce(
+    pid: bindings::pid_t,
+) -> *mut bindings::utrace_quiesced {
     let quiesced = (|| {
         if pid <= 0 {
             return Err(EINVAL);

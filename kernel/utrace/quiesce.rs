@@ -25,7 +25,7 @@
 //! may need: `mmap_lock`, for one, may be taken. What a thread of the process itself would have to
 //! do, such as serve a userfaultfd or a FUSE mount, must not be waited for.
 
-use crate::active::Active;
+use crate::active::activate;
 
 use kernel::{
     cpumask::CpumaskVar,
@@ -35,6 +35,7 @@ use kernel::{
     },
     prelude::*,
     smp,
+    static_key::Enabled,
     sync::{
         aref::ARef,
         Arc,
@@ -76,7 +77,7 @@ pub(crate) unsafe fn init() {
 #[must_use = "if unused, the threads resume at once"]
 pub struct Quiesced {
     gate: Arc<Gate>,
-    _active: Active,
+    _active: Enabled,
 }
 
 /// Waits until every thread that shares the memory of `task`'s process is out of user mode, which
@@ -96,7 +97,7 @@ pub fn quiesce(task: &Task) -> Result<Quiesced> {
         .filter(|_| !task.is_kernel_thread())
         .ok_or(ESRCH)?;
     let mut running = CpumaskVar::new_zero(GFP_KERNEL)?;
-    let active = Active::new();
+    let active = activate();
     let gate = raise(&mm)?;
     // From here on the drop of this takes the gate down, also on the way out by an error.
     //
@@ -140,10 +141,9 @@ fn raise(mm: &MmWithUser) -> Result<Arc<Gate>> {
         }
         // The list grows outside of the lock, and never shrinks.
         if reserve.capacity() > gates.len() {
-            while let Some(old) = gates.pop() {
-                if reserve.push_within_capacity(old).is_err() {
-                    break;
-                }
+            for old in gates.drain_all() {
+                // There is room: the capacity was compared.
+                let _ = reserve.push_within_capacity(old);
             }
             core::mem::swap(&mut *gates, &mut reserve);
             continue;

@@ -19,7 +19,7 @@
 //! A thread that exits has no engines afterwards, and takes no new ones.
 
 use crate::{
-    active::Active,
+    active::activate,
     engine::{
         Action,
         Engine, //
@@ -27,9 +27,9 @@ use crate::{
 };
 
 use kernel::{
-    new_condvar,
-    new_mutex,
+    new_condvar, new_mutex,
     prelude::*,
+    static_key::Enabled,
     sync::{
         atomic::{
             Acquire,
@@ -61,7 +61,7 @@ struct Attached {
 /// Whether an engine that follows into new threads still does.
 pub(crate) struct Following {
     stopped: Atomic<bool>,
-    _active: Active,
+    _active: Enabled,
 }
 
 impl Following {
@@ -69,7 +69,7 @@ impl Following {
         Ok(Arc::new(
             Self {
                 stopped: Atomic::new(false),
-                _active: Active::new(),
+                _active: activate(),
             },
             GFP_KERNEL,
         )?)
@@ -190,7 +190,11 @@ pub(crate) fn attach_following(
     if state.exited || task.is_exiting() {
         return Err(ESRCH);
     }
-    if state.engines.iter().any(|at| Arc::ptr_eq(&at.engine, &engine)) {
+    if state
+        .engines
+        .iter()
+        .any(|at| Arc::ptr_eq(&at.engine, &engine))
+    {
         return Err(EEXIST);
     }
     let id = state.next_id;
@@ -334,4 +338,42 @@ pub(crate) fn exited(task: &Task) {
     let gone = core::mem::replace(&mut state.engines, KVec::new());
     drop(state);
     drop(gone);
+}
+
+#[cfg(CONFIG_UTRACE_KUNIT_TEST)]
+#[macros::kunit_tests(utrace_thread)]
+mod tests {
+    use super::*;
+
+    use kernel::current;
+
+    struct Idle;
+
+    impl Engine for Idle {}
+
+    #[test]
+    fn kernel_threads_take_no_engine() -> Result {
+        // KUnit runs in a kernel thread.
+        let engine: Arc<dyn Engine> = Arc::new(Idle, GFP_KERNEL)?;
+        let task = current!();
+        assert_eq!(attach(&task, engine.clone()), Err(EPERM));
+        assert!(!detach(&task, &engine));
+        assert_eq!(request_quiesce(&task, &engine), Err(ESRCH));
+        assert!(crate::attach_process(&task, engine).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn kernel_threads_cannot_be_quiesced() {
+        assert!(matches!(crate::quiesce(&current!()), Err(e) if e == ESRCH));
+    }
+
+    #[test]
+    fn an_engine_that_stopped_following_stays_stopped() -> Result {
+        let following = Following::new()?;
+        assert!(!following.is_stopped());
+        following.stop();
+        assert!(following.is_stopped());
+        Ok(())
+    }
 }

@@ -33,7 +33,6 @@
 //! While no engine is attached and no gate is raised, in the whole system, each call site is a
 //! NOP (a static branch, in `include/linux/utrace.h`).
 
-
 mod active;
 mod engine;
 mod entry;

@@ -24,4 +24,9 @@ __rust_helper void rust_helper_synchronize_rcu_tasks_trace(void)
 {
 	synchronize_rcu_tasks_trace();
 }
+
+__rust_helper void rust_helper_rcu_barrier_tasks_trace(void)
+{
+	rcu_barrier_tasks_trace();
+}
 #endif

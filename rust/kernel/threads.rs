@@ -125,7 +125,9 @@ impl Task {
     pub fn thread_group(&self) -> ThreadGroup {
         // SAFETY: `signal` changes once only, to null, when the task is reaped; the number is
         // compared, never followed.
-        ThreadGroup(unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).signal) } as usize)
+        ThreadGroup(
+            unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).signal) } as usize,
+        )
     }
 
     /// Returns the `PF_` flags as they are at the moment.

@@ -2,7 +2,7 @@
 
 //! Events on probes at an address of a process.
 
-use crate::location::Location;
+use crate::place::Place;
 use kernel::{
     prelude::*,
     ptregs::PtRegs,
@@ -48,17 +48,17 @@ pub(crate) struct UserProbe {
     pub(crate) addr: Vaddr,
     /// Where the file that is mapped at the address would begin.
     file_base: Option<usize>,
-    /// Hits that were handled, recorded or not.
+    /// Hits, recorded or not.
     pub(crate) hits: Counter,
-    /// Hits that were not handled, or could not be recorded.
+    /// Hits that were not recorded, for want of memory.
     pub(crate) misses: Counter,
 }
 
 impl UserProbe {
     /// Finds the process, and makes sure that a probe can be at the address.
-    fn new(command: &Command<'_>, location: &Location) -> Result<Self> {
-        let addr = Vaddr::new(location.addr);
-        let process = Process::from_pid(location.pid).map_err(|error| {
+    fn new(command: &Command<'_>, place: &Place) -> Result<Self> {
+        let addr = Vaddr::new(place.addr);
+        let process = Process::from_pid(place.pid).map_err(|error| {
             let problem = match error {
                 ESRCH => Problem::NoProcess,
                 EPERM => Problem::NotPermitted,
@@ -69,12 +69,13 @@ impl UserProbe {
             command.reject(1, 0, problem, error)
         })?;
 
-        process.check(addr).map_err(|error| {
+        process.check(addr).map_err(|refused| {
+            let error = Error::from(refused);
             let (offset, problem) = match error {
-                EEXIST => (location.addr_offset, Problem::ForeignBreakpoint),
-                EFAULT => (location.addr_offset, Problem::InstructionCutOff),
-                EINVAL => (location.addr_offset, Problem::NotExecutable),
-                EPERM => (location.addr_offset, Problem::BadInstruction),
+                EEXIST => (place.addr_offset, Problem::ForeignBreakpoint),
+                EFAULT => (place.addr_offset, Problem::InstructionCutOff),
+                EINVAL => (place.addr_offset, Problem::NotExecutable),
+                EPERM => (place.addr_offset, Problem::BadInstruction),
                 ESRCH => (0, Problem::NoProcess),
                 _ => return error,
             };
@@ -84,7 +85,7 @@ impl UserProbe {
         let file_offset = process.file_offset(addr);
         Ok(Self {
             process,
-            pid: location.pid,
+            pid: place.pid,
             addr,
             file_base: file_offset.map(|offset| addr.as_usize().wrapping_sub(offset)),
             hits: Counter::new()?,
@@ -121,9 +122,9 @@ impl ProbeEvent for UserProbe {
 
     fn create(command: &Command<'_>) -> Result {
         let request = Request::parse(command.word(0).to_bytes());
-        let place = command.word(1).to_bytes();
+        let word = command.word(1).to_bytes();
 
-        if !command.is_ours() && (matches!(request, Request::Other) || !Location::is_meant(place)) {
+        if !command.is_ours() && (matches!(request, Request::Other) || !Place::is_meant(word)) {
             return Err(ECANCELED);
         }
         match request {
@@ -134,17 +135,16 @@ impl ProbeEvent for UserProbe {
             Request::Other => return Err(command.reject(0, 0, Problem::BadCommand, EINVAL)),
         }
 
-        let location = Location::parse(place)
+        let place = Place::parse(word)
             .map_err(|wrong| command.reject(1, wrong.offset, wrong.problem, wrong.error))?;
         let name = command.event_name()?;
-        let probe = Self::new(command, &location)?;
+        let probe = Self::new(command, &place)?;
 
         let default_name;
         let event = match name.event() {
             Some(event) => event,
             None => {
-                default_name =
-                    CString::try_from_fmt(fmt!("p_{}_{:#x}", location.pid, location.addr))?;
+                default_name = CString::try_from_fmt(fmt!("p_{}_{:#x}", place.pid, place.addr))?;
                 &*default_name
             }
         };
@@ -162,12 +162,12 @@ impl ProbeEvent for UserProbe {
     }
 
     fn is_at(&self, place: &CStr) -> bool {
-        Location::parse(place.to_bytes())
-            .is_ok_and(|location| location.pid == self.pid && location.addr == self.addr.as_usize())
+        Place::parse(place.to_bytes())
+            .is_ok_and(|place| place.pid == self.pid && place.addr == self.addr.as_usize())
     }
 
     fn is_same_place(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.process, &other.process) && self.addr == other.addr
+        self.pid == other.pid && self.addr == other.addr
     }
 
     #[inline]
@@ -198,9 +198,5 @@ impl Client for Hits {
         if self.0.trace(regs).is_err() {
             place.misses.increment();
         }
-    }
-
-    fn missed(&self) {
-        self.0.place().misses.increment();
     }
 }

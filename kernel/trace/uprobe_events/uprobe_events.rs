@@ -16,14 +16,14 @@
 //! put there until the event is enabled. When the process exits or executes another program, the
 //! probe is gone; its event stays listed, and to enable it fails with `ESRCH`.
 //!
-//! `uprobe_profile` has a line for each probe: how often it was hit, and how many hits were lost
-//! since there was no memory to handle or to record them.
+//! `uprobe_profile` has a line for each probe: how often it was hit, and how many of these hits are
+//! in no trace, since there was no memory to put their entry together.
 //!
 //! See [`kernel::trace_probe`] for what probe events have in common.
 
 mod event;
 mod files;
-mod location;
+mod place;
 
 use kernel::{
     prelude::*,

@@ -30,7 +30,8 @@ pub trait SpecialMapping: 'static {
     /// How `/proc/PID/maps` shows it.
     const NAME: &'static CStr;
 
-    /// Calls `f` with the page that belongs at `addr`, in the mapping `vma`. Must not sleep.
+    /// Calls `f` with the page that belongs at `addr`, in the mapping `vma`, if there is one.
+    /// Called by the fault handler; may sleep, but not take the mmap lock.
     fn with_page(vma: &VmaRef, addr: usize, f: impl FnOnce(&Page));
 }
 

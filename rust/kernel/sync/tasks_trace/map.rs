@@ -163,3 +163,106 @@ impl<T: Send + Sync + 'static> PinnedDrop for Map<T> {
         unsafe { bindings::mtree_destroy(self.tree.get()) };
     }
 }
+
+#[cfg(CONFIG_RUST_TASKS_TRACE_KUNIT_TEST)]
+#[macros::kunit_tests(rust_tasks_trace)]
+mod tests {
+    use super::*;
+
+    use crate::sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        tasks_trace::{
+            read_lock,
+            synchronize,
+            Published, //
+        },
+        Arc, //
+    };
+
+    /// Counts how many are alive.
+    struct Counted(Arc<Atomic<i32>>);
+
+    impl Counted {
+        fn new(count: &Arc<Atomic<i32>>) -> Self {
+            count.fetch_add(1, Relaxed);
+            Self(count.clone())
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_add(-1, Relaxed);
+        }
+    }
+
+    /// Waits for what has been retired.
+    fn settle() {
+        synchronize();
+        // SAFETY: There are no requirements on the caller.
+        unsafe { bindings::rcu_barrier_tasks_trace() };
+    }
+
+    #[test]
+    fn entries_are_found_in_order() -> Result {
+        let map = KBox::pin_init(Map::<u32>::new(), GFP_KERNEL)?;
+        for index in [30, 10, 20] {
+            map.insert(index, index as u32 * 2, GFP_KERNEL)?;
+        }
+        assert_eq!(map.insert(20, 0, GFP_KERNEL), Err(EEXIST));
+
+        let guard = read_lock();
+        assert_eq!(map.get(20, &guard), Some(&40));
+        assert_eq!(map.get(21, &guard), None);
+        assert_eq!(map.first(11..=usize::MAX, &guard), Some((20, &40)));
+        assert_eq!(map.first(31..=usize::MAX, &guard), None);
+        assert!(map.range(10..=29, &guard).eq([(10, &20), (20, &40)]));
+        assert!(map.range(0..=usize::MAX, &guard).count() == 3);
+        drop(guard);
+
+        assert!(map.remove(20));
+        assert!(!map.remove(20));
+        let guard = read_lock();
+        assert_eq!(map.get(20, &guard), None);
+        Ok(())
+    }
+
+    #[test]
+    fn entries_outlive_readers_and_nothing_leaks() -> Result {
+        let alive = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        let map = KBox::pin_init(Map::new(), GFP_KERNEL)?;
+        for index in 0..100 {
+            map.insert(index * 4096, Counted::new(&alive), GFP_KERNEL)?;
+        }
+        let guard = read_lock();
+        let held = map.get(0, &guard);
+        assert!(map.remove(0));
+        assert!(held.is_some_and(|held| held.0.load(Relaxed) == 100));
+        drop(guard);
+        settle();
+        assert_eq!(alive.load(Relaxed), 99);
+        drop(map);
+        settle();
+        assert_eq!(alive.load(Relaxed), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_published_value_is_replaced_as_a_whole() -> Result {
+        let alive = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        let published = Published::empty();
+        assert!(published.read(&read_lock()).is_none());
+        published.publish(Counted::new(&alive), GFP_KERNEL)?;
+        published.publish(Counted::new(&alive), GFP_KERNEL)?;
+        assert!(published.read(&read_lock()).is_some());
+        settle();
+        assert_eq!(alive.load(Relaxed), 1);
+        published.clear();
+        assert!(published.read(&read_lock()).is_none());
+        settle();
+        assert_eq!(alive.load(Relaxed), 0);
+        Ok(())
+    }
+}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The kernel API: who is called, in what order, in what context, with what effect. */
+#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -289,6 +290,95 @@ TEST_F_TIMEOUT(module, another_process, TIMEOUT)
 	UNPROBE(id);
 	EXPECT_EQ(300, target_call(&target, probed_lea, 1, 2, 100));
 	EXPECT_EQ(0, target_stop(&target));
+}
+
+static void *wait_in_thread(void *arg)
+{
+	*(pid_t *)arg = gettid();
+	for (;;)
+		pause();
+	return NULL;
+}
+
+/* Any thread's pid names the process. */
+TEST_F_TIMEOUT(module, through_a_thread, TIMEOUT)
+{
+	pthread_t thread;
+	pid_t tid = 0;
+	int id;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, wait_in_thread, &tid));
+	while (!__atomic_load_n(&tid, __ATOMIC_RELAXED))
+		sched_yield();
+	id = dev_register(self->dev, tid, probed_nop, UPROBES_TEST_TASK);
+	ASSERT_LT(0, id);
+	EXPECT_EQ(3, probed_nop(1, 2));
+	EXPECT_EQ(1, HITS(id));
+	UNPROBE(id);
+}
+
+/* Pids are those of the caller's namespace. */
+TEST_F_TIMEOUT(module, pid_namespace, TIMEOUT)
+{
+	int status = -1, id;
+	pid_t pid;
+
+	if (unshare(CLONE_NEWPID))
+		SKIP(return, "no pid namespaces");
+	pid = fork();
+	if (!pid) {
+		struct uprobes_test_count count;
+
+		if (getpid() != 1)
+			_exit(1);
+		id = dev_register(self->dev, 1, probed_nop, UPROBES_TEST_TASK);
+		if (id <= 0 || probed_nop(1, 2) != 3 || dev_count(self->dev, id, &count) ||
+		    count.task_hits != 1 || count.last_tgid != 1)
+			_exit(2);
+		/* A pid of the namespace outside. */
+		if (dev_register(self->dev, 999999, probed_nop, UPROBES_TEST_TASK) != -ESRCH)
+			_exit(3);
+		_exit(dev_unregister(self->dev, id) ? 4 : 0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
+/* More than fit in a page of slots. */
+TEST_F_TIMEOUT(module, many_probes, TIMEOUT)
+{
+	enum { PROBES = 500 };
+	unsigned char *text = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	static int id[PROBES];
+	unsigned int i, j;
+
+	ASSERT_NE(MAP_FAILED, text);
+	/* lea 1(%rdi),%rdi, many times; mov %rdi,%rax; ret */
+	for (i = 0; i < PROBES; i++)
+		memcpy(text + 4 * i, "\x48\x8d\x7f\x01", 4);
+	memcpy(text + 4 * i, "\x48\x89\xf8\xc3", 4);
+	for (i = 0; i < PROBES; i++)
+		id[i] = PROBE(text + 4 * i);
+	for (i = 1; i <= 10; i++)
+		EXPECT_EQ(7 + PROBES, ((probed_fn)text)(7, 0));
+	for (i = 0; i < PROBES; i++)
+		EXPECT_EQ(10, HITS(id[i]));
+
+	/* Half of them go and come again. */
+	for (j = 0; j < 2; j++) {
+		for (i = j; i < PROBES; i += 2)
+			UNPROBE(id[i]);
+		EXPECT_EQ(7 + PROBES, ((probed_fn)text)(7, 0));
+		for (i = j; i < PROBES; i += 2)
+			id[i] = PROBE(text + 4 * i);
+	}
+	EXPECT_EQ(7 + PROBES, ((probed_fn)text)(7, 0));
+	for (i = 0; i < PROBES; i++) {
+		EXPECT_EQ(i % 2 ? 1 : 2, HITS(id[i]));
+		UNPROBE(id[i]);
+	}
+	EXPECT_EQ(7 + PROBES, ((probed_fn)text)(7, 0));
 }
 
 TEST_HARNESS_MAIN

@@ -340,6 +340,29 @@ TEST_F_TIMEOUT(module, threads, TIMEOUT)
 	UNPROBE(id);
 }
 
+/* More threads in handlers at once than any table of a fixed size would hold. */
+TEST_F_TIMEOUT(module, threads_in_handlers, TIMEOUT)
+{
+	struct uprobes_test_register how = {
+		.pid = getpid(),
+		.vaddr = (unsigned long)probed_lea,
+		.flags = UPROBES_TEST_TASK,
+		.sleep_usec = 200,
+	};
+	int id = dev_register_how(self->dev, &how);
+	pthread_t thread[100];
+	unsigned int i;
+
+	ASSERT_LT(0, id);
+	for (i = 0; i < 100; i++)
+		ASSERT_EQ(0, pthread_create(&thread[i], NULL, call_in_thread, probed_lea));
+	for (i = 0; i < 100; i++)
+		ASSERT_EQ(0, pthread_join(thread[i], NULL));
+	EXPECT_EQ(0, wrong);
+	EXPECT_EQ(100 * CALLS, HITS(id));
+	UNPROBE(id);
+}
+
 /* Threads come and go all the time. */
 TEST_F_TIMEOUT(module, many_threads, TIMEOUT)
 {

@@ -63,7 +63,7 @@ cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || {
 	mount -t tracefs nodev "$TRACEFS" 2> /dev/null
 	cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || skip_all "no uprobe_events"
 }
-grep -qi 'pid>\?:<\?vaddr' README || skip_all "uprobe_events takes no PID:VADDR"
+grep -q '<pid>:<address>' README || skip_all "uprobe_events takes no PID:VADDR"
 have nm || skip_all "needs nm"
 
 trap clean_up EXIT

@@ -78,30 +78,30 @@ FIXTURE_VARIANT(module)
 {
 	probed_fn function;
 	unsigned int flags;
-	unsigned int cycles_per_scaled;
+	unsigned int cycles;
 };
 
 FIXTURE_VARIANT_ADD(module, stepped) {
 	.function = probed_lea,
 	.flags = UPROBES_TEST_TASK,
+	.cycles = CYCLES,
 };
 
 FIXTURE_VARIANT_ADD(module, nop) {
 	.function = probed_nop,
 	.flags = UPROBES_TEST_TASK,
-	.cycles_per_scaled = 1,
+	.cycles = CYCLES / 5,
 };
 
 FIXTURE_VARIANT_ADD(module, interrupt) {
 	.function = probed_push,
 	.flags = UPROBES_TEST_INTERRUPT | UPROBES_TEST_EARLY,
-	.cycles_per_scaled = 1,
+	.cycles = CYCLES / 5,
 };
 
 TEST_F_TIMEOUT(module, every_hit_once, 2 * TIMEOUT)
 {
 	unsigned long handled = 0, on = 0, off = 0, calls = 0;
-	unsigned int cycles = variant->cycles_per_scaled ? scaled(CYCLES) : CYCLES;
 	struct uprobes_test_register how = {
 		.pid = getpid(),
 		.vaddr = (unsigned long)variant->function,
@@ -118,7 +118,7 @@ TEST_F_TIMEOUT(module, every_hit_once, 2 * TIMEOUT)
 	/* There are more threads than processors: be the one that goes first. */
 	setpriority(PRIO_PROCESS, 0, -10);
 
-	for (i = 0; i < cycles; i++) {
+	for (i = 0; i < variant->cycles; i++) {
 		int id;
 
 		epoch = 4UL * i + COMING;
@@ -140,13 +140,13 @@ TEST_F_TIMEOUT(module, every_hit_once, 2 * TIMEOUT)
 		off += workers[i].surely_off;
 		calls += workers[i].calls;
 	}
-	TH_LOG("%u cycles, %lu calls: %lu on, %lu off, %lu handled", cycles, calls, on, off,
-	       handled);
+	TH_LOG("%u cycles, %lu calls: %lu on, %lu off, %lu handled", variant->cycles, calls,
+	       on, off, handled);
 	ASSERT_EQ(0, dev_state(self->dev, &state));
 	EXPECT_EQ(state.ended_hits, handled);
 	/* The test is worth nothing unless it saw both. */
-	EXPECT_LT(cycles, on);
-	EXPECT_LT(cycles, off);
+	EXPECT_LT(variant->cycles, on);
+	EXPECT_LT(variant->cycles, off);
 	EXPECT_TRUE(text_is_of_file(getpid(), probed_nop, 4096));
 	EXPECT_TRUE(page_is_of_file(getpid(), probed_nop));
 }

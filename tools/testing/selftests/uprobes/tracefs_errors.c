@@ -5,7 +5,7 @@
 
 TEST_F_TIMEOUT(events, no_such_line, TIMEOUT)
 {
-	REFUSED(EINVAL, "p ^%d:", self->target.pid);
+	REFUSED(EINVAL, "p %d:^", self->target.pid);
 	REFUSED(EINVAL, "p ^%d", self->target.pid);
 	REFUSED(EINVAL, "p ^:%p", probed_nop);
 	REFUSED(EINVAL, "p ^:");
@@ -46,7 +46,7 @@ TEST_F_TIMEOUT(events, numbers_out_of_range, TIMEOUT)
 TEST_F_TIMEOUT(events, garbage, TIMEOUT)
 {
 	static const char * const lines[] = {
-		"p", "q 1:1", "nonsense", "-", "-:", ":", "pp 1:1", "p:", "\377\376\375",
+		"p", "q 1:1", "nonsense", "-", ":", "pp 1:1", "p:", "\377\376\375",
 	};
 	struct snapshot before, after;
 	unsigned int i;
@@ -65,10 +65,18 @@ TEST_F_TIMEOUT(events, garbage, TIMEOUT)
 	snapshot_free(&after);
 }
 
+/* By file, as the other implementation has it. */
+TEST_F_TIMEOUT(events, file_probes, TIMEOUT)
+{
+	REFUSED(EOPNOTSUPP, "p ^/bin/true:0x1000");
+	REFUSED(EOPNOTSUPP, "p:selftest/hit ^/bin/true:0x1000");
+}
+
 TEST_F_TIMEOUT(events, return_probes, TIMEOUT)
 {
 	REFUSED(EOPNOTSUPP, "^r %d:%p", self->target.pid, probed_nop);
 	REFUSED(EOPNOTSUPP, "^r:selftest/back %d:%p", self->target.pid, probed_nop);
+	REFUSED(EOPNOTSUPP, "p %d:%p^%%return", self->target.pid, probed_nop);
 }
 
 TEST_F_TIMEOUT(events, names, TIMEOUT)
@@ -136,7 +144,7 @@ TEST_F_TIMEOUT(events, names_in_use, TIMEOUT)
 	REFUSED(EEXIST, "p:selftest/hit %d:%p ^b=%%di", pid, probed_lea);
 	REFUSED(EEXIST, "p:selftest/hit %d:%p ^a=%%di:u8", pid, probed_lea);
 	if (tracefs_exists("events/sched/sched_switch"))
-		REFUSED(EEXIST, "p:^sched/sched_switch %d:%p", pid, probed_lea);
+		REFUSED(EEXIST, "^p:sched/sched_switch %d:%p", pid, probed_lea);
 }
 
 /* A bad line stops a write, but those before it stand. */

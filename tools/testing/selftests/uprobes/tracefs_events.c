@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Events on probes, used as any other trace event. */
+#include <errno.h>
+#include <linux/perf_event.h>
+#include <sys/syscall.h>
+
 #include "tracefs_fixture.h"
 
 #define EVENT	"events/selftest/hit"
@@ -267,6 +271,22 @@ TEST_F_TIMEOUT(events, dynamic_events, TIMEOUT)
 	free(list);
 	EXPECT_EQ(0, tracefs_append("dynamic_events", "-:selftest/hit"));
 	EXPECT_FALSE(tracefs_exists(EVENT));
+}
+
+/* perf has no way to these events yet, and says so. */
+TEST_F_TIMEOUT(events, perf_is_refused, TIMEOUT)
+{
+	struct perf_event_attr attr = { .type = PERF_TYPE_TRACEPOINT, .size = sizeof(attr) };
+	char *number;
+
+	ASSERT_EQ(0, create(&self->target, probed_nop, ""));
+	number = tracefs_read(EVENT "/id");
+	attr.config = atoi(number);
+	free(number);
+	ASSERT_LT(0, attr.config);
+	EXPECT_EQ(-1, syscall(SYS_perf_event_open, &attr, self->target.pid, -1, -1, 0));
+	EXPECT_EQ(EOPNOTSUPP, errno);
+	EXPECT_TRUE(page_is_of_file(self->target.pid, probed_nop));
 }
 
 /* The event outlives the process, does nothing, and can be removed. */

@@ -37,7 +37,7 @@ bool tracefs_ready(void)
 bool tracefs_takes_pids(void)
 {
 	char *readme = tracefs_read("README");
-	bool takes = strstr(readme, "<pid>:<vaddr>") || strstr(readme, "PID:VADDR");
+	bool takes = strstr(readme, "<pid>:<address>");
 
 	free(readme);
 	return takes;

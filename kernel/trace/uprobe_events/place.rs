@@ -9,7 +9,7 @@ use kernel::{
 
 /// A place that a line names.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Location {
+pub(crate) struct Place {
     /// Number of a thread.
     pub(crate) pid: i32,
     /// Address in its process.
@@ -18,7 +18,7 @@ pub(crate) struct Location {
     pub(crate) addr_offset: usize,
 }
 
-/// What is wrong with a word that should be a [`Location`].
+/// What is wrong with a word that should be a [`Place`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed {
     /// Where in the word it is wrong.
@@ -46,7 +46,7 @@ impl Malformed {
     }
 }
 
-impl Location {
+impl Place {
     /// Parses a word.
     pub(crate) fn parse(word: &[u8]) -> Result<Self, Malformed> {
         if word.contains(&b'/') {
@@ -72,7 +72,7 @@ impl Location {
         })
     }
 
-    /// Whether a word, of a line that may be for any type of events, is meant to be a location.
+    /// Whether a word, of a line that may be for any type of events, is meant to be a place.
     ///
     /// What comes before a colon can be the name of a module, but then no number comes after it.
     pub(crate) fn is_meant(word: &[u8]) -> bool {
@@ -122,28 +122,28 @@ fn parse_digits(text: &[u8], radix: u32) -> Option<usize> {
 }
 
 #[cfg(CONFIG_UPROBES_KUNIT_TEST)]
-#[kunit_tests(uprobe_events_location)]
+#[kunit_tests(uprobe_events_place)]
 mod tests {
     use super::*;
 
     fn problem(word: &[u8]) -> Option<(usize, Problem, Error)> {
-        let wrong = Location::parse(word).err()?;
+        let wrong = Place::parse(word).err()?;
 
         Some((wrong.offset, wrong.problem, wrong.error))
     }
 
     fn address(word: &[u8]) -> Option<usize> {
-        Location::parse(word).ok().map(|location| location.addr)
+        Place::parse(word).ok().map(|place| place.addr)
     }
 
     #[test]
     fn parses_pid_and_address() {
-        let expected = Location {
+        let expected = Place {
             pid: 1234,
             addr: 0x401126,
             addr_offset: 5,
         };
-        assert_eq!(Location::parse(b"1234:0x401126"), Ok(expected));
+        assert_eq!(Place::parse(b"1234:0x401126"), Ok(expected));
     }
 
     #[test]
@@ -190,11 +190,11 @@ mod tests {
         for word in bad {
             assert_eq!(problem(word), Some((0, Problem::BadPid, EINVAL)));
         }
-        assert!(Location::parse(b"2147483647:0x10").is_ok());
+        assert!(Place::parse(b"2147483647:0x10").is_ok());
     }
 
     #[test]
-    fn other_words_are_not_locations() {
+    fn other_words_are_not_places() {
         let bad: [&[u8]; 4] = [b"", b"1234", b":0x10", b"vfs_read"];
         for word in bad {
             assert_eq!(problem(word), Some((0, Problem::NoPidAddress, EINVAL)));
@@ -214,13 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn locations_are_told_from_symbols() {
-        assert!(Location::is_meant(b"12:0x10"));
-        assert!(Location::is_meant(b"12:0junk"));
-        assert!(!Location::is_meant(b"8250:serial8250_init"));
-        assert!(!Location::is_meant(b"ext4:ext4_open"));
-        assert!(!Location::is_meant(b"/bin/sh:0x10"));
-        assert!(!Location::is_meant(b"vfs_read+4"));
-        assert!(!Location::is_meant(b":1"));
+    fn places_are_told_from_symbols() {
+        assert!(Place::is_meant(b"12:0x10"));
+        assert!(Place::is_meant(b"12:0junk"));
+        assert!(!Place::is_meant(b"8250:serial8250_init"));
+        assert!(!Place::is_meant(b"ext4:ext4_open"));
+        assert!(!Place::is_meant(b"/bin/sh:0x10"));
+        assert!(!Place::is_meant(b"vfs_read+4"));
+        assert!(!Place::is_meant(b":1"));
     }
 }

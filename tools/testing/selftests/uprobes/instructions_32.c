@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A 32-bit program does the same when all its instructions are probed. */
+#include <libgen.h>
+#include <linux/limits.h>
+
+#include "module_fixture.h"
+
+#define REGISTERS	4096
+
+/* What the program writes. */
+struct result {
+	uint8_t registers[REGISTERS];
+	uint32_t addresses[256];
+	unsigned int count;
+};
+
+/* Starts the program, which stops itself. */
+static pid_t start(int *from)
+{
+	char path[PATH_MAX] = "";
+	int pipes[2], status;
+	pid_t pid;
+
+	if (readlink("/proc/self/exe", path, sizeof(path) - 1) < 0 || pipe(pipes))
+		return -1;
+	strcat(dirname(path), "/target32");
+	pid = fork();
+	if (!pid) {
+		dup2(pipes[1], STDOUT_FILENO);
+		execl(path, path, NULL);
+		_exit(127);
+	}
+	close(pipes[1]);
+	*from = pipes[0];
+	if (waitpid(pid, &status, WUNTRACED) != pid || !WIFSTOPPED(status))
+		return -1;
+	return pid;
+}
+
+/* Lets it run, and reads what it has to say. */
+static bool finish(pid_t pid, int from, struct result *result)
+{
+	size_t size = sizeof(result->registers) + sizeof(result->addresses), got = 0;
+	int status = -1;
+	ssize_t n;
+
+	memset(result, 0, sizeof(*result));
+	kill(pid, SIGCONT);
+	while ((n = read(from, (char *)result + got, size - got)) > 0)
+		got += n;
+	close(from);
+	waitpid(pid, &status, 0);
+	if (status || got <= REGISTERS)
+		return false;
+	/* The list ends with a zero. */
+	result->count = (got - REGISTERS) / sizeof(uint32_t) - 1;
+	return true;
+}
+
+static void compare(struct __test_metadata *_metadata, int dev, unsigned int handlers, bool all)
+{
+	static struct result native, probed;
+	unsigned int i, j;
+	int id[256], from;
+	pid_t pid;
+
+	pid = start(&from);
+	if (pid < 0)
+		SKIP(return, "no 32-bit programs here");
+	ASSERT_TRUE(finish(pid, from, &native));
+	ASSERT_LT(40, native.count);
+
+	/* All at once, or a run for each. */
+	for (i = 0; i < native.count; i += all ? native.count : 1) {
+		unsigned int end = all ? native.count : i + 1;
+
+		pid = start(&from);
+		ASSERT_LT(0, pid);
+		for (j = i; j < end; j++) {
+			id[j] = dev_register(dev, pid, (void *)(long)native.addresses[j],
+					     handlers);
+			ASSERT_LT(0, id[j]) TH_LOG("instruction %u: %d", j, id[j]);
+		}
+		EXPECT_TRUE(finish(pid, from, &probed)) TH_LOG("instruction %u", i);
+		EXPECT_EQ(0, memcmp(&native, &probed, sizeof(native)))
+			TH_LOG("instruction %u", i);
+		for (j = i; j < end; j++) {
+			EXPECT_EQ(1, dev_hits(dev, id[j])) TH_LOG("instruction %u", j);
+			ASSERT_EQ(0, dev_unregister(dev, id[j]));
+		}
+	}
+}
+
+TEST_F_TIMEOUT(module, each, TIMEOUT)
+{
+	compare(_metadata, self->dev, UPROBES_TEST_TASK, false);
+}
+
+TEST_F_TIMEOUT(module, all, TIMEOUT)
+{
+	compare(_metadata, self->dev, UPROBES_TEST_TASK | UPROBES_TEST_INTERRUPT, true);
+}
+
+TEST_HARNESS_MAIN
