@@ -58,7 +58,7 @@ bisect: tree
 	@scripts/bisect
 
 clean:
-	@git -C build/tree diff-index --quiet HEAD 2>/dev/null || [ ! -d build/tree ] || \
+	@[ ! -d build/tree/.git ] || git -C build/tree diff --quiet HEAD || \
 		{ echo 'build/tree has been edited; first: make take-back, or remove build/ by hand'; exit 1; }
 	rm -rf build
 

@@ -6,6 +6,7 @@ Commits are made with git's plumbing in a temporary index, so that the working
 tree and the time stamps in it are touched only where contents change.
 """
 import hashlib
+import json
 import os
 import re
 import stat
@@ -205,6 +206,7 @@ class Assembler:
         self.cache = cache    # key of a patch and all before it -> commit
         self.keys = {}
         self.index = os.path.join(TREE, ".git", "index.series")
+        self.in_index = None  # the commit that the index holds
 
     def assemble(self, patches):
         """Returns the commit of each patch."""
@@ -235,7 +237,9 @@ class Assembler:
                           "edits.diff:\n  " + "\n  ".join(there))
 
     def make(self, patch, parent, number, mine, maintainers):
-        git("read-tree", parent, index=self.index)
+        if self.in_index != parent:
+            git("read-tree", parent, index=self.index)
+        self.in_index = None
         if patch.edits.strip():
             apply_edits(patch, self.index)
         if maintainers:
@@ -248,7 +252,22 @@ class Assembler:
         tree = text("write-tree", index=self.index)
         if tree == text("rev-parse", f"{parent}^{{tree}}"):
             raise Problem(f"series/{patch.name} changes nothing")
-        return commit(tree, parent, patch.message.rstrip("\n") + "\n", number)
+        self.in_index = commit(tree, parent, patch.message.rstrip("\n") + "\n", number)
+        return self.in_index
+
+
+def cached_commits():
+    """Key of a patch and all before it -> commit, of the last assembly."""
+    try:
+        with open(os.path.join(TREE, ".git", "series.json"), encoding="utf-8") as f:
+            return json.load(f)
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def keep_commits(assembler):
+    with open(os.path.join(TREE, ".git", "series.json"), "w", encoding="utf-8") as f:
+        json.dump(assembler.keys, f)
 
 
 def run(main):

@@ -85,6 +85,9 @@ pub(crate) fn int3(regs: &mut PtRegs, trap: &mut Trap) -> bool {
     true
 }
 
+/// `int $3` in its form of two bytes, which leads to the same trap.
+const LONG_BREAKPOINT: (Option<u8>, Option<u8>) = (Some(0xcd), Some(0x03));
+
 #[inline]
 fn set_in_hit(in_hit: bool) {
     // SAFETY: Only the current thread accesses its own state.
@@ -101,8 +104,10 @@ pub fn is_in_hit() -> bool {
 /// There is no breakpoint at `at`, where a thread has executed an `int3`.
 #[cold]
 fn restart_if_removed(regs: &mut PtRegs, at: Vaddr) -> bool {
-    match user_thread::read_u8(UserPtr::from_addr(at.as_usize())) {
-        Ok(BREAKPOINT) => false,
+    let byte = |addr: usize| user_thread::read_u8(UserPtr::from_addr(addr)).ok();
+    let before = at.as_usize().wrapping_sub(1);
+    match (byte(before), byte(at.as_usize())) {
+        (_, Some(BREAKPOINT)) | LONG_BREAKPOINT => false,
         // If the text cannot be read, neither can it be executed: the thread will find out.
         _ => {
             regs.set_ip(at.as_usize());

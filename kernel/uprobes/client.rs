@@ -134,7 +134,11 @@ mod tests {
         bindings,
         new_mutex,
         sync::Mutex,
-        task::Task, //
+        task::Task,
+        threads::{
+            self,
+            Group, //
+        },
     };
 
     /// Notes who has been called, and what the instruction pointer was.
@@ -188,7 +192,7 @@ mod tests {
             pin_init!(Notes { calls <- new_mutex!(KVec::new()) }),
             GFP_KERNEL,
         )?;
-        let group = kernel::current!().thread_group();
+        let group = Task::current_group();
         let mut clients = Clients::new();
         for (id, name) in names.chars().enumerate() {
             let client = Arc::new(
@@ -256,9 +260,10 @@ mod tests {
             },
             GFP_KERNEL,
         )?;
-        let own = kernel::current!().thread_group();
-        // SAFETY: The idle task of the first CPU always exists. CAST: A transparent wrapper.
-        let other = unsafe { &*(&raw mut bindings::init_task).cast::<Task>() }.thread_group();
+        let own = Task::current_group();
+        // KUnit runs in a kernel thread, which is not the first process.
+        let first = threads::find(1).and_then(|task| Group::of(&task)).ok_or(ESRCH)?;
+        let other = first.id();
         let clients = Clients::new().with(Entry::new(0, other, client))?;
         let mut raw = KBox::new(bindings::pt_regs::default(), GFP_KERNEL)?;
         // SAFETY: A made-up set of registers, which nobody else knows.
@@ -274,7 +279,7 @@ mod tests {
             pin_init!(Notes { calls <- new_mutex!(KVec::new()) }),
             GFP_KERNEL,
         )?;
-        let group = kernel::current!().thread_group();
+        let group = Task::current_group();
         let mut clients = Clients::new();
         for id in 0..3 {
             let client = Arc::new(

@@ -25,7 +25,6 @@ use crate::{
 };
 
 use kernel::{
-    current,
     mm::{
         Mm,
         MmWithUser, //
@@ -42,6 +41,7 @@ use kernel::{
         Arc,
         Mutex, //
     },
+    task::Task,
     time::{
         delay::fsleep,
         Delta, //
@@ -175,7 +175,7 @@ impl OnHit for Probepoint {
         let Some(clients) = self.clients.read(guard) else {
             return Then::Resume;
         };
-        if clients.hit_in_interrupt(current!().thread_group(), regs) {
+        if clients.hit_in_interrupt(Task::current_group(), regs) {
             Then::Task
         } else {
             Then::Resume
@@ -185,7 +185,7 @@ impl OnHit for Probepoint {
     #[inline]
     fn hit(&self, regs: &mut PtRegs, guard: &Guard) {
         if let Some(clients) = self.clients.read(guard) {
-            clients.hit(self.at.as_usize(), current!().thread_group(), regs);
+            clients.hit(self.at.as_usize(), Task::current_group(), regs);
         }
     }
 }

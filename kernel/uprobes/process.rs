@@ -18,6 +18,7 @@ use kernel::{
     },
     threads::{
         self,
+        Group,
         ThreadGroup, //
     },
 };
@@ -28,9 +29,9 @@ use ubp::{
 
 /// A thread group, with the address space that it had when it was found.
 pub struct Process {
-    /// Keeps the thread group's identity from being reused.
-    leader: ARef<Task>,
-    group: ThreadGroup,
+    /// The thread that it was found by.
+    task: ARef<Task>,
+    group: Group,
     mm: ARef<Mm>,
 }
 
@@ -52,14 +53,15 @@ impl Process {
         if task.is_kernel_thread() {
             return Err(EINVAL);
         }
+        let group = Group::of(&task).ok_or(ESRCH)?;
         // A process that exits has nothing that could be probed, permitted or not.
-        let mm = task.get_mm().ok_or(ESRCH)?;
+        let mm = group.get_mm().ok_or(ESRCH)?;
         if !task.may_attach() {
             return Err(EPERM);
         }
         let process = Self {
-            group: task.thread_group(),
-            leader: threads::leader(&task).ok_or(ESRCH)?,
+            task,
+            group,
             mm: ARef::from(&**mm),
         };
         Ok(Arc::new(process, GFP_KERNEL)?)
@@ -73,7 +75,7 @@ impl Process {
     pub(crate) fn mm(&self) -> Result<ARef<MmWithUser>> {
         let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
         let mut alive = false;
-        threads::tasklist().for_each_thread(&self.leader, |thread| {
+        threads::tasklist().for_each_thread(&self.group, |thread| {
             alive |= thread.uses(&mm) && !thread.is_exiting();
         });
         if alive {
@@ -83,12 +85,13 @@ impl Process {
         }
     }
 
-    pub(crate) fn leader(&self) -> &Task {
-        &self.leader
+    /// Returns a thread of the process, which may have exited.
+    pub(crate) fn task(&self) -> &Task {
+        &self.task
     }
 
     pub(crate) fn group(&self) -> ThreadGroup {
-        self.group
+        self.group.id()
     }
 
     /// Says whether a probe could be registered at an address.

@@ -119,8 +119,11 @@ impl Drop for Registration {
 }
 
 /// Waits until no handler is executing that had begun before.
+///
+/// Somebody waits for this, who has had text and static keys changed, which interrupts the CPUs as
+/// much as an expedited grace period does.
 fn wait() {
     if !ubp::is_in_hit() {
-        tasks_trace::synchronize();
+        tasks_trace::synchronize_expedited();
     }
 }

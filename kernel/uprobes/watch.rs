@@ -56,7 +56,7 @@ impl Watch {
             }),
             GFP_KERNEL,
         )?;
-        let attachment = utrace::attach_process(process.leader(), watch.clone())?;
+        let attachment = utrace::attach_process(process.task(), watch.clone())?;
         *watch.attachment.lock() = Some(attachment);
         Ok(watch)
     }

@@ -18,7 +18,10 @@ use kernel::{
         Arc, //
     },
     task::Task,
-    threads,
+    threads::{
+        self,
+        Group, //
+    },
     time::{
         delay::fsleep,
         Delta, //
@@ -30,7 +33,7 @@ use kernel::{
 ///
 /// Context of the drop: may sleep.
 pub struct Attachment {
-    process: ARef<Task>,
+    group: Group,
     engine: Arc<dyn Engine>,
     following: Arc<Following>,
 }
@@ -49,12 +52,12 @@ pub fn attach_process(task: &Task, engine: Arc<dyn Engine>) -> Result<Attachment
         return Err(EPERM);
     }
     let attachment = Attachment {
-        process: task.into(),
+        group: Group::of(task).ok_or(ESRCH)?,
         engine,
         following: Following::new()?,
     };
     let mut any = false;
-    for thread in threads_of(task)? {
+    for thread in threads_of(&attachment.group)? {
         if thread.is_worker() {
             continue;
         }
@@ -84,7 +87,7 @@ impl Drop for Attachment {
         self.following.stop();
         // Threads that are born from here on do not take the engine, or give it back themselves.
         let threads = loop {
-            match threads_of(&self.process) {
+            match threads_of(&self.group) {
                 Ok(threads) => break threads,
                 // The list is a few kilobytes at most; memory for it comes back.
                 Err(_) => fsleep(Delta::from_millis(1)),
@@ -96,12 +99,12 @@ impl Drop for Attachment {
     }
 }
 
-/// Returns references to the threads that the process of `task` has now.
-fn threads_of(task: &Task) -> Result<KVec<ARef<Task>>> {
+/// Returns references to the threads that a process has now.
+fn threads_of(group: &Group) -> Result<KVec<ARef<Task>>> {
     let mut list = KVec::new();
     loop {
         let mut missing = 0;
-        threads::tasklist().for_each_thread(task, |thread| {
+        threads::tasklist().for_each_thread(group, |thread| {
             // No allocation under the lock.
             if list.push_within_capacity(ARef::from(thread)).is_err() {
                 missing += 1;

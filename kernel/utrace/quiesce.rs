@@ -42,7 +42,10 @@ use kernel::{
         Completion, //
     },
     task::Task,
-    threads, //
+    threads::{
+        self,
+        Group, //
+    },
 };
 
 /// A process whose threads are kept out of user mode.
@@ -92,9 +95,9 @@ pub struct Quiesced {
 ///
 /// `ESRCH`: the process exits, or is the kernel's. `ENOMEM`.
 pub fn quiesce(task: &Task) -> Result<Quiesced> {
-    let mm = task
-        .get_mm()
+    let mm = Group::of(task)
         .filter(|_| !task.is_kernel_thread())
+        .and_then(|group| group.get_mm())
         .ok_or(ESRCH)?;
     let mut running = CpumaskVar::new_zero(GFP_KERNEL)?;
     let active = activate();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/percpu.h>
+#include <linux/preempt.h>
 #include <linux/rculist.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
@@ -170,6 +171,16 @@ rust_helper_trace_probe_fetch_arg(struct probe_arg *arg, struct pt_regs *regs,
 	};
 
 	return rust_trace_probe_fetch(arg->code, &rec, dest, base);
+}
+
+__rust_helper void rust_helper_preempt_disable_notrace(void)
+{
+	preempt_disable_notrace();
+}
+
+__rust_helper void rust_helper_preempt_enable_notrace(void)
+{
+	preempt_enable_notrace();
 }
 
 __rust_helper int

@@ -79,7 +79,7 @@ impl Insn {
 
     /// Length in bytes.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.0.length.into()
     }
 

@@ -121,31 +121,31 @@ impl PtRegs {
     /// Instruction pointer.
     #[inline]
     pub fn ip(&self) -> usize {
-        self.raw().ip as usize
+        self.raw().ip
     }
 
     /// Sets the instruction pointer.
     #[inline]
     pub fn set_ip(&mut self, ip: usize) {
-        self.raw_mut().ip = ip as _;
+        self.raw_mut().ip = ip;
     }
 
     /// Stack pointer.
     #[inline]
     pub fn sp(&self) -> usize {
-        self.raw().sp as usize
+        self.raw().sp
     }
 
     /// Sets the stack pointer.
     #[inline]
     pub fn set_sp(&mut self, sp: usize) {
-        self.raw_mut().sp = sp as _;
+        self.raw_mut().sp = sp;
     }
 
     /// Flags register; see [`flags`].
     #[inline]
     pub fn flags(&self) -> usize {
-        self.raw().flags as usize
+        self.raw().flags
     }
 
     /// Sets the flags register.
@@ -154,7 +154,7 @@ impl PtRegs {
     /// they were.
     #[inline]
     pub fn set_flags(&mut self, flags: usize) {
-        self.raw_mut().flags = flags as _;
+        self.raw_mut().flags = flags;
     }
 
     /// Whether the thread executes 64-bit code.
@@ -195,7 +195,7 @@ impl PtRegs {
     #[inline]
     pub fn gpr(&self, n: u8) -> usize {
         let r = self.raw();
-        let value = match n & 15 {
+        match n & 15 {
             0 => r.ax,
             1 => r.cx,
             2 => r.dx,
@@ -212,8 +212,7 @@ impl PtRegs {
             13 => r.r13,
             14 => r.r14,
             _ => r.r15,
-        };
-        value as usize
+        }
     }
 
     /// Sets general-purpose register number `n`, of which the low four bits count.
@@ -245,7 +244,7 @@ impl PtRegs {
             14 => &mut r.r14,
             _ => &mut r.r15,
         };
-        *slot = value as _;
+        *slot = value;
     }
 
     /// Makes the CPU forget that the thread entered by an instruction such as `int3`.

@@ -23,18 +23,62 @@ use crate::{
 
 use core::ptr::NonNull;
 
-/// Identity of a thread group.
+/// Which thread group it is: a number to compare, and to order by.
 ///
-/// It stays the same through `exec()`, and is not reused while a reference to a task of the group
-/// is held.
+/// It stays the same through `exec()`, and is not reused while a [`Group`] of it exists.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ThreadGroup(usize);
 
-impl ThreadGroup {
-    /// Returns the group as a number to order groups by.
-    #[inline]
-    pub fn as_usize(self) -> usize {
-        self.0
+/// A reference to a thread group, through the `struct pid` that all of its threads share.
+///
+/// # Invariants
+///
+/// A reference to the `struct pid` is owned.
+pub struct Group(NonNull<bindings::pid>);
+
+// SAFETY: A `struct pid` may be used by any thread, and its reference dropped by any.
+unsafe impl Send for Group {}
+// SAFETY: As above.
+unsafe impl Sync for Group {}
+
+impl Group {
+    /// Returns the group of a task, if the task has not been reaped.
+    pub fn of(task: &Task) -> Option<Self> {
+        // SAFETY: The task is valid.
+        let pid =
+            unsafe { bindings::get_task_pid(task.as_ptr(), bindings::pid_type_PIDTYPE_TGID) };
+        // INVARIANT: `get_task_pid()` took a reference for us.
+        NonNull::new(pid).map(Self)
+    }
+
+    /// Returns which group it is.
+    pub fn id(&self) -> ThreadGroup {
+        ThreadGroup(self.0.as_ptr() as usize)
+    }
+
+    /// Returns the address space that the threads use, if one has not begun to exit.
+    ///
+    /// Context: may sleep.
+    pub fn get_mm(&self) -> Option<ARef<MmWithUser>> {
+        loop {
+            let mut found = None;
+            tasklist().for_each_thread(self, |thread| {
+                if found.is_none() && !thread.is_exiting() && !thread.is_worker() {
+                    found = Some(ARef::from(thread));
+                }
+            });
+            // A thread that gives up its address space has begun to exit, or gets another one.
+            if let Some(mm) = found?.get_mm() {
+                return Some(mm);
+            }
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants a reference is owned.
+        unsafe { bindings::put_pid(self.0.as_ptr()) };
     }
 }
 
@@ -46,20 +90,6 @@ pub fn find(pid: Pid) -> Option<ARef<Task>> {
         // SAFETY: The reference was taken for us. CAST: `Task` is a transparent wrapper.
         unsafe { ARef::from_raw(task.cast()) }
     })
-}
-
-/// Returns the leader of a task's thread group, if the task has not been reaped.
-pub fn leader(task: &Task) -> Option<ARef<Task>> {
-    let _guard = tasklist();
-    // SAFETY: `task` is valid; that it has a `signal` under the lock says that it has not been
-    // reaped, and so is of a group whose leader is valid.
-    unsafe {
-        if (*task.as_ptr()).signal.is_null() {
-            return None;
-        }
-        // CAST: `Task` is a transparent wrapper.
-        Some(ARef::from(&*(*task.as_ptr()).group_leader.cast::<Task>()))
-    }
 }
 
 /// Evidence that `tasklist_lock` is held for reading: threads are neither added nor removed.
@@ -85,23 +115,15 @@ impl Drop for TasklistGuard {
 }
 
 impl TasklistGuard {
-    /// Calls `f` with each thread of `of`'s group that has not been reaped.
-    pub fn for_each_thread(&self, of: &Task, mut f: impl FnMut(&Task)) {
-        // SAFETY: `of` is valid; that it has a `signal` under the lock says that it has not been
-        // reaped, and so is of a group whose leader is valid.
-        let leader = unsafe {
-            if (*of.as_ptr()).signal.is_null() {
-                return;
-            }
-            (*of.as_ptr()).group_leader
-        };
-        let mut thread = leader;
-        while !thread.is_null() {
-            // SAFETY: The lock is held by the type invariants, so that `thread`, of the list of
-            // its group, is valid. CAST: `Task` is a transparent wrapper.
-            f(unsafe { &*thread.cast::<Task>() });
-            // SAFETY: As above.
-            thread = unsafe { bindings::next_thread(thread) };
+    /// Calls `f` with each thread of a group that has not been reaped.
+    pub fn for_each_thread(&self, group: &Group, f: impl FnMut(&Task)) {
+        // SAFETY: By the type invariants of `Group` the `struct pid` is valid, and the lock, which
+        // is held by those of `self`, keeps the task.
+        let leader =
+            unsafe { bindings::pid_task(group.0.as_ptr(), bindings::pid_type_PIDTYPE_TGID) };
+        if !leader.is_null() {
+            // SAFETY: A leader that was found under the lock, which is still held.
+            unsafe { walk(leader, f) };
         }
     }
 
@@ -111,23 +133,40 @@ impl TasklistGuard {
         // SAFETY: `init_task` is the head of the list, which the lock keeps from changing.
         let mut leader = unsafe { bindings::next_task(init) };
         while leader != init {
-            // SAFETY: `leader` is of the list that the lock keeps. CAST: As above.
-            self.for_each_thread(unsafe { &*leader.cast::<Task>() }, &mut f);
-            // SAFETY: As above.
+            // SAFETY: The list is of leaders, and the lock is held by the type invariants.
+            unsafe { walk(leader, &mut f) };
+            // SAFETY: `leader` is on the list, and the lock is held.
             leader = unsafe { bindings::next_task(leader) };
         }
     }
 }
 
+/// Calls `f` with each thread of a group.
+///
+/// # Safety
+///
+/// `leader` is the leader of the group, and has not been reaped. `tasklist_lock` is held.
+unsafe fn walk(leader: *mut bindings::task_struct, mut f: impl FnMut(&Task)) {
+    let mut thread = leader;
+    while !thread.is_null() {
+        // SAFETY: Threads on the list of a group are valid while the lock is held. CAST: `Task` is
+        // a transparent wrapper.
+        f(unsafe { &*thread.cast::<Task>() });
+        // SAFETY: As above.
+        thread = unsafe { bindings::next_thread(thread) };
+    }
+}
+
 impl Task {
-    /// Returns the identity of the task's thread group.
+    /// Returns which thread group the current task is of.
     #[inline]
-    pub fn thread_group(&self) -> ThreadGroup {
-        // SAFETY: `signal` changes once only, to null, when the task is reaped; the number is
-        // compared, never followed.
-        ThreadGroup(
-            unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).signal) } as usize,
-        )
+    pub fn current_group() -> ThreadGroup {
+        // SAFETY: The current task has a `signal`, which it keeps.
+        let pids = unsafe { &raw const (*(*Self::current_raw()).signal).pids };
+        // SAFETY: As above; the thread group's own `struct pid` does not change as long as it has
+        // a thread that executes.
+        let pid = unsafe { (*pids)[bindings::pid_type_PIDTYPE_TGID as usize] };
+        ThreadGroup(pid as usize)
     }
 
     /// Returns the `PF_` flags as they are at the moment.

@@ -55,7 +55,7 @@ pub fn has_shadow_stack() -> bool {
 #[inline]
 pub fn amend_shadow_stack(addr: usize) -> Result {
     // SAFETY: Only touches the current task's shadow stack, in a checked way.
-    to_result(unsafe { bindings::shstk_update_last_frame(addr as _) })
+    to_result(unsafe { bindings::shstk_update_last_frame(addr) })
 }
 
 /// Whether hardware breakpoints or watchpoints are armed while this thread runs.

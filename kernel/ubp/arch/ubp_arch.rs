@@ -56,6 +56,10 @@ pub use x86::{
     SLOT_SIZE, //
 };
 
+/// Prefix of what the tests print.
+#[cfg(CONFIG_UBP_KUNIT_TEST)]
+const __LOG_PREFIX: &[u8] = b"ubp_arch\0";
+
 /// How far [`Insn::emulate`] got.
 #[must_use = "the thread has to be resumed one way or the other"]
 pub enum Emulated<'a> {

@@ -139,13 +139,8 @@ impl Args {
 
     /// Parses the words of `command` from `first` on as the arguments.
     pub(super) fn parse(&mut self, command: &Command<'_>, first: usize) -> Result {
-        let mut context = ParseContext(KBox::new(
-            bindings::traceprobe_parse_context {
-                flags: bindings::TPARG_FL_USER,
-                ..Default::default()
-            },
-            GFP_KERNEL,
-        )?);
+        let mut context = ParseContext(KBox::init(pin_init::init_zeroed(), GFP_KERNEL)?);
+        context.0.flags = bindings::TPARG_FL_USER;
 
         for i in 0..self.len {
             command.index_log(first + i);

@@ -18,7 +18,8 @@ use crate::{
     ffi::c_ulong,
     prelude::*,
     ptregs::PtRegs,
-    sync::rcu, //
+    sync::rcu,
+    types::NotThreadSafe, //
 };
 use core::{
     mem::{
@@ -116,6 +117,9 @@ unsafe fn write(file: *mut bindings::trace_event_file, entry: &[u8]) {
         return;
     }
 
+    // The core takes away one level of disabled preemption from what it records, which is that of
+    // the tracepoints that it expects to be called from.
+    let _no_preemption = NoPreemption::new();
     let mut slot = MaybeUninit::<bindings::trace_event_buffer>::uninit();
     // SAFETY: The file exists, and `slot` is for the function to initialise.
     let to = unsafe {
@@ -136,6 +140,26 @@ unsafe fn write(file: *mut bindings::trace_event_file, entry: &[u8]) {
             entry.len() - skip,
         );
         bindings::trace_event_buffer_commit(slot.as_mut_ptr());
+    }
+}
+
+/// Keeps the current task from being preempted.
+struct NoPreemption(NotThreadSafe);
+
+impl NoPreemption {
+    #[inline]
+    fn new() -> Self {
+        // SAFETY: What is disabled here is enabled again by `drop()`.
+        unsafe { bindings::preempt_disable_notrace() };
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for NoPreemption {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: Disabled by `new()`, in the same task.
+        unsafe { bindings::preempt_enable_notrace() };
     }
 }
 

@@ -81,7 +81,7 @@ impl ModRm {
 
     /// The `reg` field: a register, or an extension of the opcode.
     pub(super) const fn reg(self) -> u8 {
-        self.0 >> 3 & 7
+        (self.0 >> 3) & 7
     }
 
     /// The `rm` field.
@@ -143,7 +143,7 @@ impl Decoded {
 
         Ok(Self {
             mode,
-            len: insn.len() as u8,
+            len: insn.length() as u8,
             prefixes: Prefixes::from_bytes(insn.prefixes()),
             rex: rex[0],
             map,
@@ -169,17 +169,17 @@ impl Decoded {
 
     /// Number of the register in the `reg` field.
     pub(super) const fn reg(&self, modrm: ModRm) -> u8 {
-        modrm.reg() | (self.rex & 4) << 1
+        modrm.reg() | ((self.rex & 4) << 1)
     }
 
     /// Number of the register in the `rm` field.
     pub(super) const fn rm(&self, modrm: ModRm) -> u8 {
-        modrm.rm() | (self.rex & 1) << 3
+        modrm.rm() | ((self.rex & 1) << 3)
     }
 
     /// Number of the register in the low bits of the opcode.
     pub(super) const fn opcode_reg(&self) -> u8 {
-        self.opcode & 7 | (self.rex & 1) << 3
+        (self.opcode & 7) | ((self.rex & 1) << 3)
     }
 
     /// Whether an operand's address is relative to the instruction pointer.

@@ -229,9 +229,9 @@ fn operand(insn: &Decoded, next: usize) -> Option<Operand> {
     let (base, index, scale) = match insn.sib {
         None => (Some(insn.rm(modrm)), None, 0),
         Some(sib) => {
-            let base = sib & 7 | (insn.rex & 1) << 3;
+            let base = (sib & 7) | ((insn.rex & 1) << 3);
             // Number 4 without REX.X means that there is no index.
-            let index = sib >> 3 & 7 | (insn.rex & 2) << 2;
+            let index = ((sib >> 3) & 7) | ((insn.rex & 2) << 2);
             (Some(base), (index != 4).then_some(index), sib >> 6)
         }
     };

@@ -69,7 +69,10 @@ impl Thread for MockThread {
         let bytes = self
             .slice(addr, width)
             .ok_or(Fault { addr, write: false })?;
-        Ok(bytes.iter().rev().fold(0, |v, b| v << 8 | usize::from(*b)))
+        Ok(bytes
+            .iter()
+            .rev()
+            .fold(0, |v, b| (v << 8) | usize::from(*b)))
     }
 
     fn store(&mut self, addr: usize, width: Width, value: usize) -> Result<(), Fault> {

@@ -128,12 +128,14 @@ TEST_F_TIMEOUT(module, stands_still, TIMEOUT)
 /* The guard goes with the file that holds it. */
 TEST_F_TIMEOUT(module, resumed_by_close, TIMEOUT)
 {
-	int dev = dev_open();
 	pid_t pid;
+	int dev;
 
 	ASSERT_TRUE(show());
 	pid = start_counters();
 	ASSERT_TRUE(moves());
+	/* Not one that the process has as well. */
+	dev = dev_open();
 	ASSERT_LT(0, dev_quiesce(dev, pid));
 	EXPECT_TRUE(still(50));
 	close(dev);

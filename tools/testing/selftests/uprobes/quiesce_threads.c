@@ -227,6 +227,7 @@ TEST_F_TIMEOUT(module, ends_meanwhile, TIMEOUT)
 			if (guard > 0) {
 				held++;
 				ASSERT_EQ(0, dev_resume(self->dev, guard));
+				sleep_ms(1);
 			}
 		} while (guard > 0);
 		EXPECT_EQ(-ESRCH, guard);

@@ -47,14 +47,29 @@ address_of() { # pid function
 
 hits() { awk -v e="$1" '$2 == e { print $3 }' uprobe_profile; }
 
+# Starts a program, with a way to talk to it.
+start() { # command...
+	mkfifo "$TMP/to" "$TMP/from"
+	"$@" < "$TMP/to" > "$TMP/from" &
+	started=$!
+	exec {to}> "$TMP/to" {from}< "$TMP/from"
+	rm "$TMP/to" "$TMP/from"
+}
+
 # Has the shell run a line, and waits for the end of it.
 shell_run() {
-	echo "$1; echo done-\$((7 * 191))" >&"${SHELL_FD[1]}"
+	echo "$1; echo done-\$((7 * 191))" >&"$shell_to"
 	local line
-	while read -r -t 60 line <&"${SHELL_FD[0]}"; do
+	while read -r -t 60 line <&"$shell_from"; do
 		[ "$line" = done-1337 ] && return 0
 	done
 	return 1
+}
+
+# Has python run its line; what it answers is in $answer.
+python_run() {
+	echo >&"$to"
+	read -r -t 120 answer <&"$from"
 }
 
 echo "TAP version 13"
@@ -72,8 +87,8 @@ echo 1 > tracing_on
 echo > trace
 
 # bash: the words that its own echo is given.
-coproc SHELL_FD { exec bash --norc --noprofile; }
-shell=$SHELL_FD_PID
+start bash --norc --noprofile
+shell=$started shell_to=$to shell_from=$from
 shell_run true
 at=$(address_of "$shell" echo_builtin)
 if [ -z "$at" ]; then
@@ -198,10 +213,9 @@ else
 	END
 	# Not through a wrapper that would be another process.
 	binary=$(python3 -c 'import sys; print(sys.executable)')
-	coproc PYTHON { exec "$binary" "$TMP/program.py"; }
-	python=$PYTHON_PID
-	echo >&"${PYTHON[1]}"
-	read -r -t 60 answer <&"${PYTHON[0]}"
+	start "$binary" "$TMP/program.py"
+	python=$started
+	python_run
 	at=$(address_of "$python" PyObject_Repr)
 	if [ -z "$at" ]; then
 		skip "python" "its functions are not exported"
@@ -209,15 +223,13 @@ else
 		echo "p:real/repr $python:$at object=%di:x64 type=+0(+24(+8(%di))):string" \
 			>> uprobe_events && echo 1 > events/real/repr/enable
 		check "python: probe placed" $?
-		echo >&"${PYTHON[1]}"
-		read -r -t 120 answer <&"${PYTHON[0]}"
+		python_run
 		[ "$answer" = 4000 ] && [ "$(hits repr)" = 1000 ]
 		check "python: every call counted" $?
 		[ "$(grep -c 'repr: .*type="int"' trace)" -gt 900 ]
 		check "python: type recorded" $?
 		echo 0 > events/real/repr/enable
-		echo >&"${PYTHON[1]}"
-		read -r -t 60 answer <&"${PYTHON[0]}"
+		python_run
 		[ "$answer" = 4000 ] && [ "$(hits repr)" = 1000 ]
 		check "python: goes on without" $?
 	fi

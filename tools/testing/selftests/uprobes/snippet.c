@@ -131,7 +131,7 @@ unsigned int snippet_compare(const char *name, const struct outcome *native,
 	n += differ(name, "si_addr", 0, native->address, probed->address);
 	n += differ(name, "ip of the fault", 0, native->ip, probed->ip);
 	n += differ(name, "steps", 0, native->steps, probed->steps);
-	for (i = 0; i < 64 && i < native->steps; i++) {
+	for (i = 0; i < 64 && i < native->steps && n < 10; i++) {
 		n += differ(name, "ip of step", i, native->step_ip[i], probed->step_ip[i]);
 		n += differ(name, "flags of step", i, native->step_flags[i],
 			    probed->step_flags[i]);

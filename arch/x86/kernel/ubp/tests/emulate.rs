@@ -32,6 +32,9 @@ use kernel::{
     },
 };
 
+/// Whether a condition holds with the carry, parity, zero, sign and overflow flags.
+type Holds = fn(bool, bool, bool, bool, bool) -> bool;
+
 /// How an emulation went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Outcome {
@@ -100,7 +103,7 @@ mod tests {
     #[test]
     fn conditions() -> Result {
         // The manual's list of mnemonics, in the order of their numbers.
-        let holds: [fn(bool, bool, bool, bool, bool) -> bool; 8] = [
+        let holds: [Holds; 8] = [
             |_, _, _, _, of| of,
             |cf, _, _, _, _| cf,
             |_, _, zf, _, _| zf,
@@ -112,7 +115,7 @@ mod tests {
         ];
         let mut wrong = 0;
         for set in 0..32usize {
-            let bit = |n: usize| set >> n & 1 != 0;
+            let bit = |n: usize| (set >> n) & 1 != 0;
             let mut bits = 0x202;
             for (n, flag) in [CF, PF, ZF, SF, OF].iter().enumerate() {
                 bits |= if bit(n) { *flag } else { 0 };
