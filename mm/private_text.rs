@@ -18,7 +18,11 @@ use kernel::{
         write::MmapWrite, //
     },
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::barrier::{
+        smp_mb,
+        Write, //
+    },
 };
 use ubp_arch::{
     Vaddr,
@@ -94,6 +98,8 @@ pub(crate) fn read(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Code> {
 pub(crate) fn arm(mmap: &MmapWrite<'_>, at: Vaddr, publish: impl FnOnce() -> Result) -> Result {
     let page = mmap.private_page(at.as_usize())?;
     publish()?;
+    // Whoever reads the breakpoint from the text finds it published.
+    smp_mb(Write);
     page.write_byte(at.offset_in_page(), BREAKPOINT);
     Ok(())
 }

@@ -209,7 +209,7 @@ impl Drop for Slot {
 }
 
 #[cfg(CONFIG_UBP_KUNIT_TEST)]
-#[macros::kunit_tests(ubp_area)]
+#[kunit_tests(ubp_area)]
 mod tests {
     use super::*;
 

@@ -6,7 +6,8 @@
 //! 2. The address is looked up in the address space's map. If there is no breakpoint of ours, and
 //!    the text holds an `int3`, that is somebody else's, and leads to SIGTRAP as ever. If it does
 //!    not, the breakpoint was taken out while the thread was on its way here, which then executes
-//!    the instruction that is there now.
+//!    the instruction that is there now. So it does if another breakpoint has been inserted at the
+//!    address meanwhile.
 //! 3. The owner is called; first with interrupts disabled, then, if it asks for that, in task
 //!    context.
 //! 4. Unless the owner has moved the instruction pointer, the displaced instruction is emulated, or
@@ -30,6 +31,10 @@ use kernel::{
     mm::MmWithUser,
     ptregs::PtRegs,
     sync::{
+        barrier::{
+            smp_mb,
+            Read, //
+        },
         tasks_trace,
         Arc, //
     },
@@ -62,7 +67,7 @@ pub(crate) fn int3(regs: &mut PtRegs, trap: &mut Trap) -> bool {
     let guard = tasks_trace::read_lock();
     let Some(bp) = space.armed(at, &guard) else {
         drop(guard);
-        return trap.with_interrupts(|| restart_if_removed(regs, at));
+        return trap.with_interrupts(|| restart_if_removed(space, regs, at));
     };
 
     regs.set_ip(at.as_usize());
@@ -101,19 +106,26 @@ pub fn is_in_hit() -> bool {
     unsafe { (*Task::current_raw()).ubp.in_hit }
 }
 
-/// There is no breakpoint at `at`, where a thread has executed an `int3`.
+/// There was no breakpoint at `at`, where a thread has executed an `int3`.
 #[cold]
-fn restart_if_removed(regs: &mut PtRegs, at: Vaddr) -> bool {
+fn restart_if_removed(space: &Space, regs: &mut PtRegs, at: Vaddr) -> bool {
     let byte = |addr: usize| user_thread::read_u8(UserPtr::from_addr(addr)).ok();
     let before = at.as_usize().wrapping_sub(1);
-    match (byte(before), byte(at.as_usize())) {
-        (_, Some(BREAKPOINT)) | LONG_BREAKPOINT => false,
-        // If the text cannot be read, neither can it be executed: the thread will find out.
-        _ => {
-            regs.set_ip(at.as_usize());
-            true
+    let foreign = match (byte(before), byte(at.as_usize())) {
+        // One of ours may have been inserted since the lookup. The map has it before the text
+        // does: of what has been read from the text, the second lookup finds out.
+        (_, Some(BREAKPOINT)) => {
+            smp_mb(Read);
+            space.armed(at, &tasks_trace::read_lock()).is_none()
         }
+        LONG_BREAKPOINT => true,
+        // If the text cannot be read, neither can it be executed: the thread will find out.
+        _ => false,
+    };
+    if !foreign {
+        regs.set_ip(at.as_usize());
     }
+    !foreign
 }
 
 /// The thread executes code of another kind than its process began with, as emulators of other

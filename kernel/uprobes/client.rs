@@ -126,7 +126,7 @@ fn call(at: usize, regs: &mut PtRegs, handler: impl FnOnce(&mut PtRegs)) {
 }
 
 #[cfg(CONFIG_UPROBES_KUNIT_TEST)]
-#[macros::kunit_tests(uprobes_clients)]
+#[kunit_tests(uprobes_clients)]
 mod tests {
     use super::*;
 

@@ -341,7 +341,7 @@ pub(crate) fn exited(task: &Task) {
 }
 
 #[cfg(CONFIG_UTRACE_KUNIT_TEST)]
-#[macros::kunit_tests(utrace_thread)]
+#[kunit_tests(utrace_thread)]
 mod tests {
     use super::*;
 

@@ -16,7 +16,7 @@ use crate::{
 /// it is, or was, in the kernel. Sleeps not, but waits; interrupts must be enabled, and no lock
 /// may be held that is also taken with interrupts disabled.
 pub fn interrupt_cpus(mask: &Cpumask) {
-    unsafe extern "C" fn nothing(_info: *mut c_void) {}
+    extern "C" fn nothing(_info: *mut c_void) {}
 
     // SAFETY: `nothing` may run in any context and uses no argument, and `mask` is a valid mask
     // for the time of the call, which waits for the last use of it.

@@ -47,6 +47,15 @@ address_of() { # pid function
 
 hits() { awk -v e="$1" '$2 == e { print $3 }' uprobe_profile; }
 
+# Waits until a command succeeds.
+wait_for() { # command...
+	for i in $(seq 300); do
+		"$@" && return 0
+		sleep 0.1
+	done
+	return 1
+}
+
 # Starts a program, with a way to talk to it.
 start() { # command...
 	mkfifo "$TMP/to" "$TMP/from"
@@ -125,13 +134,11 @@ else
 
 	before=$(hits echo)
 	# A breakpoint of gdb's own, elsewhere, is reached, and the program goes on.
-	gdb -nx -batch -p "$shell" -ex 'break pwd_builtin' -ex continue -ex bt -ex 'delete' \
+	gdb -nx -batch -p "$shell" -ex 'break pwd_builtin' \
+		-ex "shell touch $TMP/continues" -ex continue -ex bt -ex delete \
 		-ex detach > "$TMP/gdb" 2>&1 &
 	gdb=$!
-	for i in $(seq 300); do
-		grep -q Continuing "$TMP/gdb" && break
-		sleep 0.1
-	done
+	wait_for test -e "$TMP/continues"
 	shell_run 'echo a; echo b; pwd > /dev/null; echo c'
 	ran=$?
 	wait $gdb
@@ -147,10 +154,7 @@ else
 	before=$(hits echo)
 	strace -e trace=openat -o "$TMP/strace" -p "$shell" 2> /dev/null &
 	strace=$!
-	for i in $(seq 300); do
-		grep -q "TracerPid:.[1-9]" "/proc/$shell/status" && break
-		sleep 0.1
-	done
+	wait_for grep -q "TracerPid:.[1-9]" "/proc/$shell/status"
 	shell_run 'for i in {1..200}; do echo $i > /dev/null; done'
 	kill $strace
 	wait $strace 2> /dev/null
@@ -191,10 +195,7 @@ else
 	before=$(hits echo)
 	bpftrace -e "$bpf" "$shell" > "$TMP/bpf" 2>&1 &
 	bpftrace=$!
-	for i in $(seq 300); do
-		grep -q Attaching "$TMP/bpf" && break
-		sleep 0.1
-	done
+	wait_for grep -q Attaching "$TMP/bpf"
 	sleep 1
 	shell_run 'for i in {1..100}; do echo $i > /dev/null; done'
 	wait $bpftrace
@@ -202,37 +203,35 @@ else
 	check "bpftrace: a tracepoint program counts a probed program" $?
 fi
 
-# python: a function of the interpreter, called from its bytecode.
+# python: a function of the C library, called from its bytecode.
 if ! have python3; then
 	skip "python" "not installed"
 else
 	cat > "$TMP/program.py" <<- END
-		import sys
+		import os, sys
 		for line in sys.stdin:
-		    print(sum(len(repr(i)) for i in range(1000, 2000)), flush=True)
+		    for i in range(1000):
+		        os.environ['PROBED'] = str(i)
+		    print(os.environ['PROBED'], flush=True)
 	END
 	# Not through a wrapper that would be another process.
 	binary=$(python3 -c 'import sys; print(sys.executable)')
 	start "$binary" "$TMP/program.py"
 	python=$started
 	python_run
-	at=$(address_of "$python" PyObject_Repr)
-	if [ -z "$at" ]; then
-		skip "python" "its functions are not exported"
-	else
-		echo "p:real/repr $python:$at object=%di:x64 type=+0(+24(+8(%di))):string" \
-			>> uprobe_events && echo 1 > events/real/repr/enable
-		check "python: probe placed" $?
-		python_run
-		[ "$answer" = 4000 ] && [ "$(hits repr)" = 1000 ]
-		check "python: every call counted" $?
-		[ "$(grep -c 'repr: .*type="int"' trace)" -gt 900 ]
-		check "python: type recorded" $?
-		echo 0 > events/real/repr/enable
-		python_run
-		[ "$answer" = 4000 ] && [ "$(hits repr)" = 1000 ]
-		check "python: goes on without" $?
-	fi
+	at=$(address_of "$python" setenv)
+	echo "p:real/setenv $python:$at name=+0(%di):string value=+0(%si):string" \
+		>> uprobe_events && echo 1 > events/real/setenv/enable
+	check "python: probe placed" $?
+	python_run
+	[ "$answer" = 999 ] && [ "$(hits setenv)" = 1000 ]
+	check "python: every call counted" $?
+	[ "$(grep -c 'setenv: .*name="PROBED" value="[0-9]*"$' trace)" -gt 900 ]
+	check "python: strings recorded" $?
+	echo 0 > events/real/setenv/enable
+	python_run
+	[ "$answer" = 999 ] && [ "$(hits setenv)" = 1000 ]
+	check "python: goes on without" $?
 fi
 
 echo 0 > events/real/enable

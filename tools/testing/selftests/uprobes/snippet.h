@@ -23,6 +23,8 @@ struct snippet {
 	const unsigned char *probe;
 	/* How often it runs. */
 	uint64_t hits;
+	/* Whether stepping over it makes the same traps with the probe. */
+	uint64_t steps;
 };
 
 struct outcome {
@@ -47,6 +49,8 @@ extern unsigned char *snippet_page;
 bool snippet_setup(void);
 void *snippet_place(const struct snippet *snippet);
 void snippet_run(uint64_t flags, struct outcome *outcome);
+/* Leaves the traps of each step out of the comparison. */
+void snippet_forget_steps(struct outcome *native, struct outcome *probed);
 /* The number of differences, each reported. */
 unsigned int snippet_compare(const char *name, const struct outcome *native,
 			     const struct outcome *probed);

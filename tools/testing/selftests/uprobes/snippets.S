@@ -7,12 +7,19 @@
 /* Displacement from the end of an instruction that reaches the data page. */
 #define DATA	0x1000(%rip)
 
-/* begin NAME, HITS ... probed: the instruction to probe ... end */
-.macro begin name, hits=1
+/*
+ * begin NAME, HITS, STEPS ... probed: the instruction to probe ... end
+ *
+ * Without STEPS, a program that steps itself gets other traps with the probe: a
+ * repeated instruction is one step then, however often it repeats; and emulators
+ * make none after PAUSE.
+ */
+.macro begin name, hits=1, steps=1
 	.pushsection .rodata.str1.1, "aMS", @progbits, 1
 90001:	.asciz	"\name"
 	.popsection
 	.set	snippet_hits, \hits
+	.set	snippet_steps, \steps
 90002:
 .endm
 
@@ -24,13 +31,21 @@
 90004:
 	.pushsection snippets, "aw"
 	.balign	8
-	.quad	90001b, 90002b, 90004b, 90003b, snippet_hits
+	.quad	90001b, 90002b, 90004b, 90003b, snippet_hits, snippet_steps
 	.popsection
 .endm
 
 /* A snippet of one instruction. */
 .macro one insn:vararg
 	begin	"\insn"
+	probed
+	\insn
+	end
+.endm
+
+/* The same, of one that makes other traps. */
+.macro one_not_stepped insn:vararg
+	begin	"\insn", 1, 0
 	probed
 	\insn
 	end
@@ -50,7 +65,7 @@
 
 /* Nothing. */
 one nop
-one pause
+one_not_stepped pause
 one endbr64
 one nopw 0x200(%rax,%rax,1)
 one nopl 8(%rax)
@@ -184,7 +199,8 @@ end
 
 /* Prefixes. */
 one lock incl (%rbx)
-one lock xadd %rax,DATA
+one lock xadd %rax,(%rbx)
+one lock addl $1,DATA
 one lock cmpxchg %rcx,(%rbx)
 one lock orq $0,(%rsp)
 one mov %fs:0,%rax
@@ -196,11 +212,11 @@ one movsb
 one stosq
 one lodsl
 one scasb
-one rep movsb
-one rep stosq
-one rep movsw
-one repne scasb
-one repe cmpsb
+one_not_stepped rep movsb
+one_not_stepped rep stosq
+one_not_stepped rep movsw
+one_not_stepped repne scasb
+one_not_stepped repe cmpsb
 
 begin "rep movsb of nothing"
 	xor	%ecx,%ecx
@@ -208,7 +224,7 @@ probed
 	rep	movsb
 end
 
-begin "rep movsb backwards"
+begin "rep movsb backwards", 1, 0
 	std
 probed
 	rep	movsb

@@ -109,7 +109,7 @@ TEST_F_TIMEOUT(events, arguments, TIMEOUT)
 	REFUSED(EINVAL, "p:selftest/hit %d:%p ^9=%%ax", pid, probed_nop);
 	REFUSED(EINVAL, "p:selftest/hit %d:%p a=^", pid, probed_nop);
 	REFUSED(EINVAL, "p:selftest/hit %d:%p a=%%ax ^a=%%bx", pid, probed_nop);
-	REFUSED(EINVAL, "p:selftest/hit %d:%p ^+0(%%si", pid, probed_nop);
+	REFUSED(EINVAL, "p:selftest/hit %d:%p +0(%%si^", pid, probed_nop);
 }
 
 /* 128 arguments are taken, one more is not. */

@@ -24,7 +24,7 @@ TEST_F_TIMEOUT(events, format, TIMEOUT)
 	EXPECT_NE(NULL, strstr(format, "field:unsigned long __probe_ip;\toffset:8;\tsize:8;"));
 	EXPECT_NE(NULL, strstr(format, "field:u64 wide;\toffset:16;\tsize:8;\tsigned:0;"));
 	EXPECT_NE(NULL, strstr(format, "field:__data_loc char[] text;\toffset:24;\tsize:4;"));
-	EXPECT_NE(NULL, strstr(format, "field:u32 list[4];\toffset:28;\tsize:16;"));
+	EXPECT_NE(NULL, strstr(format, "field:u32 list[];\toffset:28;\tsize:16;"));
 	EXPECT_NE(NULL, strstr(format, "field:s8 small;\toffset:44;\tsize:1;\tsigned:1;"));
 	EXPECT_NE(NULL, strstr(format, "print fmt: \"(%lx) wide="));
 	free(format);

@@ -85,10 +85,10 @@ TEST_F_TIMEOUT(memory, process_of_another_user, TIMEOUT)
 	ASSERT_TRUE(target_start(&self->target));
 	dir = tracefs_open("uprobe_events", O_WRONLY | O_APPEND);
 	ASSERT_LE(0, dir);
-	ASSERT_EQ(0, seteuid(65534));
+	ASSERT_EQ(0, setresuid(65534, 65534, 0));
 	EXPECT_EQ(-1, dprintf(dir, "p %d:%p", self->target.pid, probed_nop));
 	EXPECT_EQ(EPERM, errno);
-	ASSERT_EQ(0, seteuid(0));
+	ASSERT_EQ(0, setresuid(0, 0, 0));
 	close(dir);
 	REFUSED(ESRCH, "p ^2147483647:%p", probed_nop);
 }
@@ -182,8 +182,9 @@ TEST_F_TIMEOUT(memory, instructions, TIMEOUT)
 		memcpy(self->text + 32 * i, refused[i].bytes, strlen(refused[i].bytes));
 	ASSERT_TRUE(target_start(&self->target));
 	for (i = 0; i < ARRAY_SIZE(refused); i++) {
-		TH_LOG("%s", refused[i].name);
 		REFUSED(EPERM, "p %d:^%p", self->target.pid, self->text + 32 * i);
+		if (_metadata->exit_code)
+			TH_LOG("after %s", refused[i].name);
 	}
 }
 
