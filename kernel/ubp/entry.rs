@@ -64,7 +64,7 @@ pub(crate) unsafe extern "C" fn __ubp_unmap(
     let Some(space) = Space::of_any(mm, &guard) else {
         return;
     };
-    for bp in space.armed_in(start as usize, end as usize, &guard) {
+    for bp in space.armed_in(start, end, &guard) {
         bp.set_gone();
     }
 }
@@ -87,5 +87,5 @@ pub(crate) unsafe extern "C" fn __ubp_move(
     };
     // SAFETY: By the requirement on the caller.
     let mmap = unsafe { MmapWrite::held(mm) };
-    insert::take_out_range(space, &mmap, start as usize, end as usize);
+    insert::take_out_range(space, &mmap, start, end);
 }

@@ -71,7 +71,7 @@ impl Stepping {
         // INVARIANT: The reference and the state are stored.
         unsafe {
             (&raw mut (*self.0).saved).cast::<StepState>().write(state);
-            (*self.0).saved_trap_nr = trap_nr as c_ulong;
+            (*self.0).saved_trap_nr = trap_nr;
             (*self.0).signal_denied = false;
             (*self.0).breakpoint = Arc::into_raw(bp).cast_mut().cast();
         }
@@ -105,7 +105,7 @@ impl Stepping {
         // SAFETY: By the type invariants it was of an `Arc` that was owned.
         drop(unsafe { Arc::from_raw(bp.cast::<Breakpoint>()) });
         if !trapped {
-            replace_trap_nr(trap_nr as usize);
+            replace_trap_nr(trap_nr);
         }
         if denied {
             Task::recheck_signals();

@@ -89,7 +89,7 @@ pub(crate) unsafe extern "C" fn register_uprobe(u: *mut bindings::uprobe) -> c_i
             GFP_KERNEL,
         )?;
         let registration = KBox::<Registration>::new_uninit(GFP_KERNEL)?;
-        let at = Vaddr::new(uprobe.vaddr as usize);
+        let at = Vaddr::new(uprobe.vaddr);
         Ok::<_, Error>(KBox::write(registration, register(&process, at, client)?))
     })();
     match registered {

@@ -106,7 +106,7 @@ unsafe extern "C" fn uprobe_get_trap_addr(regs: *mut bindings::pt_regs) -> c_ulo
         // SAFETY: By the requirement on the caller.
         None => unsafe { PtRegs::from_raw_mut(regs) }.ip(),
     };
-    addr as c_ulong
+    addr
 }
 
 /// `TIF_UPROBE` is for C's uprobes, and nobody sets it here.

@@ -365,7 +365,8 @@ mod tests {
 
     #[test]
     fn kernel_threads_cannot_be_quiesced() {
-        assert!(matches!(crate::quiesce(&current!()), Err(e) if e == ESRCH));
+        let task = current!();
+        assert!(matches!(crate::quiesce(&task), Err(e) if e == ESRCH));
     }
 
     #[test]

@@ -63,8 +63,8 @@ pub fn force_fault(addr: usize, write: bool) {
     // SAFETY: These are fields of the current thread, which nobody else writes to.
     unsafe {
         let thread = &raw mut (*Task::current_raw()).thread;
-        (*thread).cr2 = addr as _;
-        (*thread).error_code = error_code as _;
+        (*thread).cr2 = addr;
+        (*thread).error_code = error_code;
         (*thread).trap_nr = X86_TRAP_PF;
     }
     // SAFETY: May be called for the current thread at any time.
@@ -94,6 +94,6 @@ pub fn replace_trap_nr(nr: usize) -> usize {
     // SAFETY: A field of the current thread, which nobody else writes to.
     unsafe {
         let at = &raw mut (*Task::current_raw()).thread.trap_nr;
-        core::ptr::replace(at, nr as _) as usize
+        core::ptr::replace(at, nr)
     }
 }

@@ -20,7 +20,8 @@ use crate::{
         Page,
         PAGE_SIZE, //
     },
-    prelude::*, //
+    prelude::*,
+    str::as_char_ptr_in_const_context, //
 };
 
 use core::marker::PhantomData;
@@ -52,7 +53,7 @@ impl<T: SpecialMapping> Description<T> {
         // SAFETY: The fault handler holds the mmap or the vma lock during the call.
         let vma = unsafe { VmaRef::from_raw(vma) };
         // SAFETY: `vmf` is valid during the call, and this field is set.
-        let addr = unsafe { (*vmf).__bindgen_anon_1.address } as usize;
+        let addr = unsafe { (*vmf).__bindgen_anon_1.address };
         let mut found = core::ptr::null_mut();
         T::with_page(vma, addr, |page| {
             // SAFETY: The page is valid. The reference is passed on to the fault handler.
@@ -68,7 +69,7 @@ impl<T: SpecialMapping> Description<T> {
     }
 
     /// The mapping stays where it is.
-    unsafe extern "C" fn mremap(
+    extern "C" fn mremap(
         _special: *const bindings::vm_special_mapping,
         _vma: *mut bindings::vm_area_struct,
     ) -> c_int {
@@ -77,7 +78,7 @@ impl<T: SpecialMapping> Description<T> {
 
     const STATIC: &'static Self = &Self(
         bindings::vm_special_mapping {
-            name: T::NAME.as_ptr().cast(),
+            name: as_char_ptr_in_const_context(T::NAME),
             pages: core::ptr::null_mut(),
             fault: Some(Self::fault),
             mremap: Some(Self::mremap),

@@ -164,7 +164,7 @@ impl<'a> MmapWrite<'a> {
     /// Finds room for `size` bytes between `low` and `high`, as high up as possible.
     pub fn find_gap(&self, low: usize, high: usize, size: usize) -> Option<usize> {
         // SAFETY: `mm` is valid; the limits of user addresses do not change.
-        let task_size = unsafe { (*self.mm.as_raw()).__bindgen_anon_1.task_size } as usize;
+        let task_size = unsafe { (*self.mm.as_raw()).__bindgen_anon_1.task_size };
         let high = high.min(task_size);
         if low.checked_add(size)? > high {
             return None;
