@@ -3,10 +3,13 @@
 //! Changing the text of one process: the byte in a private copy of its page, and the file's own
 //! page back in place when nothing is different any more.
 //!
-//! A single byte is written, into a page that stays mapped. Threads may execute the page meanwhile:
-//! the architecture guarantees that they see the instruction with the old first byte or with the
-//! new one. That the page becomes a private one is done by an ordinary write fault, which the
-//! threads of the process notice as little.
+//! The byte is written into a page that stays mapped, while every thread that could execute it is
+//! out of user mode ([`Stopped`]). Many architectures allow to change the first byte of an
+//! instruction while others execute it; emulators of these are less sure of it, and no architecture
+//! minds the threads being stopped for the length of a store.
+//!
+//! That the page becomes a private one is done by an ordinary write fault before that, and nothing
+//! is waited for, or allocated, while the threads are stopped.
 
 use kernel::{
     mm::{
@@ -15,19 +18,23 @@ use kernel::{
             vm_flags_t,
             VmaRef, //
         },
-        write::MmapWrite, //
+        write::{
+            MmapWrite,
+            PrivatePage, //
+        },
+        MmWithUser, //
     },
     page::PAGE_SIZE,
-    prelude::*,
-    sync::barrier::{
-        smp_mb,
-        Write, //
-    },
+    prelude::*, //
 };
 use ubp_arch::{
     Vaddr,
     BREAKPOINT,
     MAX_INSN_SIZE, //
+};
+use utrace::{
+    quiesce_mm,
+    Quiesced, //
 };
 
 /// Bytes of text, as many as could be had.
@@ -93,14 +100,41 @@ pub(crate) fn read(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Code> {
     Ok(code)
 }
 
-/// Writes the breakpoint. `publish` is called when nothing can fail any more, and before the byte
-/// is changed.
+/// Why nobody executes the text that is being changed.
+pub(crate) enum Stopped {
+    /// All threads are kept out of user mode.
+    Quiesced(#[expect(dead_code, reason = "held, not used")] Quiesced),
+    /// The process is a copy that no thread has executed yet.
+    NotStarted,
+}
+
+impl Stopped {
+    /// Stops the threads of a process that executes.
+    pub(crate) fn threads_of(mm: &MmWithUser) -> Result<Self> {
+        Ok(Self::Quiesced(quiesce_mm(mm)?))
+    }
+}
+
+/// Changes one byte of text.
+fn write(page: &PrivatePage<'_>, at: Vaddr, byte: u8, _stopped: &Stopped) {
+    page.write_byte(at.offset_in_page(), byte);
+}
+
+/// Reads one byte of text, whatever the mapping is like.
+pub(crate) fn read_byte(mmap: &MmapWrite<'_>, at: Vaddr) -> Option<u8> {
+    let mut byte = [0];
+    mmap.vma_lookup(at.as_usize())?;
+    let page = mmap.page(at.as_usize()).ok()?;
+    (page.read(at.offset_in_page(), &mut byte) == 1).then_some(byte[0])
+}
+
+/// Writes the breakpoint. `publish` is called before the byte is changed; there may be an error after
+/// that, and then it is not changed.
 pub(crate) fn arm(mmap: &MmapWrite<'_>, at: Vaddr, publish: impl FnOnce() -> Result) -> Result {
     let page = mmap.private_page(at.as_usize())?;
     publish()?;
-    // Whoever reads the breakpoint from the text finds it published.
-    smp_mb(Write);
-    page.write_byte(at.offset_in_page(), BREAKPOINT);
+    let stopped = Stopped::threads_of(mmap.mm())?;
+    write(&page, at, BREAKPOINT, &stopped);
     Ok(())
 }
 
@@ -113,21 +147,25 @@ pub(crate) enum Restored {
     Foreign,
 }
 
-/// Writes the original byte back, where the text still holds the breakpoint.
+/// Writes the original byte back, where the text still holds the breakpoint. `stop` is called when
+/// the page is there.
 ///
 /// # Errors
 ///
-/// If the page cannot be had: the text is as it was.
-pub(crate) fn restore(mmap: &MmapWrite<'_>, at: Vaddr, original: u8) -> Result<Restored> {
+/// If the page cannot be had, or the threads not be stopped: the text is as it was.
+pub(crate) fn restore(
+    mmap: &MmapWrite<'_>,
+    at: Vaddr,
+    original: u8,
+    stop: impl FnOnce(&MmWithUser) -> Result<Stopped>,
+) -> Result<Restored> {
     text_or_was(mmap, at)?;
-    let mut byte = [0];
-    mmap.page(at.as_usize())?
-        .read(at.offset_in_page(), &mut byte);
-    if byte != [BREAKPOINT] {
+    if read_byte(mmap, at).ok_or(EFAULT)? != BREAKPOINT {
         return Ok(Restored::Foreign);
     }
-    mmap.private_page(at.as_usize())?
-        .write_byte(at.offset_in_page(), original);
+    let page = mmap.private_page(at.as_usize())?;
+    let stopped = stop(mmap.mm())?;
+    write(&page, at, original, &stopped);
     Ok(Restored::Written)
 }
 

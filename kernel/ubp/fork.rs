@@ -7,7 +7,10 @@
 //! is complete, before it is executed.
 
 use crate::{
-    private_text,
+    private_text::{
+        self,
+        Stopped, //
+    },
     space::Space, //
 };
 
@@ -68,7 +71,7 @@ pub fn fork_finish(mm: &MmWithUser) -> Result {
         if mmap.vma_lookup(at.as_usize()).is_none() {
             continue;
         }
-        private_text::restore(&mmap, at, original)?;
+        private_text::restore(&mmap, at, original, |_| Ok(Stopped::NotStarted))?;
         page = Some(at.page());
     }
     if let Some(done) = page {

@@ -13,7 +13,7 @@
 //! 4. Unless the owner has moved the instruction pointer, the displaced instruction is emulated, or
 //!    the thread is sent to its copy in a slot (see [`crate::step`]).
 //!
-//! Nothing of this allocates, takes a lock, writes to a cache line that CPUs share, or looks at
+//! But for breakpoints that are not there, nothing of this allocates, takes a lock, writes to a cache line that CPUs share, or looks at
 //! mappings; except that a thread that is sent to a slot takes a reference to the breakpoint.
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
         Then, //
     },
     insert::disarm,
+    private_text,
     space::Space,
     step,
 };
@@ -31,10 +32,6 @@ use kernel::{
     mm::MmWithUser,
     ptregs::PtRegs,
     sync::{
-        barrier::{
-            smp_mb,
-            Read, //
-        },
         tasks_trace,
         Arc, //
     },
@@ -67,7 +64,7 @@ pub(crate) fn int3(regs: &mut PtRegs, trap: &mut Trap) -> bool {
     let guard = tasks_trace::read_lock();
     let Some(bp) = space.armed(at, &guard) else {
         drop(guard);
-        return trap.with_interrupts(|| restart_if_removed(space, regs, at));
+        return trap.with_interrupts(|| restart_if_removed(space, mm, regs, at));
     };
 
     regs.set_ip(at.as_usize());
@@ -106,22 +103,27 @@ pub fn is_in_hit() -> bool {
     unsafe { (*Task::current_raw()).ubp.in_hit }
 }
 
-/// There was no breakpoint at `at`, where a thread has executed an `int3`.
+/// There was no breakpoint at `at`, where a thread has executed an `int3`. Finds out whether there
+/// had been one.
+///
+/// Between the trap and the lookup the breakpoint may have been taken out, others may have come and
+/// gone, and the next may be there now. So text and map are compared with breakpoints kept from
+/// coming and going.
 #[cold]
-fn restart_if_removed(space: &Space, regs: &mut PtRegs, at: Vaddr) -> bool {
-    let byte = |addr: usize| user_thread::read_u8(UserPtr::from_addr(addr)).ok();
-    let before = at.as_usize().wrapping_sub(1);
-    let foreign = match (byte(before), byte(at.as_usize())) {
-        // One of ours may have been inserted since the lookup. The map has it before the text
-        // does: of what has been read from the text, the second lookup finds out.
-        (_, Some(BREAKPOINT)) => {
-            smp_mb(Read);
-            space.armed(at, &tasks_trace::read_lock()).is_none()
+fn restart_if_removed(space: &Space, mm: &MmWithUser, regs: &mut PtRegs, at: Vaddr) -> bool {
+    let before = Vaddr::new(at.as_usize().wrapping_sub(1));
+    let foreign = mm.mmap_write_lock_killable().is_ok_and(|mmap| {
+        let byte = |at: Vaddr| match user_thread::peek_u8(UserPtr::from_addr(at.as_usize())) {
+            Ok(byte) => Some(byte),
+            Err(_) => private_text::read_byte(&mmap, at),
+        };
+        match (byte(before), byte(at)) {
+            (_, Some(BREAKPOINT)) => space.armed(at, &tasks_trace::read_lock()).is_none(),
+            LONG_BREAKPOINT => true,
+            // If the text cannot be read, neither can it be executed: the thread will find out.
+            _ => false,
         }
-        LONG_BREAKPOINT => true,
-        // If the text cannot be read, neither can it be executed: the thread will find out.
-        _ => false,
-    };
+    });
     if !foreign {
         regs.set_ip(at.as_usize());
     }

@@ -12,7 +12,8 @@ use crate::{
     private_text::{
         self,
         Code,
-        Restored, //
+        Restored,
+        Stopped, //
     },
     space::Space,
 };
@@ -205,7 +206,7 @@ pub(crate) fn disarm(space: &Space, mm: &MmWithUser, bp: &Arc<Breakpoint>) -> Re
 fn take_out(space: &Space, mmap: &MmapWrite<'_>, bp: &Arc<Breakpoint>) -> Result {
     let at = bp.at();
     if bp.state() == State::Armed {
-        let restored = private_text::restore(mmap, at, bp.original())?;
+        let restored = private_text::restore(mmap, at, bp.original(), Stopped::threads_of)?;
         bp.set_gone();
         if restored == Restored::Written && !is_page_probed(space, at) {
             private_text::give_back_page(mmap, at);

@@ -131,8 +131,7 @@ mod tests {
     use super::*;
 
     use kernel::{
-        bindings,
-        new_mutex,
+        bindings, new_mutex,
         sync::Mutex,
         task::Task,
         threads::{
@@ -262,7 +261,9 @@ mod tests {
         )?;
         let own = Task::current_group();
         // KUnit runs in a kernel thread, which is not the first process.
-        let first = threads::find(1).and_then(|task| Group::of(&task)).ok_or(ESRCH)?;
+        let first = threads::find(1)
+            .and_then(|task| Group::of(&task))
+            .ok_or(ESRCH)?;
         let other = first.id();
         let clients = Clients::new().with(Entry::new(0, other, client))?;
         let mut raw = KBox::new(bindings::pt_regs::default(), GFP_KERNEL)?;

@@ -22,8 +22,9 @@
 //! SIGKILL gets through: a killed thread passes, and dies before it reaches user mode.
 //!
 //! The wait is in the exit path, where a thread holds no lock that the holder of a [`Quiesced`]
-//! may need: `mmap_lock`, for one, may be taken. What a thread of the process itself would have to
-//! do, such as serve a userfaultfd or a FUSE mount, must not be waited for.
+//! may need: `mmap_lock`, for one, may be held. What a thread of the process itself would have to
+//! do, such as serve a userfaultfd or a FUSE mount, must not be waited for, nor memory be allocated
+//! in a way that may wait for it.
 
 use crate::active::activate;
 
@@ -38,6 +39,10 @@ use kernel::{
     static_key::Enabled,
     sync::{
         aref::ARef,
+        barrier::{
+            smp_mb,
+            Full, //
+        },
         Arc,
         Completion, //
     },
@@ -83,13 +88,8 @@ pub struct Quiesced {
     _active: Enabled,
 }
 
-/// Waits until every thread that shares the memory of `task`'s process is out of user mode, which
-/// takes an interrupt at most, and keeps them out.
-///
-/// Several at a time, by several tasks, are possible; the threads resume after the last one.
-///
-/// Context: may sleep; must not be called from an interrupt, or with `mmap_lock` or a spinlock
-/// held.
+/// Waits until every thread that shares the memory of `task`'s process is out of user mode, as
+/// [`quiesce_mm`] does.
 ///
 /// # Errors
 ///
@@ -99,9 +99,23 @@ pub fn quiesce(task: &Task) -> Result<Quiesced> {
         .filter(|_| !task.is_kernel_thread())
         .and_then(|group| group.get_mm())
         .ok_or(ESRCH)?;
+    quiesce_mm(&mm)
+}
+
+/// Waits until every thread that uses an address space is out of user mode, which takes an
+/// interrupt at most, and keeps them out.
+///
+/// Several at a time, by several tasks, are possible; the threads resume after the last one.
+///
+/// Context: may sleep, for memory; must not be called from an interrupt, or with a spinlock held.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub fn quiesce_mm(mm: &MmWithUser) -> Result<Quiesced> {
     let mut running = CpumaskVar::new_zero(GFP_KERNEL)?;
     let active = activate();
-    let gate = raise(&mm)?;
+    let gate = raise(mm)?;
     // From here on the drop of this takes the gate down, also on the way out by an error.
     //
     // INVARIANT: Step 1 is done. The value is not handed out before steps 2 and 3 are.
@@ -112,11 +126,11 @@ pub fn quiesce(task: &Task) -> Result<Quiesced> {
 
     let guard = threads::tasklist();
     guard.for_each(|thread| {
-        if thread.uses(&mm) {
+        if thread.uses(mm) {
             thread.notify_resume();
             // Pairs with the barriers in `schedule()`: if the thread is not seen executing, it
             // sees the flag when it does.
-            kernel::sync::barrier::smp_mb(kernel::sync::barrier::Full);
+            smp_mb(Full);
             if let Some(cpu) = thread.running_on() {
                 running.set(cpu);
             }

@@ -51,6 +51,7 @@ pub use process::{
 };
 pub use quiesce::{
     quiesce,
+    quiesce_mm,
     Quiesced, //
 };
 pub use thread::{

@@ -44,6 +44,19 @@ word!(u8, read_u8, get_user_u8, write_u8, put_user_u8);
 word!(u32, read_u32, get_user_u32, write_u32, put_user_u32);
 word!(u64, read_u64, get_user_u64, write_u64, put_user_u64);
 
+/// Reads a byte of user memory, if its page is mapped. Does not sleep.
+///
+/// Fails with `EFAULT` otherwise.
+pub fn peek_u8(ptr: UserPtr) -> Result<u8> {
+    let mut value = 0u8;
+    // SAFETY: `value` is valid for a write of one byte; the user pointer is checked, and a fault
+    // is an error.
+    to_result(unsafe {
+        bindings::copy_from_user_nofault((&raw mut value).cast(), ptr.as_const_ptr(), 1)
+    } as c_int)?;
+    Ok(value)
+}
+
 /// Whether calls and returns of this thread also push to and pop from a shadow stack.
 #[inline]
 pub fn has_shadow_stack() -> bool {
