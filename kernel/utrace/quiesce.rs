@@ -61,9 +61,10 @@ struct Gate {
     gone: Completion,
 }
 
+// Taken with `siglock` held, which interrupts take too: hence with interrupts disabled.
 kernel::sync::global_lock! {
     // SAFETY: `init` is called before anything else can reach the list.
-    unsafe(uninit) static GATES: SpinLock<KVec<Arc<Gate>>> = KVec::new();
+    unsafe(uninit) static GATES: SpinLockIrq<KVec<Arc<Gate>>> = KVec::new();
 }
 
 /// Initialises the list of gates.

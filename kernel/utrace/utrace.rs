@@ -23,7 +23,7 @@
 //! - `Thread::state`, a mutex: the list of engines. Nothing but allocation is done under it; it
 //!   is not held while an engine is called.
 //! - `tasklist_lock`: walks over threads, and their birth. The list of gates nests inside.
-//! - The list of gates, a spinlock: innermost.
+//! - The list of gates, a spinlock with interrupts disabled: innermost.
 //!
 //! An engine is called in the context of the thread that the event is of, holding no lock. It may
 //! sleep, and attach and detach engines, itself included.
