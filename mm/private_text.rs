@@ -128,8 +128,8 @@ pub(crate) fn read_byte(mmap: &MmapWrite<'_>, at: Vaddr) -> Option<u8> {
     (page.read(at.offset_in_page(), &mut byte) == 1).then_some(byte[0])
 }
 
-/// Writes the breakpoint. `publish` is called before the byte is changed; there may be an error after
-/// that, and then it is not changed.
+/// Writes the breakpoint. `publish` is called before the byte is changed; there may be an error
+/// after that, and then it is not changed.
 pub(crate) fn arm(mmap: &MmapWrite<'_>, at: Vaddr, publish: impl FnOnce() -> Result) -> Result {
     let page = mmap.private_page(at.as_usize())?;
     publish()?;

@@ -9,10 +9,10 @@
 #define _LINUX_UTRACE_H
 
 #include <linux/jump_label_ratelimit.h>
+#include <linux/sched.h>
 #include <linux/types.h>
 
 struct pt_regs;
-struct task_struct;
 struct utrace_quiesced;
 
 #ifdef CONFIG_UTRACE
@@ -34,14 +34,17 @@ void __utrace_resume_user_mode(struct pt_regs *regs);
  */
 
 /* A new task_struct was copied from current's; it has no engines yet. */
-#define utrace_init_task(task)	((task)->utrace = NULL)
+static inline void utrace_init_task(struct task_struct *task)
+{
+	task->utrace = NULL;
+}
 
 /* The last reference to @task is gone. */
-#define utrace_free_task(task)						\
-do {									\
-	if (unlikely((task)->utrace))					\
-		__utrace_free_task(task);				\
-} while (0)
+static inline void utrace_free_task(struct task_struct *task)
+{
+	if (unlikely(task->utrace))
+		__utrace_free_task(task);
+}
 
 /* @child becomes visible: tasklist_lock and siglock are held, no sleeping. */
 static inline void utrace_clone_locked(struct task_struct *child)
@@ -83,8 +86,13 @@ void utrace_resume(struct utrace_quiesced *quiesced);
 
 #else /* !CONFIG_UTRACE */
 
-#define utrace_init_task(task)	do { } while (0)
-#define utrace_free_task(task)	do { } while (0)
+static inline void utrace_init_task(struct task_struct *task)
+{
+}
+
+static inline void utrace_free_task(struct task_struct *task)
+{
+}
 
 static inline void utrace_clone_locked(struct task_struct *child)
 {

@@ -13,8 +13,9 @@
 //! 4. Unless the owner has moved the instruction pointer, the displaced instruction is emulated, or
 //!    the thread is sent to its copy in a slot (see [`crate::step`]).
 //!
-//! But for breakpoints that are not there, nothing of this allocates, takes a lock, writes to a cache line that CPUs share, or looks at
-//! mappings; except that a thread that is sent to a slot takes a reference to the breakpoint.
+//! Nothing of this allocates, takes a lock, writes to a cache line that CPUs share, or looks at
+//! mappings; except that a thread that is sent to a slot takes a reference to the breakpoint, and
+//! that step 2 takes the mmap lock when it finds nothing.
 
 use crate::{
     breakpoint::{

@@ -42,8 +42,8 @@
 //! 3. `Space::areas`, a mutex, which the fault handler of `[uprobes]` takes too.
 //! 4. The slots of an area, a spinlock. Innermost; taken when the RCU core frees a breakpoint.
 //!
-//! Pages are faulted in, and the threads of the process kept out of user mode (see [`utrace`]), with
-//! the first two held; not both at a time. A hit takes none of these: the map is read under
+//! Pages are faulted in with the first two held, and after that the threads of the process kept out
+//! of user mode (see [`utrace`]). A hit takes none of these: the map is read under
 //! Tasks Trace RCU. Nor does the call site in `unmap`, which may be called under filesystem locks:
 //! it only marks breakpoints as gone.
 //!

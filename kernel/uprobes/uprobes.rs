@@ -29,10 +29,11 @@
 //! | unregister | the client; with the last one at an address, the breakpoint |
 //! | exit of the last thread, exec | all clients of the process, as above |
 //! | `fork()` | nothing; the child has no probes ([`ubp::fork_start`]) |
-//! | `munmap()`, `MADV_DONTNEED`, `mremap()` | the breakpoints in the range; their clients get no more hits, and a later registration there starts anew |
+//! | `munmap()`, `MADV_DONTNEED`, `mremap()` | the breakpoints in the range |
 //! | the last user of the address space goes | its breakpoints |
 //!
-//! Unregistering what has gone this way does nothing.
+//! Clients whose breakpoint has gone get no more hits; a later registration at the address starts
+//! anew. Unregistering what has gone does nothing.
 //!
 //! # Locks
 //!

@@ -167,7 +167,8 @@ pub(crate) unsafe fn free(task: &Task) {
 ///
 /// # Errors
 ///
-/// `EEXIST`: it is attached already. `EPERM`: the thread never goes to user mode. `ESRCH`: the thread exits.
+/// `EEXIST`: it is attached already. `EPERM`: the thread never goes to user mode. `ESRCH`: the
+/// thread exits. `ENOMEM`.
 pub fn attach(task: &Task, engine: Arc<dyn Engine>) -> Result {
     let follow = Following::new()?;
     follow.stop();
