@@ -84,6 +84,26 @@ static inline void utrace_resume_user_mode(struct pt_regs *regs)
 struct utrace_quiesced *utrace_quiesce(pid_t pid);
 void utrace_resume(struct utrace_quiesced *quiesced);
 
+#if IS_ENABLED(CONFIG_UPROBES_TEST)
+/* How often an engine on a process has been told of an event. */
+struct utrace_counts {
+	long clone_thread;
+	long clone_process;
+	long exec;
+	long exit;
+	long last_exit;
+	long quiesce;
+};
+
+struct utrace_counter;
+
+struct utrace_counter *utrace_count(pid_t pid);
+void utrace_counts(struct utrace_counter *counter,
+		   struct utrace_counts *counts);
+int utrace_count_report(struct utrace_counter *counter, pid_t tid);
+void utrace_count_end(struct utrace_counter *counter);
+#endif
+
 #else /* !CONFIG_UTRACE */
 
 static inline void utrace_init_task(struct task_struct *task)

@@ -12,6 +12,13 @@ DEFINE_STATIC_KEY_DEFERRED_FALSE(utrace_active, HZ);
 EXPORT_SYMBOL_GPL(utrace_quiesce);
 EXPORT_SYMBOL_GPL(utrace_resume);
 
+#if IS_ENABLED(CONFIG_UPROBES_TEST)
+EXPORT_SYMBOL_GPL(utrace_count);
+EXPORT_SYMBOL_GPL(utrace_counts);
+EXPORT_SYMBOL_GPL(utrace_count_report);
+EXPORT_SYMBOL_GPL(utrace_count_end);
+#endif
+
 static int __init utrace_setup(void)
 {
 	utrace_init();

@@ -34,6 +34,8 @@
 //! NOP (a static branch, in `include/linux/utrace.h`).
 
 mod active;
+#[cfg(CONFIG_UPROBES_TEST)]
+mod counting;
 mod engine;
 mod entry;
 mod process;

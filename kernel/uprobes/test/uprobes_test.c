@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A client of the kernel API for user-space probes that programs can drive:
+ * A client of the kernel APIs for user-space probes that programs can drive:
  * see tools/testing/selftests/uprobes for what it is used for, and
  * uprobes_test.h for what it can do.
  */
@@ -26,12 +26,18 @@
 #define PROBE_ALIVE	0x75707262
 #define POISON_FREED	0x6b
 
-/* One probe, or one guard (@guard is set then, and nothing else matters). */
+enum kind { PROBE, GUARD, ENGINE };
+
+/* What an id stands for. */
 struct item {
+	enum kind kind;
+	struct utrace_quiesced *guard;
+	struct utrace_counter *engine;
+
+	/* All else is of probes. */
 	struct uprobe probe;
 	u32 alive;
 	struct uprobes_test_register request;
-	struct utrace_quiesced *guard;
 
 	atomic_t active;
 	atomic64_t task_hits;
@@ -57,6 +63,7 @@ struct session {
 
 static atomic_t live_probes;
 static atomic_t live_guards;
+static atomic_t live_engines;
 static atomic64_t late;
 static atomic64_t sequence;
 
@@ -117,31 +124,46 @@ static void interrupt_handler(struct uprobe *self, struct pt_regs *regs)
 /* The item is in nobody's hands any more: end what it stands for. */
 static void item_drop(struct session *session, struct item *item)
 {
-	if (item->guard) {
+	switch (item->kind) {
+	case GUARD:
 		utrace_resume(item->guard);
 		atomic_dec(&live_guards);
-	} else {
+		break;
+	case ENGINE:
+		utrace_count_end(item->engine);
+		atomic_dec(&live_engines);
+		break;
+	case PROBE:
 		unregister_uprobe(&item->probe);
 		atomic_dec(&live_probes);
 		if (WARN_ON_ONCE(atomic_read(&item->active)))
 			atomic64_inc(&late);
 		atomic64_add(atomic64_read(&item->task_hits), &session->ended_hits);
 		atomic64_add(atomic64_read(&item->interrupt_hits), &session->ended_hits);
+		break;
 	}
 	memset(item, POISON_FREED, sizeof(*item));
 	kfree(item);
 }
 
-static struct item *item_take(struct session *session, unsigned long id, bool guard)
+/* The caller holds the lock of the session, and gives it up after the use. */
+static struct item *item_find(struct session *session, unsigned long id, enum kind kind)
+{
+	struct item *item;
+
+	lockdep_assert_held(&session->lock);
+	item = xa_load(&session->items, id);
+	return item && item->kind == kind ? item : NULL;
+}
+
+static struct item *item_take(struct session *session, unsigned long id, enum kind kind)
 {
 	struct item *item;
 
 	mutex_lock(&session->lock);
-	item = xa_load(&session->items, id);
-	if (item && !!item->guard == guard)
+	item = item_find(session, id, kind);
+	if (item)
 		xa_erase(&session->items, id);
-	else
-		item = NULL;
 	mutex_unlock(&session->lock);
 	return item;
 }
@@ -202,8 +224,8 @@ static long probe_again(struct session *session, unsigned long id)
 	long ret = -ENOENT;
 
 	mutex_lock(&session->lock);
-	item = xa_load(&session->items, id);
-	if (item && !item->guard)
+	item = item_find(session, id, PROBE);
+	if (item)
 		ret = register_uprobe(&item->probe);
 	mutex_unlock(&session->lock);
 	return ret;
@@ -218,8 +240,8 @@ static long probe_count(struct session *session, void __user *arg)
 		return -EFAULT;
 
 	mutex_lock(&session->lock);
-	item = xa_load(&session->items, count.id);
-	if (!item || item->guard) {
+	item = item_find(session, count.id, PROBE);
+	if (!item) {
 		mutex_unlock(&session->lock);
 		return -ENOENT;
 	}
@@ -250,6 +272,7 @@ static long guard_take(struct session *session, void __user *arg)
 	if (!item)
 		return -ENOMEM;
 
+	item->kind = GUARD;
 	item->guard = utrace_quiesce(request.pid);
 	if (IS_ERR(item->guard)) {
 		long ret = PTR_ERR(item->guard);
@@ -279,9 +302,72 @@ static long guard_for(void __user *arg)
 	return 0;
 }
 
-static long drop_by_id(struct session *session, unsigned long id, bool guard)
+static long engine_attach(struct session *session, pid_t pid)
 {
-	struct item *item = item_take(session, id, guard);
+	struct item *item;
+
+	item = kzalloc_obj(*item);
+	if (!item)
+		return -ENOMEM;
+
+	item->kind = ENGINE;
+	item->engine = utrace_count(pid);
+	if (IS_ERR(item->engine)) {
+		long ret = PTR_ERR(item->engine);
+
+		kfree(item);
+		return ret;
+	}
+	atomic_inc(&live_engines);
+	return item_publish(session, item);
+}
+
+static long engine_events(struct session *session, void __user *arg)
+{
+	struct uprobes_test_events events = {};
+	struct utrace_counts counts;
+	struct item *item;
+
+	if (copy_from_user(&events.id, arg, sizeof(events.id)))
+		return -EFAULT;
+
+	mutex_lock(&session->lock);
+	item = item_find(session, events.id, ENGINE);
+	if (item)
+		utrace_counts(item->engine, &counts);
+	mutex_unlock(&session->lock);
+	if (!item)
+		return -ENOENT;
+
+	events.clone_thread = counts.clone_thread;
+	events.clone_process = counts.clone_process;
+	events.exec = counts.exec;
+	events.exit = counts.exit;
+	events.last_exit = counts.last_exit;
+	events.quiesce = counts.quiesce;
+	return copy_to_user(arg, &events, sizeof(events)) ? -EFAULT : 0;
+}
+
+static long engine_report(struct session *session, void __user *arg)
+{
+	struct uprobes_test_report request;
+	struct item *item;
+	long ret = -ENOENT;
+
+	if (copy_from_user(&request, arg, sizeof(request)))
+		return -EFAULT;
+
+	mutex_lock(&session->lock);
+	item = item_find(session, request.id, ENGINE);
+	if (item)
+		ret = utrace_count_report(item->engine, request.tid);
+	mutex_unlock(&session->lock);
+	return ret;
+}
+
+static long drop_by_id(struct session *session, unsigned long id, enum kind kind)
+{
+	struct item *item = item_take(session, id, kind);
 
 	if (!item)
 		return -ENOENT;
@@ -294,6 +380,7 @@ static long report_state(struct session *session, void __user *arg)
 	struct uprobes_test_state state = {
 		.probes = atomic_read(&live_probes),
 		.guards = atomic_read(&live_guards),
+		.engines = atomic_read(&live_engines),
 		.late = atomic64_read(&late),
 		.ended_hits = atomic64_read(&session->ended_hits),
 	};
@@ -323,19 +410,27 @@ static long uprobes_test_ioctl(struct file *file, unsigned int cmd, unsigned lon
 	case UPROBES_TEST_AGAIN:
 		return probe_again(session, arg);
 	case UPROBES_TEST_UNREGISTER:
-		return drop_by_id(session, arg, false);
+		return drop_by_id(session, arg, PROBE);
 	case UPROBES_TEST_COUNT:
 		return probe_count(session, uarg);
 	case UPROBES_TEST_QUIESCE:
 		return guard_take(session, uarg);
 	case UPROBES_TEST_RESUME:
-		return drop_by_id(session, arg, true);
+		return drop_by_id(session, arg, GUARD);
 	case UPROBES_TEST_QUIESCE_FOR:
 		return guard_for(uarg);
 	case UPROBES_TEST_STATE:
 		return report_state(session, uarg);
 	case UPROBES_TEST_NOOP:
 		return unregister_unregistered(arg);
+	case UPROBES_TEST_ATTACH:
+		return engine_attach(session, arg);
+	case UPROBES_TEST_DETACH:
+		return drop_by_id(session, arg, ENGINE);
+	case UPROBES_TEST_EVENTS:
+		return engine_events(session, uarg);
+	case UPROBES_TEST_REPORT:
+		return engine_report(session, uarg);
 	}
 	return -ENOTTY;
 }
@@ -363,7 +458,7 @@ static int uprobes_test_release(struct inode *inode, struct file *file)
 
 	/* Guards first: a held process could be what a handler waits for. */
 	xa_for_each(&session->items, id, item) {
-		if (item->guard) {
+		if (item->kind == GUARD) {
 			xa_erase(&session->items, id);
 			item_drop(session, item);
 		}

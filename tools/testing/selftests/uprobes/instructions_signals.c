@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -239,15 +240,24 @@ TEST_F_TIMEOUT(module, interrupted_by_debugger, TIMEOUT)
 	unsigned int i, stops = scaled(1000), at_probe = 0, seen = 0;
 	long long hits[PROBES];
 	int id[PROBES], status;
-	pid_t pid = fork();
+	volatile int *go;
+	pid_t pid;
 
+	go = mmap(NULL, sizeof(*go), PROT_READ | PROT_WRITE,
+		  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)go);
+	pid = fork();
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		/* The counts are compared: no hit before the last is set. */
+		while (!*go)
+			sched_yield();
 		while (probed_push(1, 2) == 3)
 			;
 		_exit(1);
 	}
 	probe_all(_metadata, self->dev, pid, id);
+	*go = 1;
 	while (HITS(id[PROBES - 1]) < 10)
 		sleep_ms(1);
 	find_slots(pid);

@@ -131,6 +131,30 @@ int dev_resume(int dev, int id)
 	return dev_ioctl(dev, UPROBES_TEST_RESUME, id);
 }
 
+int dev_attach(int dev, pid_t pid)
+{
+	return dev_ioctl(dev, UPROBES_TEST_ATTACH, pid);
+}
+
+int dev_detach(int dev, int id)
+{
+	return dev_ioctl(dev, UPROBES_TEST_DETACH, id);
+}
+
+int dev_events(int dev, int id, struct uprobes_test_events *events)
+{
+	memset(events, 0, sizeof(*events));
+	events->id = id;
+	return dev_ioctl(dev, UPROBES_TEST_EVENTS, (unsigned long)events);
+}
+
+int dev_report(int dev, int id, pid_t tid)
+{
+	struct uprobes_test_report how = { .id = id, .tid = tid };
+
+	return dev_ioctl(dev, UPROBES_TEST_REPORT, (unsigned long)&how);
+}
+
 int dev_state(int dev, struct uprobes_test_state *state)
 {
 	return dev_ioctl(dev, UPROBES_TEST_STATE, (unsigned long)state);
@@ -142,10 +166,11 @@ bool dev_clean(int dev)
 
 	if (dev_state(dev, &state))
 		return false;
-	if (state.probes || state.guards || state.late)
-		printf("# left: %u probes, %u guards; %llu late handlers\n",
-		       state.probes, state.guards, (unsigned long long)state.late);
-	return !state.probes && !state.guards && !state.late;
+	if (state.probes || state.guards || state.engines || state.late)
+		printf("# left: %u probes, %u guards, %u engines; %llu late handlers\n",
+		       state.probes, state.guards, state.engines,
+		       (unsigned long long)state.late);
+	return !state.probes && !state.guards && !state.engines && !state.late;
 }
 
 bool text_read(pid_t pid, const void *at, void *to, size_t len)

@@ -59,8 +59,12 @@ long long dev_hits(int dev, int id);
 int dev_quiesce(int dev, pid_t pid);
 int dev_quiesce_for(int dev, pid_t pid, unsigned int usec);
 int dev_resume(int dev, int id);
+int dev_attach(int dev, pid_t pid);
+int dev_detach(int dev, int id);
+int dev_events(int dev, int id, struct uprobes_test_events *events);
+int dev_report(int dev, int id, pid_t tid);
 int dev_state(int dev, struct uprobes_test_state *state);
-/* Whether no probe and no guard is left and no handler came late. */
+/* Whether no probe, guard or engine is left and no handler came late. */
 bool dev_clean(int dev);
 
 /* tracefs. Files are relative to its root. */
