@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-#include <asm/mmu_context.h>
+#include <linux/mmu_context.h>
 #include <asm/ptrace.h>
 
 __rust_helper bool rust_helper_user_64bit_mode(struct pt_regs *regs)

@@ -4,7 +4,7 @@
 #include <linux/thread_info.h>
 #include <linux/uaccess.h>
 #include <asm/debugreg.h>
-#include <asm/processor.h>
+#include <linux/processor.h>
 #include <asm/shstk.h>
 
 __rust_helper int rust_helper_get_user_u8(u8 *val, const u8 __user *ptr)

@@ -181,9 +181,7 @@ TEST_F_TIMEOUT(module, register_in_ptrace_stop, TIMEOUT)
 	for (i = 0; i < 20; i++) {
 		id = dev_register(self->dev, pid, probed_lea, UPROBES_TEST_TASK);
 		ASSERT_LT(0, id);
-		if (i == 10) {
-			ASSERT_TRUE(run_to(pid, call_probed));
-		}
+		ASSERT_TRUE(i != 10 || run_to(pid, call_probed));
 		UNPROBE(id);
 	}
 	id = dev_register(self->dev, pid, probed_lea, UPROBES_TEST_TASK);

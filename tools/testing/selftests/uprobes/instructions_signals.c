@@ -240,12 +240,11 @@ TEST_F_TIMEOUT(module, interrupted_by_debugger, TIMEOUT)
 	unsigned int i, stops = scaled(1000), at_probe = 0, seen = 0;
 	long long hits[PROBES];
 	int id[PROBES], status;
-	volatile int *go;
+	atomic_int *go;
 	pid_t pid;
 
-	go = mmap(NULL, sizeof(*go), PROT_READ | PROT_WRITE,
-		  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, (void *)go);
+	go = mmap(NULL, sizeof(*go), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, go);
 	pid = fork();
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
