@@ -76,10 +76,10 @@ pub(crate) unsafe extern "C" fn __utrace_clone(
     let child = unsafe { borrow(child) };
     let parent = current!();
     if clone_flags & u64::from(bindings::CLONE_THREAD) != 0 {
-        thread::inherit(&parent, child);
+        thread::inherit(parent, child);
     }
-    thread::report(&parent, Audience::All, |engine| {
-        engine.clone(&parent, child, clone_flags)
+    thread::report(parent, Audience::All, |engine| {
+        engine.clone(parent, child, clone_flags)
     });
 }
 
@@ -91,7 +91,7 @@ pub(crate) unsafe extern "C" fn __utrace_clone(
 #[export]
 pub(crate) unsafe extern "C" fn __utrace_exec() {
     let task = current!();
-    thread::report(&task, Audience::All, |engine| engine.exec(&task));
+    thread::report(task, Audience::All, |engine| engine.exec(task));
 }
 
 /// The current thread exits.
@@ -108,8 +108,8 @@ pub(crate) unsafe extern "C" fn __utrace_exit(code: c_long, group_dead: bool) {
         code,
         last: group_dead,
     };
-    thread::report(&task, Audience::All, |engine| engine.exit(&task, exit));
-    thread::exited(&task);
+    thread::report(task, Audience::All, |engine| engine.exit(task, exit));
+    thread::exited(task);
 }
 
 /// The current thread is about to return to user mode, with `TIF_NOTIFY_RESUME` cleared.
@@ -120,8 +120,8 @@ pub(crate) unsafe extern "C" fn __utrace_exit(code: c_long, group_dead: bool) {
 #[export]
 pub(crate) unsafe extern "C" fn __utrace_resume_user_mode(_regs: *mut bindings::pt_regs) {
     let task = current!();
-    thread::report(&task, Audience::Quiescing, |engine| engine.quiesce(&task));
-    quiesce::pass_gate(&task);
+    thread::report(task, Audience::Quiescing, |engine| engine.quiesce(task));
+    quiesce::pass_gate(task);
 }
 
 /// Quiesces a process. See `include/linux/utrace.h`.

@@ -357,17 +357,17 @@ mod tests {
         // KUnit runs in a kernel thread.
         let engine: Arc<dyn Engine> = Arc::new(Idle, GFP_KERNEL)?;
         let task = current!();
-        assert_eq!(attach(&task, engine.clone()), Err(EPERM));
-        assert!(!detach(&task, &engine));
-        assert_eq!(request_quiesce(&task, &engine), Err(ESRCH));
-        assert!(crate::attach_process(&task, engine).is_err());
+        assert_eq!(attach(task, engine.clone()), Err(EPERM));
+        assert!(!detach(task, &engine));
+        assert_eq!(request_quiesce(task, &engine), Err(ESRCH));
+        assert!(crate::attach_process(task, engine).is_err());
         Ok(())
     }
 
     #[test]
     fn kernel_threads_cannot_be_quiesced() {
         let task = current!();
-        assert!(matches!(crate::quiesce(&task), Err(e) if e == ESRCH));
+        assert!(matches!(crate::quiesce(task), Err(e) if e == ESRCH));
     }
 
     #[test]
