@@ -294,7 +294,7 @@ static void *make_threads(void *arg)
 TEST_F_TIMEOUT(module, while_threads_come_and_go, TIMEOUT)
 {
 	enum { MAKERS = 10 };
-	unsigned int i, rounds = scaled(100);
+	unsigned int i, tries, rounds = scaled(100);
 	struct uprobes_test_events events;
 	pid_t pid;
 	int all;
@@ -319,7 +319,13 @@ TEST_F_TIMEOUT(module, while_threads_come_and_go, TIMEOUT)
 
 		ASSERT_LT(0, id);
 		ASSERT_TRUE(reaches(&shown->phase, from + 5));
-		ASSERT_EQ(0, dev_events(self->dev, id, &events));
+		/* Threads count themselves while they run; they end later. */
+		for (tries = 0; tries < 10000; tries++) {
+			ASSERT_EQ(0, dev_events(self->dev, id, &events));
+			if (events.clone_thread && events.exit)
+				break;
+			sleep_ms(1);
+		}
 		EXPECT_LT(0, events.clone_thread);
 		EXPECT_LT(0, events.exit);
 		ASSERT_EQ(0, dev_detach(self->dev, id));
