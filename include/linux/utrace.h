@@ -29,8 +29,9 @@ void __utrace_exit(long code, bool group_dead);
 void __utrace_resume_user_mode(struct pt_regs *regs);
 
 /*
- * Each hook below is a jump label's NOP while nothing is attached anywhere,
- * and a load and a branch in the processes that nobody looks at otherwise.
+ * Each hook below that branches on utrace_active is a NOP while nothing is
+ * attached anywhere, and a load and a branch in the processes that nobody
+ * looks at otherwise.
  */
 
 /* A new task_struct was copied from current's; it has no engines yet. */

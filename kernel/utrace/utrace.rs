@@ -31,7 +31,8 @@
 //! # Costs
 //!
 //! While no engine is attached and no gate is raised, in the whole system, each call site is a
-//! NOP (a static branch, in `include/linux/utrace.h`).
+//! NOP (a static branch, in `include/linux/utrace.h`); but for a store when a task is created, and
+//! a load and a branch when it is freed.
 
 mod active;
 #[cfg(CONFIG_UPROBES_TEST)]
