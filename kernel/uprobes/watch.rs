@@ -21,13 +21,18 @@ use kernel::{
         Arc,
         Mutex, //
     },
-    task::Task,
-    threads::ThreadGroup, //
-};
-use utrace::{
-    Action,
-    Engine,
-    Exit, //
+    task::CurrentTask,
+    threads::ThreadGroup,
+    utrace::{
+        self,
+        Action,
+        AttachedProcess,
+        Engine,
+        Events,
+        Image,
+        Report,
+        WaitStatus, //
+    },
 };
 
 /// The engine on the threads of a process that has probes.
@@ -41,7 +46,7 @@ pub(crate) struct Watch {
     users: Mutex<usize>,
     /// It refers back to this; the last user takes it out.
     #[pin]
-    attachment: Mutex<Option<utrace::Attachment>>,
+    attachment: Mutex<Option<AttachedProcess<Self>>>,
 }
 
 impl Watch {
@@ -90,16 +95,15 @@ impl Watch {
 }
 
 impl Engine for Watch {
-    fn exec(&self, _thread: &Task) -> Action {
+    const EVENTS: Events = Events::EXEC.with(Events::LAST_EXIT);
+
+    fn exec(&self, _report: &mut Report<'_>, _image: &Image<'_>) -> Action {
         self.end();
         Action::Detach
     }
 
-    fn exit(&self, _thread: &Task, exit: Exit) -> Action {
-        if exit.last {
-            self.end();
-        }
-        Action::Detach
+    fn last_exit(&self, _thread: &CurrentTask, _status: WaitStatus) {
+        self.end();
     }
 }
 

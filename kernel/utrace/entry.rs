@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What C calls: the call sites in fork, exec, exit and on the way to user mode, and the API for
-//! modules written in C. See `include/linux/utrace.h`.
+//! What the call sites in the rest of the kernel call. See `include/linux/utrace_hooks.h`.
 
 use crate::{
-    engine::Exit,
+    lifecycle,
     quiesce,
-    thread::{
+    resume,
+    signal::{
         self,
-        Audience, //
+        Next,
+        Signal, //
     },
+    syscall,
+    thread, //
 };
 
 use kernel::{
@@ -18,7 +21,7 @@ use kernel::{
     ffi::c_long,
     prelude::*,
     task::Task,
-    threads, //
+    uaccess::UserPtr, //
 };
 
 /// Initialises utrace.
@@ -73,43 +76,64 @@ pub(crate) unsafe extern "C" fn __utrace_clone(
     clone_flags: u64,
 ) {
     // SAFETY: By the requirement on the caller.
-    let child = unsafe { borrow(child) };
-    let parent = current!();
-    if clone_flags & u64::from(bindings::CLONE_THREAD) != 0 {
-        thread::inherit(parent, child);
-    }
-    thread::report(parent, Audience::All, |engine| {
-        engine.clone(parent, child, clone_flags)
-    });
+    lifecycle::cloned(current!(), unsafe { borrow(child) }, clone_flags);
 }
 
 /// The current thread has a new image.
 ///
 /// # Safety
 ///
-/// No lock is held.
+/// `bprm` is valid. No lock is held.
 #[export]
-pub(crate) unsafe extern "C" fn __utrace_exec() {
-    let task = current!();
-    thread::report(task, Audience::All, |engine| engine.exec(task));
+pub(crate) unsafe extern "C" fn __utrace_exec(bprm: *const bindings::linux_binprm) {
+    lifecycle::exec(current!(), bprm);
 }
 
-/// The current thread exits.
+/// The current thread begins to exit.
+///
+/// # Safety
+///
+/// `code` is valid. `PF_EXITING` is not set yet, and no lock is held.
+#[export]
+pub(crate) unsafe extern "C" fn __utrace_exit(code: *mut c_long) {
+    // SAFETY: By the requirement on the caller.
+    unsafe { *code = lifecycle::exit(current!(), *code) };
+}
+
+/// The current thread exits, and perhaps its process.
 ///
 /// # Safety
 ///
 /// `PF_EXITING` is set, and no lock is held.
 #[export]
-pub(crate) unsafe extern "C" fn __utrace_exit(code: c_long, group_dead: bool) {
-    let task = current!();
-    // Pairs with `thread::attach_following`.
-    kernel::sync::barrier::smp_mb(kernel::sync::barrier::Full);
-    let exit = Exit {
-        code,
-        last: group_dead,
-    };
-    thread::report(task, Audience::All, |engine| engine.exit(task, exit));
-    thread::exited(task);
+pub(crate) unsafe extern "C" fn __utrace_last_exit(code: c_long, group_dead: bool) {
+    lifecycle::last_exit(current!(), code, group_dead);
+}
+
+/// The current thread is a zombie, or more.
+///
+/// # Safety
+///
+/// `task` is the current task. No lock is held.
+#[export]
+pub(crate) unsafe extern "C" fn __utrace_death(
+    task: *mut bindings::task_struct,
+    group_dead: bool,
+    signal: c_int,
+) {
+    // SAFETY: By the requirement on the caller.
+    lifecycle::death(unsafe { borrow(task) }, group_dead, signal);
+}
+
+/// A dead task is about to disappear.
+///
+/// # Safety
+///
+/// `task` is valid, and dead. No lock is held.
+#[export]
+pub(crate) unsafe extern "C" fn __utrace_release_task(task: *mut bindings::task_struct) {
+    // SAFETY: By the requirement on the caller.
+    lifecycle::reap(unsafe { borrow(task) });
 }
 
 /// The current thread is about to return to user mode, with `TIF_NOTIFY_RESUME` cleared.
@@ -120,42 +144,85 @@ pub(crate) unsafe extern "C" fn __utrace_exit(code: c_long, group_dead: bool) {
 #[export]
 pub(crate) unsafe extern "C" fn __utrace_resume_user_mode(_regs: *mut bindings::pt_regs) {
     let task = current!();
-    thread::report(task, Audience::Quiescing, |engine| engine.quiesce(task));
+    resume::resume(task);
     quiesce::pass_gate(task);
 }
 
-/// Quiesces a process. See `include/linux/utrace.h`.
+/// A system call is about to be executed. Returns whether it is to be.
 ///
 /// # Safety
 ///
-/// May sleep; see [`crate::quiesce`] for what must not be held.
+/// No lock is held.
 #[export]
-pub(crate) unsafe extern "C" fn utrace_quiesce(
-    pid: bindings::pid_t,
-) -> *mut bindings::utrace_quiesced {
-    let quiesced = (|| {
-        if pid <= 0 {
-            return Err(EINVAL);
-        }
-        let task = threads::find(pid).ok_or(ESRCH)?;
-        if task.is_kernel_thread() {
-            return Err(EINVAL);
-        }
-        Ok(KBox::new(quiesce::quiesce(&task)?, GFP_KERNEL)?)
-    })();
-    match quiesced {
-        Ok(quiesced) => KBox::into_raw(quiesced).cast(),
-        Err(error) => error.to_ptr(),
-    }
+pub(crate) unsafe extern "C" fn __utrace_syscall_entry(_regs: *mut bindings::pt_regs) -> bool {
+    syscall::entry(current!())
 }
 
-/// Lets a process go on that [`utrace_quiesce`] stopped.
+/// A system call has been executed, or left out.
 ///
 /// # Safety
 ///
-/// `quiesced` came from [`utrace_quiesce`], without an error, and is not used again.
+/// No lock is held.
 #[export]
-pub(crate) unsafe extern "C" fn utrace_resume(quiesced: *mut bindings::utrace_quiesced) {
-    // SAFETY: By the requirement on the caller it is of `KBox::into_raw`.
-    drop(unsafe { KBox::from_raw(quiesced.cast::<quiesce::Quiesced>()) });
+pub(crate) unsafe extern "C" fn __utrace_syscall_exit(_regs: *mut bindings::pt_regs) {
+    syscall::exit(current!());
+}
+
+/// `get_signal()` is about to take a signal from the queue.
+///
+/// # Safety
+///
+/// `signal` is valid, and so is its `siginfo` for writes. No lock is held.
+#[export]
+pub(crate) unsafe extern "C" fn __utrace_get_signal(
+    signal: *mut bindings::utrace_signal,
+) -> bindings::utrace_next {
+    // SAFETY: By the requirement on the caller.
+    signal::before_dequeue(current!(), unsafe { Signal::from_raw(signal) }) as Next as u32
+}
+
+/// `get_signal()` has taken a signal from the queue.
+///
+/// # Safety
+///
+/// As of [`__utrace_get_signal`]; all of `signal` is set.
+#[export]
+pub(crate) unsafe extern "C" fn __utrace_signal(
+    signal: *mut bindings::utrace_signal,
+) -> bindings::utrace_next {
+    // SAFETY: By the requirement on the caller.
+    signal::after_dequeue(current!(), unsafe { Signal::from_raw(signal) }) as Next as u32
+}
+
+/// A signal frame has been set up for the current thread.
+///
+/// # Safety
+///
+/// No lock is held.
+#[export]
+pub(crate) unsafe extern "C" fn __utrace_signal_handler() {
+    signal::handler_set_up(current!());
+}
+
+/// Job control stops the current thread, or has let the process go on.
+///
+/// # Safety
+///
+/// No lock is held.
+#[export]
+pub(crate) unsafe extern "C" fn __utrace_jctl(kind: c_int, notify: c_int) {
+    lifecycle::jctl(current!(), kind, notify);
+}
+
+/// The kernel has copied a file name from the current thread's memory.
+///
+/// # Safety
+///
+/// `name` is a string. No lock is held.
+#[export]
+pub(crate) unsafe extern "C" fn __utrace_getname(from: *const c_char, name: *const c_char) {
+    // SAFETY: By the requirement on the caller.
+    let name = unsafe { CStr::from_char_ptr(name) };
+    let from = UserPtr::from_addr(from as usize);
+    syscall::path(current!(), from, name);
 }

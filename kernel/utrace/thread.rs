@@ -1,33 +1,56 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The engines of one thread, and how events reach them.
+//! What utrace knows of a thread: its engines, and how far its life has gone.
+//!
+//! # The life of a thread
+//!
+//! ```text
+//!           PF_EXITING         a zombie            callbacks done       reaped
+//!   Live -------------> Exiting -------> Dying -------------------> Dead -----> Reaped
+//!                          \                \    reaped meanwhile               ^
+//!                           \                `---------------------------------/
+//! ```
+//!
+//! - Engines are attached while it is `Live`.
+//! - Reaping may overtake: [`State::reap_due`] says that it has, and the thread itself makes the
+//!   last reports when it has made those of its death.
 //!
 //! # The life of an engine on a thread
 //!
 //! ```text
-//!            attach()                    event                    method returns
-//! (nothing) ----------> attached/idle ----------> attached/called ---------------> attached/idle
-//!                            |                        |      | Action::Detach
-//!                            | detach()               |      v
-//!                            v                        |   (nothing)
-//!                        (nothing)                    | detach() by another task
-//!                                                     v
-//!                                        detached/called --- method returns ---> (nothing)
-//!                                        detach() waits here
+//!             attach                  event                callback returns
+//!  (nothing) --------> attached/idle -------> attached/called --------------> attached/idle
+//!                           |                    |    | returns UTRACE_DETACH
+//!                           | detach             |    v
+//!                           v                    |  (nothing)
+//!                       (nothing)                | detach
+//!                                                v
+//!                                       detached/called -- callback returns --> (nothing)
 //! ```
-//!
-//! A thread that exits has no engines afterwards, and takes no new ones.
 
 use crate::{
     active::activate,
     engine::{
+        Client,
+        Engine,
+        Owner, //
+    },
+    event::{
         Action,
-        Engine, //
+        Event,
+        Events, //
+    },
+    process::{
+        self,
+        Following,
+        Live, //
     },
 };
 
 use kernel::{
-    new_condvar, new_mutex,
+    bindings,
+    new_condvar,
+    new_spinlock,
     prelude::*,
     static_key::Enabled,
     sync::{
@@ -37,73 +60,149 @@ use kernel::{
             Full,
             Relaxed, //
         },
-        barrier::smp_mb,
         Arc,
         CondVar,
-        Mutex, //
+        SpinLock, //
     },
-    task::Task,
+    task::Task, //
 };
 
 use core::ptr;
 
-/// One engine on one thread.
-struct Attached {
-    /// Ascends in the order of attachment, and is never reused on a thread.
-    id: u64,
-    engine: Arc<dyn Engine>,
-    /// A new thread gets the engine too; the flag says whether it is still to.
-    follow: Option<Arc<Following>>,
-    /// The thread is to report when it returns to user mode.
-    quiesce: bool,
+/// How far the life of a thread has gone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Phase {
+    Live,
+    Exiting,
+    Dying,
+    Dead,
+    Reaped,
 }
 
-/// Whether an engine that follows into new threads still does.
-pub(crate) struct Following {
-    stopped: Atomic<bool>,
+/// An engine in the list of its thread.
+pub(crate) struct Entry {
+    pub(crate) engine: Arc<Engine>,
+    /// Its owner wants the thread stopped, until it says something else.
+    pub(crate) stop_by_owner: bool,
+    /// Its last answer wants the thread stopped.
+    pub(crate) stop_by_answer: bool,
+    _live: Option<Live>,
     _active: Enabled,
 }
 
-impl Following {
-    pub(crate) fn new() -> Result<Arc<Self>> {
-        Ok(Arc::new(
-            Self {
-                stopped: Atomic::new(false),
-                _active: activate(),
-            },
-            GFP_KERNEL,
-        )?)
-    }
-
-    /// From here on, no thread takes the engine by birth.
-    pub(crate) fn stop(&self) {
-        self.stopped.store(true, Relaxed);
-        // Pairs with `is_stopped`: of "the flag is set, then the threads are walked" here, and "the
-        // child has the engine, then the flag is read" there, one sees the other.
-        smp_mb(Full);
-    }
-
-    fn is_stopped(&self) -> bool {
-        smp_mb(Full);
-        self.stopped.load(Relaxed)
+impl Entry {
+    pub(crate) fn wants_stop(&self) -> bool {
+        self.stop_by_owner || self.stop_by_answer
     }
 }
 
-struct State {
-    engines: KVec<Attached>,
-    next_id: u64,
-    /// The engine whose method is being called.
-    called: Option<u64>,
-    exited: bool,
+/// An engine of which a callback is executing.
+pub(crate) struct Called {
+    /// Its number.
+    pub(crate) id: u64,
+    /// The process that it is of, if it is, by address.
+    pub(crate) following: *const Following,
+}
+
+// SAFETY: The pointer is only compared.
+unsafe impl Send for Called {}
+
+/// What is protected by the lock of a [`Thread`].
+pub(crate) struct State {
+    /// In the order of attachment.
+    pub(crate) engines: KVec<Entry>,
+    pub(crate) next_id: u64,
+    /// The engine of which a callback is executing. It need not be in the list any more.
+    pub(crate) called: Option<Called>,
+    pub(crate) phase: Phase,
+    pub(crate) reap_due: bool,
+    /// The reap is being reported, to engines that are not in the list any more.
+    pub(crate) reaping: bool,
+    /// What is to be done on the way to user mode.
+    pub(crate) pending: Action,
+    /// A signal frame has been set up, and engines have not been told.
+    pub(crate) handler_set_up: bool,
+    /// It is in a stop of ours, and stays until no engine wants it to. The thread itself sets and
+    /// clears this.
+    pub(crate) stopped: bool,
+    /// How many stops there have been.
+    pub(crate) stops: usize,
+    /// We have the CPU trap after an instruction, or a branch. It keeps the call sites switched on.
+    pub(crate) stepping: Option<Enabled>,
+}
+
+impl State {
+    pub(crate) fn find(&self, engine: &Engine) -> Option<usize> {
+        self.engines
+            .iter()
+            .position(|entry| ptr::eq(&*entry.engine, engine))
+    }
+
+    /// Whether a callback of the engine is, or may be, executing.
+    pub(crate) fn is_called(&self, engine: &Engine) -> bool {
+        let called = self.called.as_ref();
+        self.reaping || called.is_some_and(|called| called.id == engine.id())
+    }
+
+    pub(crate) fn any_stop(&self) -> bool {
+        self.engines.iter().any(Entry::wants_stop)
+    }
+
+    /// Asks for something to be done on the way to user mode.
+    pub(crate) fn request(&mut self, action: Action) {
+        self.pending = self.pending.min(action);
+    }
+
+    /// What all engines together want to be told of.
+    fn events(&self) -> Events {
+        let none = match self.stepping {
+            // The SIGTRAP is to be seen in any case.
+            Some(_) => Events::FATAL_SIGNAL,
+            None => Events::NONE,
+        };
+        self.engines
+            .iter()
+            .fold(none, |all, entry| all.union(entry.engine.events()))
+    }
+
+    /// Takes an engine out of the list. The result is to be dropped without the lock.
+    pub(crate) fn remove(&mut self, task: &Task, at: usize) -> Option<Entry> {
+        let entry = self.engines.remove(at).ok();
+        self.publish_events(task);
+        if self.stepping.is_some() {
+            // Perhaps it was this one that wanted it. Those that are left are asked.
+            self.request(Action::Report);
+            task.notify_resume();
+        }
+        entry
+    }
+
+    /// Has the call sites see what engines want to be told of.
+    pub(crate) fn publish_events(&self, task: &Task) {
+        let events = self.events();
+        // SAFETY: The field is accessed by single loads and stores only, and lives as long as the
+        // task.
+        let word = unsafe { Atomic::from_ptr(&raw mut (*task.as_ptr()).utrace_flags) };
+        word.store(events.raw(), Relaxed);
+        // SAFETY: The task is valid. Bits of `syscall_work` are changed atomically.
+        unsafe {
+            if events.intersects(Events::SYSCALL) {
+                bindings::set_task_syscall_work_utrace(task.as_ptr());
+            } else {
+                bindings::clear_task_syscall_work_utrace(task.as_ptr());
+            }
+        }
+    }
 }
 
 /// What utrace knows of a thread.
 #[pin_data]
 pub(crate) struct Thread {
     #[pin]
-    state: Mutex<State>,
+    pub(crate) state: SpinLock<State>,
+    /// Woken when a callback has returned.
     #[pin]
-    idle: CondVar,
+    pub(crate) idle: CondVar,
 }
 
 /// `task_struct::utrace`.
@@ -118,34 +217,48 @@ fn slot(task: &Task) -> &Atomic<*mut c_void> {
 }
 
 /// Returns what utrace knows of `task`, if it had an engine ever.
-fn get(task: &Task) -> Option<&Thread> {
+pub(crate) fn get(task: &Task) -> Option<&Thread> {
     let thread = slot(task).load(Acquire).cast::<Thread>();
     // SAFETY: By the invariants of `slot` it is a valid `Thread`, that lives as long as the task.
     unsafe { thread.as_ref() }
 }
 
-fn get_or_create(task: &Task) -> Result<&Thread> {
-    if let Some(thread) = get(task) {
-        return Ok(thread);
-    }
-    let new = Arc::pin_init(
-        pin_init!(Thread {
-            state <- new_mutex!(State {
-                engines: KVec::new(),
-                next_id: 0,
-                called: None,
-                exited: false,
+/// Returns whether `thread` is what utrace knows of `task`.
+pub(crate) fn is_of(thread: &Thread, task: &Task) -> bool {
+    ptr::eq(slot(task).load(Acquire).cast(), thread)
+}
+
+fn get_or_create(task: &Task) -> Result<Arc<Thread>> {
+    if slot(task).load(Acquire).is_null() {
+        let new = Arc::pin_init(
+            pin_init!(Thread {
+                state <- new_spinlock!(State {
+                    engines: KVec::new(),
+                    next_id: 1,
+                    called: None,
+                    phase: Phase::Live,
+                    reap_due: false,
+                    reaping: false,
+                    pending: Action::Resume,
+                    handler_set_up: false,
+                    stopped: false,
+                    stops: 0,
+                    stepping: None,
+                }),
+                idle <- new_condvar!(),
             }),
-            idle <- new_condvar!(),
-        }),
-        GFP_KERNEL,
-    )?;
-    let raw = Arc::into_raw(new).cast_mut().cast::<c_void>();
-    if slot(task).cmpxchg(ptr::null_mut(), raw, Full).is_err() {
-        // SAFETY: Of `into_raw` above, and it was not stored.
-        drop(unsafe { Arc::from_raw(raw.cast::<Thread>()) });
+            GFP_KERNEL,
+        )?;
+        let raw = Arc::into_raw(new).cast_mut().cast::<c_void>();
+        if slot(task).cmpxchg(ptr::null_mut(), raw, Full).is_err() {
+            // SAFETY: Of `into_raw` above, and it was not stored.
+            drop(unsafe { Arc::from_raw(raw.cast::<Thread>()) });
+        }
     }
-    get(task).ok_or(ESRCH)
+    let raw = slot(task).load(Acquire).cast::<Thread>();
+    // SAFETY: By the invariants of `slot`, which is set by now, it is of an `Arc`, which stays.
+    let owned = core::mem::ManuallyDrop::new(unsafe { Arc::from_raw(raw) });
+    Ok((*owned).clone())
 }
 
 /// Frees what utrace knows of a task.
@@ -161,221 +274,114 @@ pub(crate) unsafe fn free(task: &Task) {
     }
 }
 
-/// Attaches an engine to one thread.
+/// How an engine is to be attached.
+pub(crate) struct How {
+    /// `UTRACE_ATTACH_` flags.
+    pub(crate) flags: u32,
+    pub(crate) client: Client,
+    /// What a new one wants to be told of, at first.
+    pub(crate) events: Events,
+}
+
+/// Attaches a new engine, or looks for one, as the flags say.
 ///
 /// Context: may sleep.
 ///
 /// # Errors
 ///
-/// `EEXIST`: it is attached already. `EPERM`: the thread never goes to user mode. `ESRCH`: the
-/// thread exits. `ENOMEM`.
-pub fn attach(task: &Task, engine: Arc<dyn Engine>) -> Result {
-    let follow = Following::new()?;
-    follow.stop();
-    attach_following(task, engine, follow)
-}
-
-pub(crate) fn attach_following(
-    task: &Task,
-    engine: Arc<dyn Engine>,
-    follow: Arc<Following>,
-) -> Result {
+/// `ENOENT`: there is no such engine, and none is to be created. `EEXIST`: there is one, and it was
+/// to be the only one. `EPERM`: the thread never goes to user mode. `ESRCH`: the thread exits.
+/// `ENOMEM`.
+pub(crate) fn attach(task: &Task, how: How, owner: Owner) -> Result<Arc<Engine>> {
     if task.is_worker() {
         return Err(EPERM);
     }
-    let thread = get_or_create(task)?;
-    let mut state = thread.state.lock();
-    // `entry::exit` looks for a `Thread` after PF_EXITING was set, with a barrier in between, as
-    // there is one here (the exchange in `get_or_create`): either it finds this one, or the flag
-    // is seen here.
-    if state.exited || task.is_exiting() {
-        return Err(ESRCH);
-    }
-    if state
-        .engines
-        .iter()
-        .any(|at| Arc::ptr_eq(&at.engine, &engine))
-    {
-        return Err(EEXIST);
-    }
-    let id = state.next_id;
-    state.engines.push(
-        Attached {
-            id,
-            engine,
-            follow: Some(follow),
-            quiesce: false,
-        },
-        GFP_KERNEL,
-    )?;
-    state.next_id = id.wrapping_add(1);
-    Ok(())
-}
-
-/// Detaches an engine from one thread. When it returns, no method is called for that thread, nor
-/// will be, unless the caller is within one.
-///
-/// Context: may sleep. Returns whether the engine was attached.
-pub fn detach(task: &Task, engine: &Arc<dyn Engine>) -> bool {
-    let Some(thread) = get(task) else {
-        return false;
-    };
-    let mut state = thread.state.lock();
-    let found = state
-        .engines
-        .iter()
-        .position(|at| Arc::ptr_eq(&at.engine, engine));
-    let Some(found) = found else {
-        return false;
-    };
-    let Ok(gone) = state.engines.remove(found) else {
-        return false;
-    };
-    if !ptr::eq(task.as_ptr(), Task::current_raw()) {
-        while state.called == Some(gone.id) {
-            thread.idle.wait(&mut state);
-        }
-    }
-    drop(state);
-    true
-}
-
-/// Has the thread call [`Engine::quiesce`] when it next returns to user mode. Does not wake it.
-///
-/// Context: may sleep.
-///
-/// # Errors
-///
-/// `ESRCH`: the engine is not attached.
-pub fn request_quiesce(task: &Task, engine: &Arc<dyn Engine>) -> Result {
-    let thread = get(task).ok_or(ESRCH)?;
-    let mut state = thread.state.lock();
-    let at = state
-        .engines
-        .iter_mut()
-        .find(|at| Arc::ptr_eq(&at.engine, engine))
-        .ok_or(ESRCH)?;
-    at.quiesce = true;
-    drop(state);
-    task.notify_resume();
-    Ok(())
-}
-
-/// Which engines of a thread an event is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Audience {
-    All,
-    /// Those that asked for a report before the return to user mode.
-    Quiescing,
-}
-
-/// Calls `event` with each engine of the current thread that is in the audience, in the order of
-/// attachment.
-pub(crate) fn report(task: &Task, audience: Audience, event: impl Fn(&dyn Engine) -> Action) {
-    let Some(thread) = get(task) else { return };
-    let mut state = thread.state.lock();
-    // Engines that are attached meanwhile miss the event.
-    let end = state.next_id;
-    let mut next = 0;
-    loop {
-        let found = state
-            .engines
-            .iter_mut()
-            .find(|at| at.id >= next && at.id < end && (audience == Audience::All || at.quiesce));
-        let Some(at) = found else { break };
-        at.quiesce = false;
-        let (id, engine) = (at.id, at.engine.clone());
-        state.called = Some(id);
-        drop(state);
-
-        let action = event(&*engine);
-
-        state = thread.state.lock();
-        state.called = None;
-        thread.idle.notify_all();
-        if action == Action::Detach {
-            if let Some(at) = state.engines.iter().position(|at| at.id == id) {
-                drop(state.engines.remove(at));
-            }
-        }
-        next = id.wrapping_add(1);
-    }
-}
-
-/// Gives `child` the engines of `parent`, its creator, that follow into new threads.
-///
-/// An engine that cannot be attached for want of memory is missing from the child; the events of
-/// the other threads still reach it.
-pub(crate) fn inherit(parent: &Task, child: &Task) {
-    let Some(thread) = get(parent) else { return };
-    let mut next = 0;
-    loop {
+    if how.flags & bindings::UTRACE_ATTACH_CREATE == 0 {
+        let thread = get(task).ok_or(ENOENT)?;
         let state = thread.state.lock();
-        let Some(at) = state.engines.iter().find(|at| at.id >= next) else {
-            break;
+        return lookup(&state, &how).ok_or(ENOENT);
+    }
+    let active = activate();
+    let thread = get_or_create(task)?;
+    let engine = Engine::new(how.client, how.events, thread.clone(), owner)?;
+    add(task, &thread, &engine, &how, active)?;
+    Ok(engine)
+}
+
+fn lookup(state: &State, how: &How) -> Option<Arc<Engine>> {
+    state
+        .engines
+        .iter()
+        .find(|entry| entry.engine.matches(how.flags, how.client))
+        .map(|entry| entry.engine.clone())
+}
+
+fn add(task: &Task, thread: &Thread, engine: &Arc<Engine>, how: &How, active: Enabled) -> Result {
+    let mut room: KVec<Entry> = KVec::new();
+    loop {
+        let mut state = thread.state.lock();
+        // `exiting` looks for a `Thread` after PF_EXITING was set, with a barrier in between, as
+        // there is one here (the exchange in `get_or_create`): either it finds this one, or the
+        // flag is seen here.
+        if state.phase != Phase::Live || task.is_exiting() {
+            return Err(ESRCH);
+        }
+        if how.flags & bindings::UTRACE_ATTACH_EXCLUSIVE != 0 && lookup(&state, how).is_some() {
+            return Err(EEXIST);
+        }
+        let of_process = |following| {
+            let mut engines = state.engines.iter();
+            engines.any(|entry| process::is_of(&entry.engine, following))
         };
-        next = at.id.wrapping_add(1);
-        let Some(follow) = at.follow.clone() else {
-            continue;
-        };
-        let engine = at.engine.clone();
+        if engine.following().is_some_and(of_process) {
+            return Err(EEXIST);
+        }
+        let len = state.engines.len();
+        if len < state.engines.capacity() || len < room.capacity() {
+            if len == state.engines.capacity() {
+                // The list moves to where there is room.
+                for entry in state.engines.drain_all() {
+                    let _ = room.push_within_capacity(entry);
+                }
+                core::mem::swap(&mut state.engines, &mut room);
+            }
+            let live = match engine.following() {
+                None => None,
+                Some(following) => Some(Live::new(following).ok_or(ESRCH)?),
+            };
+            let id = state.next_id;
+            engine.set_id(id);
+            let entry = Entry {
+                engine: engine.clone(),
+                stop_by_owner: false,
+                stop_by_answer: false,
+                _live: live,
+                _active: active,
+            };
+            // There is room.
+            let _ = state.engines.push_within_capacity(entry);
+            state.next_id = id.wrapping_add(1);
+            state.publish_events(task);
+            return Ok(());
+        }
         drop(state);
-
-        if follow.is_stopped() {
-            continue;
-        }
-        if attach_following(child, engine.clone(), follow.clone()).is_ok() && follow.is_stopped() {
-            // `Attachment::drop` may have passed the child already.
-            detach(child, &engine);
-        }
+        room.reserve(len.wrapping_add(2), GFP_KERNEL)?;
     }
 }
 
-/// The current thread exits: it has no engines from here on.
-pub(crate) fn exited(task: &Task) {
-    let Some(thread) = get(task) else { return };
-    let mut state = thread.state.lock();
-    state.exited = true;
-    let gone = core::mem::replace(&mut state.engines, KVec::new());
-    drop(state);
-    drop(gone);
+/// The current thread has begun to exit: it takes no engines from here on.
+pub(crate) fn exiting(task: &Task) {
+    // Pairs with `add`.
+    kernel::sync::barrier::smp_mb(kernel::sync::barrier::Full);
+    if let Some(thread) = get(task) {
+        let mut state = thread.state.lock();
+        state.phase = state.phase.max(Phase::Exiting);
+    }
 }
 
-#[cfg(CONFIG_UTRACE_KUNIT_TEST)]
-#[kunit_tests(utrace_thread)]
-mod tests {
-    use super::*;
-
-    use kernel::current;
-
-    struct Idle;
-
-    impl Engine for Idle {}
-
-    #[test]
-    fn kernel_threads_take_no_engine() -> Result {
-        // KUnit runs in a kernel thread.
-        let engine: Arc<dyn Engine> = Arc::new(Idle, GFP_KERNEL)?;
-        let task = current!();
-        assert_eq!(attach(task, engine.clone()), Err(EPERM));
-        assert!(!detach(task, &engine));
-        assert_eq!(request_quiesce(task, &engine), Err(ESRCH));
-        assert!(crate::attach_process(task, engine).is_err());
-        Ok(())
-    }
-
-    #[test]
-    fn kernel_threads_cannot_be_quiesced() {
-        let task = current!();
-        assert!(matches!(crate::quiesce(task), Err(e) if e == ESRCH));
-    }
-
-    #[test]
-    fn an_engine_that_stopped_following_stays_stopped() -> Result {
-        let following = Following::new()?;
-        assert!(!following.is_stopped());
-        following.stop();
-        assert!(following.is_stopped());
-        Ok(())
-    }
+/// Whether an engine of the current thread wants to be told of an event.
+pub(crate) fn wants(task: &Task, event: Event) -> bool {
+    // SAFETY: As in `publish_events`.
+    let word = unsafe { Atomic::from_ptr(&raw mut (*task.as_ptr()).utrace_flags) };
+    Events::of_word(word.load(Relaxed)).has(event)
 }

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Where the rest of the kernel tells utrace of events. Not for modules: what
+ * they may use is in utrace.h.
+ *
+ * A hook that branches on utrace_active is a NOP while nothing is attached
+ * anywhere, and a load and a branch in the threads that nobody looks at
+ * otherwise. The others only look at a word that their caller has at hand.
+ */
+#ifndef _LINUX_UTRACE_HOOKS_H
+#define _LINUX_UTRACE_HOOKS_H
+
+#include <linux/jump_label_ratelimit.h>
+#include <linux/sched.h>
+#include <linux/signal_types.h>
+#include <linux/thread_info.h>
+#include <linux/utrace.h>
+
+/* What get_signal() does next. */
+enum utrace_next {
+	UTRACE_NEXT_RELOOK,	/* look at everything again */
+	UTRACE_NEXT_ANY,	/* take a signal from the queue */
+	UTRACE_NEXT_SIGSTOP,	/* take SIGSTOP from the queue */
+	UTRACE_NEXT_SIGNAL,	/* there is a signal */
+};
+
+/* A signal on its way to current, between get_signal() and engines. */
+struct utrace_signal {
+	kernel_siginfo_t *info;
+	int signr;
+	/* The one whose default action is meant, if action's handler is SIG_DFL. */
+	int default_of;
+	struct k_sigaction action;
+	/* Whether action is another one than the process has set. */
+	bool replaced;
+	/* Forced by the kernel: can be looked at only. */
+	bool immutable;
+	/* Of UTRACE_SIGNAL_HOLD: put it back into the queue. */
+	bool hold;
+};
+
+#ifdef CONFIG_UTRACE
+
+/* On while an engine is attached to, or a gate is raised for, any process. */
+extern struct static_key_false_deferred utrace_active;
+
+void utrace_init(void);
+void __utrace_free_task(struct task_struct *task);
+void __utrace_clone_locked(struct task_struct *child);
+void __utrace_clone(struct task_struct *child, u64 clone_flags);
+void __utrace_exec(const struct linux_binprm *bprm);
+void __utrace_exit(long *code);
+void __utrace_last_exit(long code, bool group_dead);
+void __utrace_death(struct task_struct *task, bool group_dead, int signal);
+void __utrace_release_task(struct task_struct *task);
+void __utrace_resume_user_mode(struct pt_regs *regs);
+bool __utrace_syscall_entry(struct pt_regs *regs);
+void __utrace_syscall_exit(struct pt_regs *regs);
+enum utrace_next __utrace_get_signal(struct utrace_signal *signal);
+enum utrace_next __utrace_signal(struct utrace_signal *signal);
+void __utrace_signal_handler(void);
+void __utrace_jctl(int type, int notify);
+void __utrace_getname(const char __user *uptr, const char *name);
+
+/* Whether an engine on @task wants one of the events of @mask. */
+static inline bool utrace_wants(const struct task_struct *task,
+				unsigned long mask)
+{
+	return static_branch_unlikely(&utrace_active.key) &&
+	       (READ_ONCE(task->utrace_flags) & mask);
+}
+
+/* A new task_struct was copied from current's; it has no engines yet. */
+static inline void utrace_init_task(struct task_struct *task)
+{
+	task->utrace = NULL;
+	task->utrace_flags = 0;
+	clear_task_syscall_work(task, UTRACE);
+}
+
+/* The last reference to @task is gone. */
+static inline void utrace_free_task(struct task_struct *task)
+{
+	if (unlikely(task->utrace))
+		__utrace_free_task(task);
+}
+
+/* @child becomes visible: tasklist_lock and siglock are held, no sleeping. */
+static inline void utrace_clone_locked(struct task_struct *child)
+{
+	if (static_branch_unlikely(&utrace_active.key))
+		__utrace_clone_locked(child);
+}
+
+/* @child is complete and has not run: the parent may sleep. */
+static inline void utrace_clone(struct task_struct *child, u64 clone_flags)
+{
+	if (static_branch_unlikely(&utrace_active.key))
+		__utrace_clone(child, clone_flags);
+}
+
+/* current has a new image; nothing can fail any more. */
+static inline void utrace_exec(const struct linux_binprm *bprm)
+{
+	if (utrace_wants(current, UTRACE_EVENT(EXEC)))
+		__utrace_exec(bprm);
+}
+
+/* current begins to exit, and can still be killed. */
+static inline void utrace_exit(long *code)
+{
+	if (utrace_wants(current, UTRACE_EVENT(EXIT)))
+		__utrace_exit(code);
+}
+
+/* PF_EXITING is set; current's memory is still there. */
+static inline void utrace_last_exit(long code, bool group_dead)
+{
+	if (static_branch_unlikely(&utrace_active.key))
+		__utrace_last_exit(code, group_dead);
+}
+
+/* current is a zombie, which may have been reaped already. */
+static inline void utrace_death(struct task_struct *task, bool group_dead,
+				int signal)
+{
+	if (unlikely(task->utrace))
+		__utrace_death(task, group_dead, signal);
+}
+
+/* @task is dead, and is about to disappear. */
+static inline void utrace_release_task(struct task_struct *task)
+{
+	if (unlikely(task->utrace))
+		__utrace_release_task(task);
+}
+
+/* TIF_NOTIFY_RESUME was set and is cleared: current goes to user mode next. */
+static inline void utrace_resume_user_mode(struct pt_regs *regs)
+{
+	if (static_branch_unlikely(&utrace_active.key))
+		__utrace_resume_user_mode(regs);
+}
+
+/* SYSCALL_WORK_UTRACE was found. False: the call is not to be executed. */
+static inline bool utrace_syscall_entry(struct pt_regs *regs)
+{
+	return __utrace_syscall_entry(regs);
+}
+
+static inline void utrace_syscall_exit(struct pt_regs *regs)
+{
+	__utrace_syscall_exit(regs);
+}
+
+/* Whether engines on @task are to see signals that would be ignored. */
+static inline bool utrace_wants_ignored(const struct task_struct *task)
+{
+	return utrace_wants(task, UTRACE_EVENT(SIGNAL_IGN));
+}
+
+/* Whether engines on @task are to see a signal before it kills. */
+static inline bool utrace_wants_fatal(const struct task_struct *task)
+{
+	return utrace_wants(task, UTRACE_EVENT(SIGNAL_TERM) |
+				  UTRACE_EVENT(SIGNAL_CORE));
+}
+
+/* A signal frame was set up. */
+static inline void utrace_signal_handler(void)
+{
+	if (utrace_wants(current, UTRACE_EVENT(QUIESCE)))
+		__utrace_signal_handler();
+}
+
+/* A group stop begins for current, or ends; @notify if the parent is told. */
+static inline void utrace_jctl(int type, int notify)
+{
+	if (utrace_wants(current, UTRACE_EVENT(JCTL)))
+		__utrace_jctl(type, notify);
+}
+
+/* The kernel has a copy, @name, of the file name at @uptr. */
+static inline void utrace_getname(const char __user *uptr, const char *name)
+{
+	if (utrace_wants(current, UTRACE_EVENT(PATH)))
+		__utrace_getname(uptr, name);
+}
+
+#else /* !CONFIG_UTRACE */
+
+static inline bool utrace_wants(const struct task_struct *task,
+				unsigned long mask)
+{
+	return false;
+}
+
+static inline void utrace_init_task(struct task_struct *task)
+{
+}
+
+static inline void utrace_free_task(struct task_struct *task)
+{
+}
+
+static inline void utrace_clone_locked(struct task_struct *child)
+{
+}
+
+static inline void utrace_clone(struct task_struct *child, u64 clone_flags)
+{
+}
+
+static inline void utrace_exec(const struct linux_binprm *bprm)
+{
+}
+
+static inline void utrace_exit(long *code)
+{
+}
+
+static inline void utrace_last_exit(long code, bool group_dead)
+{
+}
+
+static inline void utrace_death(struct task_struct *task, bool group_dead,
+				int signal)
+{
+}
+
+static inline void utrace_release_task(struct task_struct *task)
+{
+}
+
+static inline void utrace_resume_user_mode(struct pt_regs *regs)
+{
+}
+
+static inline bool utrace_syscall_entry(struct pt_regs *regs)
+{
+	return true;
+}
+
+static inline void utrace_syscall_exit(struct pt_regs *regs)
+{
+}
+
+static inline enum utrace_next __utrace_get_signal(struct utrace_signal *signal)
+{
+	return UTRACE_NEXT_ANY;
+}
+
+static inline enum utrace_next __utrace_signal(struct utrace_signal *signal)
+{
+	return UTRACE_NEXT_SIGNAL;
+}
+
+static inline bool utrace_wants_ignored(const struct task_struct *task)
+{
+	return false;
+}
+
+static inline bool utrace_wants_fatal(const struct task_struct *task)
+{
+	return false;
+}
+
+static inline void utrace_signal_handler(void)
+{
+}
+
+static inline void utrace_jctl(int type, int notify)
+{
+}
+
+static inline void utrace_getname(const char __user *uptr, const char *name)
+{
+}
+
+#endif /* !CONFIG_UTRACE */
+#endif /* _LINUX_UTRACE_HOOKS_H */

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From clone to reap.
+
+use crate::{
+    event::{
+        Action,
+        Event,
+        Events, //
+    },
+    process,
+    report::{
+        user_regs,
+        Order,
+        Report, //
+    },
+    stop::{
+        stop,
+        Where, //
+    },
+    thread::{
+        self,
+        Entry,
+        Phase,
+        Thread, //
+    },
+};
+
+use kernel::{
+    bindings,
+    prelude::*,
+    task::Task, //
+};
+
+/// The current thread has created `child`, which has not run.
+pub(crate) fn cloned(task: &Task, child: &Task, flags: u64) {
+    let Some(thread) = thread::get(task) else {
+        return;
+    };
+    if flags & u64::from(bindings::CLONE_THREAD) != 0 {
+        process::inherit(thread, child);
+    }
+    let mut report = Report::new(task, thread);
+    report.tell(Event::Clone, Order::Forward, |report, engine| {
+        let callback = engine.ops().report_clone?;
+        let found = report.action as u32;
+        // SAFETY: By the invariants of `Client`. The context is the one that it asks for.
+        Some(unsafe { callback(found, engine.as_ptr(), flags as c_ulong, child.as_ptr()) })
+    });
+    report.leave_for_later();
+    if flags & u64::from(bindings::CLONE_VFORK) != 0 && report.action == Action::Stop {
+        // Before the child runs, which the thread waits for before it is in user mode.
+        let _ = stop(task, thread, Where::Inside);
+    }
+}
+
+/// The current thread has a new image.
+pub(crate) fn exec(task: &Task, bprm: *const bindings::linux_binprm) {
+    let Some(thread) = thread::get(task) else {
+        return;
+    };
+    // SAFETY: The current thread has just got its address space, and its format.
+    let format = unsafe { (*(*task.as_ptr()).mm).__bindgen_anon_1.binfmt };
+    let mut report = Report::new(task, thread);
+    report.tell(Event::Exec, Order::Forward, |report, engine| {
+        let callback = engine.ops().report_exec?;
+        let found = report.action as u32;
+        // SAFETY: By the invariants of `Client`. The context is the one that it asks for.
+        Some(unsafe { callback(found, engine.as_ptr(), format, bprm, user_regs()) })
+    });
+    report.leave_for_later();
+}
+
+/// The current thread begins to exit, with the status `code`. Returns the status to exit with.
+pub(crate) fn exit(task: &Task, code: c_long) -> c_long {
+    let Some(thread) = thread::get(task) else {
+        return code;
+    };
+    let mut now = code;
+    let mut report = Report::new(task, thread);
+    report.tell(Event::Exit, Order::Forward, |report, engine| {
+        let callback = engine.ops().report_exit?;
+        let found = report.action as u32;
+        // SAFETY: By the invariants of `Client`. The context is the one that it asks for.
+        Some(unsafe { callback(found, engine.as_ptr(), code, &mut now) })
+    });
+    // However it ends, what is left is to exit.
+    let _ = stop(task, thread, Where::Inside);
+    if now != code {
+        change_group_exit_code(task, code, now);
+    }
+    now
+}
+
+/// If the process as a whole exits with `old`, has it exit with `new`.
+fn change_group_exit_code(task: &Task, old: c_long, new: c_long) {
+    if let Some(mut siglock) = task.lock_signals() {
+        match siglock.group_exit_code() {
+            Some(code) if *code as c_long == old => *code = new as c_int,
+            Some(_) | None => (),
+        }
+    }
+}
+
+/// The current thread has `PF_EXITING` set; `last` says whether its process goes with it.
+pub(crate) fn last_exit(task: &Task, code: c_long, last: bool) {
+    thread::exiting(task);
+    let Some(thread) = thread::get(task) else {
+        return;
+    };
+    if !last {
+        return;
+    }
+    let mut report = Report::new(task, thread);
+    report.tell(Event::LastExit, Order::Forward, |_, engine| {
+        let callback = engine.ops().report_last_exit?;
+        // SAFETY: By the invariants of `Client`. The context is the one that it asks for.
+        unsafe { callback(engine.as_ptr(), code) };
+        None
+    });
+}
+
+/// The current thread is dead.
+pub(crate) fn death(task: &Task, group_dead: bool, signal: c_int) {
+    let Some(thread) = thread::get(task) else {
+        return;
+    };
+    thread.state.lock().phase = Phase::Dying;
+    let mut report = Report::new(task, thread);
+    report.tell(Event::Death, Order::Forward, |_, engine| {
+        let callback = engine.ops().report_death?;
+        // SAFETY: By the invariants of `Client`. The context is the one that it asks for.
+        Some(unsafe { callback(engine.as_ptr(), group_dead, signal) })
+    });
+    let mut state = thread.state.lock();
+    if !state.reap_due {
+        state.phase = Phase::Dead;
+        return;
+    }
+    drop(state);
+    last_reports(task, thread);
+}
+
+/// `task` has been waited for, or nobody waits for it: it is about to disappear.
+pub(crate) fn reap(task: &Task) {
+    let Some(thread) = thread::get(task) else {
+        return;
+    };
+    let mut state = thread.state.lock();
+    match state.phase {
+        Phase::Dead => (),
+        // The thread itself comes here when its death has been reported.
+        Phase::Live | Phase::Exiting | Phase::Dying => {
+            state.reap_due = true;
+            return;
+        }
+        Phase::Reaped => return,
+    }
+    drop(state);
+    last_reports(task, thread);
+}
+
+/// Reports the reap, and lets all engines go.
+fn last_reports(task: &Task, thread: &Thread) {
+    let mut state = thread.state.lock();
+    state.phase = Phase::Reaped;
+    let engines = core::mem::replace(&mut state.engines, KVec::new());
+    state.publish_events(task);
+    // `barrier` and `detach` by others wait for them all.
+    state.reaping = true;
+    drop(state);
+    for entry in &engines {
+        report_reap(task, entry);
+    }
+    // Before those that wait for it go on, as in `Report::each`.
+    drop(engines);
+    let mut state = thread.state.lock();
+    state.reaping = false;
+    thread.idle.notify_all();
+}
+
+fn report_reap(task: &Task, entry: &Entry) {
+    let engine = &entry.engine;
+    let wanted = Events::of_word(Event::Reap.bit());
+    if !engine.events().intersects(wanted) {
+        return;
+    }
+    if let Some(callback) = engine.ops().report_reap {
+        // SAFETY: By the invariants of `Client`. The context is the one that it asks for; it is
+        // told that it must not sleep, and so are those who look for that.
+        unsafe {
+            bindings::non_block_start();
+            callback(engine.as_ptr(), task.as_ptr());
+            bindings::non_block_end();
+        }
+    }
+}
+
+/// A stop of the process begins for the current thread, or has ended.
+pub(crate) fn jctl(task: &Task, kind: c_int, notify: c_int) {
+    let Some(thread) = thread::get(task) else {
+        return;
+    };
+    let mut report = Report::new(task, thread);
+    report.tell(Event::Jctl, Order::Forward, |report, engine| {
+        let callback = engine.ops().report_jctl?;
+        let found = report.action as u32;
+        // SAFETY: By the invariants of `Client`. The context is the one that it asks for.
+        Some(unsafe { callback(found, engine.as_ptr(), kind, notify) })
+    });
+    report.leave_for_later();
+}
