@@ -26,13 +26,12 @@
 #define PROBE_ALIVE	0x75707262
 #define POISON_FREED	0x6b
 
-enum kind { PROBE, GUARD, ENGINE };
+enum kind { PROBE, GUARD };
 
 /* What an id stands for. */
 struct item {
 	enum kind kind;
 	struct utrace_quiesced *guard;
-	struct utrace_counter *engine;
 
 	/* All else is of probes. */
 	struct uprobe probe;
@@ -63,7 +62,6 @@ struct session {
 
 static atomic_t live_probes;
 static atomic_t live_guards;
-static atomic_t live_engines;
 static atomic64_t late;
 static atomic64_t sequence;
 
@@ -128,10 +126,6 @@ static void item_drop(struct session *session, struct item *item)
 	case GUARD:
 		utrace_resume(item->guard);
 		atomic_dec(&live_guards);
-		break;
-	case ENGINE:
-		utrace_count_end(item->engine);
-		atomic_dec(&live_engines);
 		break;
 	case PROBE:
 		unregister_uprobe(&item->probe);
@@ -302,69 +296,6 @@ static long guard_for(void __user *arg)
 	return 0;
 }
 
-static long engine_attach(struct session *session, pid_t pid)
-{
-	struct item *item;
-
-	item = kzalloc_obj(*item);
-	if (!item)
-		return -ENOMEM;
-
-	item->kind = ENGINE;
-	item->engine = utrace_count(pid);
-	if (IS_ERR(item->engine)) {
-		long ret = PTR_ERR(item->engine);
-
-		kfree(item);
-		return ret;
-	}
-	atomic_inc(&live_engines);
-	return item_publish(session, item);
-}
-
-static long engine_events(struct session *session, void __user *arg)
-{
-	struct uprobes_test_events events = {};
-	struct utrace_counts counts;
-	struct item *item;
-
-	if (copy_from_user(&events.id, arg, sizeof(events.id)))
-		return -EFAULT;
-
-	mutex_lock(&session->lock);
-	item = item_find(session, events.id, ENGINE);
-	if (item)
-		utrace_counts(item->engine, &counts);
-	mutex_unlock(&session->lock);
-	if (!item)
-		return -ENOENT;
-
-	events.clone_thread = counts.clone_thread;
-	events.clone_process = counts.clone_process;
-	events.exec = counts.exec;
-	events.exit = counts.exit;
-	events.last_exit = counts.last_exit;
-	events.quiesce = counts.quiesce;
-	return copy_to_user(arg, &events, sizeof(events)) ? -EFAULT : 0;
-}
-
-static long engine_report(struct session *session, void __user *arg)
-{
-	struct uprobes_test_report request;
-	struct item *item;
-	long ret = -ENOENT;
-
-	if (copy_from_user(&request, arg, sizeof(request)))
-		return -EFAULT;
-
-	mutex_lock(&session->lock);
-	item = item_find(session, request.id, ENGINE);
-	if (item)
-		ret = utrace_count_report(item->engine, request.tid);
-	mutex_unlock(&session->lock);
-	return ret;
-}
-
 static long drop_by_id(struct session *session, unsigned long id, enum kind kind)
 {
 	struct item *item = item_take(session, id, kind);
@@ -380,7 +311,6 @@ static long report_state(struct session *session, void __user *arg)
 	struct uprobes_test_state state = {
 		.probes = atomic_read(&live_probes),
 		.guards = atomic_read(&live_guards),
-		.engines = atomic_read(&live_engines),
 		.late = atomic64_read(&late),
 		.ended_hits = atomic64_read(&session->ended_hits),
 	};
@@ -423,14 +353,6 @@ static long uprobes_test_ioctl(struct file *file, unsigned int cmd, unsigned lon
 		return report_state(session, uarg);
 	case UPROBES_TEST_NOOP:
 		return unregister_unregistered(arg);
-	case UPROBES_TEST_ATTACH:
-		return engine_attach(session, arg);
-	case UPROBES_TEST_DETACH:
-		return drop_by_id(session, arg, ENGINE);
-	case UPROBES_TEST_EVENTS:
-		return engine_events(session, uarg);
-	case UPROBES_TEST_REPORT:
-		return engine_report(session, uarg);
 	}
 	return -ENOTTY;
 }

@@ -3,8 +3,8 @@
  * What /dev/uprobes_test takes. Shared by the module and by the programs in
  * tools/testing/selftests/uprobes.
  *
- * Probes, guards and engines belong to the open file that made them and go with
- * it. All have positive ids out of one number space.
+ * Probes and guards belong to the open file that made them and go with it. Both
+ * have positive ids out of one number space.
  */
 #ifndef _UPROBES_TEST_H
 #define _UPROBES_TEST_H
@@ -82,50 +82,14 @@ struct uprobes_test_quiesce {
  * struct uprobes_test_state - state of the module
  * @probes: registered now, over all open files
  * @guards: processes held now, over all open files
- * @engines: attached now, over all open files
- * @reserved: zero
  * @late: handlers that ran when unregister_uprobe() had already returned
  * @ended_hits: all hits of those probes of this open file that are gone
  */
 struct uprobes_test_state {
 	__u32 probes;
 	__u32 guards;
-	__u32 engines;
-	__u32 reserved;
 	__u64 late;
 	__u64 ended_hits;
-};
-
-/**
- * struct uprobes_test_events - what an engine on the threads of a process saw
- * @id: which engine (in)
- * @reserved: zero
- * @clone_thread: threads that were created
- * @clone_process: processes that were created
- * @exec: new images
- * @exit: threads that ended
- * @last_exit: of them, those that were the last of the process
- * @quiesce: threads that reported on their way to user mode
- */
-struct uprobes_test_events {
-	__u32 id;
-	__u32 reserved;
-	__s64 clone_thread;
-	__s64 clone_process;
-	__s64 exec;
-	__s64 exit;
-	__s64 last_exit;
-	__s64 quiesce;
-};
-
-/**
- * struct uprobes_test_report - a thread that is to report
- * @id: to which engine
- * @tid: which thread
- */
-struct uprobes_test_report {
-	__u32 id;
-	__s32 tid;
 };
 
 /* Returns the id of the probe, or fails as register_uprobe() does. */
@@ -144,11 +108,5 @@ struct uprobes_test_report {
 #define UPROBES_TEST_STATE	_IOR('u', 8, struct uprobes_test_state)
 /* Argument: a pid. Unregisters a struct uprobe that was never registered. */
 #define UPROBES_TEST_NOOP	_IO('u', 9)
-/* Argument: a pid. Returns the id of the engine. */
-#define UPROBES_TEST_ATTACH	_IO('u', 10)
-/* Argument: the id of an engine. */
-#define UPROBES_TEST_DETACH	_IO('u', 11)
-#define UPROBES_TEST_EVENTS	_IOWR('u', 12, struct uprobes_test_events)
-#define UPROBES_TEST_REPORT	_IOW('u', 13, struct uprobes_test_report)
 
 #endif /* _UPROBES_TEST_H */

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What the selftests of user-space probes share. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -11,7 +10,6 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "uprobes_selftest.h"
@@ -25,34 +23,6 @@ struct probed_data probed_data = {
 	.wide = 0x123456789abcdef0,
 	.far = "a string elsewhere",
 };
-
-void sleep_ms(unsigned int ms)
-{
-	struct timespec left = { ms / 1000, ms % 1000 * 1000000L };
-
-	while (nanosleep(&left, &left) && errno == EINTR)
-		;
-}
-
-uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
-}
-
-bool slow_kernel(void)
-{
-	return !access("/proc/lockdep", F_OK);
-}
-
-unsigned int scaled(unsigned int rounds)
-{
-	if (slow_kernel())
-		rounds /= 10;
-	return rounds ? rounds : 1;
-}
 
 int dev_open(void)
 {
@@ -131,30 +101,6 @@ int dev_resume(int dev, int id)
 	return dev_ioctl(dev, UPROBES_TEST_RESUME, id);
 }
 
-int dev_attach(int dev, pid_t pid)
-{
-	return dev_ioctl(dev, UPROBES_TEST_ATTACH, pid);
-}
-
-int dev_detach(int dev, int id)
-{
-	return dev_ioctl(dev, UPROBES_TEST_DETACH, id);
-}
-
-int dev_events(int dev, int id, struct uprobes_test_events *events)
-{
-	memset(events, 0, sizeof(*events));
-	events->id = id;
-	return dev_ioctl(dev, UPROBES_TEST_EVENTS, (unsigned long)events);
-}
-
-int dev_report(int dev, int id, pid_t tid)
-{
-	struct uprobes_test_report how = { .id = id, .tid = tid };
-
-	return dev_ioctl(dev, UPROBES_TEST_REPORT, (unsigned long)&how);
-}
-
 int dev_state(int dev, struct uprobes_test_state *state)
 {
 	return dev_ioctl(dev, UPROBES_TEST_STATE, (unsigned long)state);
@@ -166,11 +112,10 @@ bool dev_clean(int dev)
 
 	if (dev_state(dev, &state))
 		return false;
-	if (state.probes || state.guards || state.engines || state.late)
-		printf("# left: %u probes, %u guards, %u engines; %llu late handlers\n",
-		       state.probes, state.guards, state.engines,
-		       (unsigned long long)state.late);
-	return !state.probes && !state.guards && !state.engines && !state.late;
+	if (state.probes || state.guards || state.late)
+		printf("# left: %u probes, %u guards; %llu late handlers\n",
+		       state.probes, state.guards, (unsigned long long)state.late);
+	return !state.probes && !state.guards && !state.late;
 }
 
 bool text_read(pid_t pid, const void *at, void *to, size_t len)
@@ -304,25 +249,4 @@ int target_stop(struct target *target)
 	close(target->from);
 	waitpid(target->pid, &status, 0);
 	return status;
-}
-
-bool wait_state(pid_t pid, pid_t tid, const char *states)
-{
-	uint64_t end = now_ms() + 20000;
-
-	do {
-		char path[64], line[512], *state;
-		FILE *stat;
-
-		snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
-		stat = fopen(path, "r");
-		if (!stat)
-			return strchr(states, 'X');
-		state = fgets(line, sizeof(line), stat) ? strrchr(line, ')') : NULL;
-		fclose(stat);
-		if (state && strchr(states, state[2]))
-			return true;
-		sleep_ms(2);
-	} while (now_ms() < end);
-	return false;
 }

@@ -9,10 +9,8 @@
 #include <sys/types.h>
 
 #include "kselftest.h"
+#include "selftest_process.h"
 #include "uprobes_test.h"
-
-/* Seconds that a test may take on the slowest kernel. */
-#define TIMEOUT	150
 
 /*
  * Functions to probe, alone in their page. Each returns @base + @add, so a
@@ -44,10 +42,6 @@ struct probed_data {
 
 extern struct probed_data probed_data;
 
-/* Debug kernels get fewer rounds of what takes long. */
-bool slow_kernel(void);
-unsigned int scaled(unsigned int rounds);
-
 /* The module. All return a value, or a negative errno. */
 int dev_open(void);
 int dev_register(int dev, pid_t pid, const void *at, unsigned int flags);
@@ -59,12 +53,8 @@ long long dev_hits(int dev, int id);
 int dev_quiesce(int dev, pid_t pid);
 int dev_quiesce_for(int dev, pid_t pid, unsigned int usec);
 int dev_resume(int dev, int id);
-int dev_attach(int dev, pid_t pid);
-int dev_detach(int dev, int id);
-int dev_events(int dev, int id, struct uprobes_test_events *events);
-int dev_report(int dev, int id, pid_t tid);
 int dev_state(int dev, struct uprobes_test_state *state);
-/* Whether no probe, guard or engine is left and no handler came late. */
+/* Whether no probe or guard is left and no handler came late. */
 bool dev_clean(int dev);
 
 /* tracefs. Files are relative to its root. */
@@ -109,10 +99,5 @@ unsigned long target_call(struct target *target, probed_fn fn, unsigned long bas
 			  unsigned long add, unsigned int times);
 /* The wait status. */
 int target_stop(struct target *target);
-
-/* Whether the process is in one of the states (as in /proc/PID/stat) soon. */
-bool wait_state(pid_t pid, pid_t tid, const char *states);
-void sleep_ms(unsigned int ms);
-uint64_t now_ms(void);
 
 #endif /* _UPROBES_SELFTEST_H */

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What /dev/utrace_test takes. Shared by the module and by the programs in
+ * tools/testing/selftests/utrace.
+ *
+ * It gives a program the functions of <linux/utrace.h> as ioctls. What the
+ * engines are told is read from the file as struct utrace_test_record, in the
+ * order in which it happened; what they answer is set beforehand. All engines
+ * belong to the open file, and go with it. An id stands for one engine, or for
+ * those on all threads of a process.
+ */
+#ifndef _UTRACE_TEST_H
+#define _UTRACE_TEST_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define UTRACE_TEST_DEVICE	"/dev/utrace_test"
+
+/* The callbacks, and bit numbers of sets of them. */
+enum utrace_test_callback {
+	UTRACE_TEST_QUIESCE,
+	UTRACE_TEST_SIGNAL,
+	UTRACE_TEST_CLONE,
+	UTRACE_TEST_JCTL,
+	UTRACE_TEST_EXEC,
+	UTRACE_TEST_SYSCALL_ENTRY,
+	UTRACE_TEST_SYSCALL_EXIT,
+	UTRACE_TEST_EXIT,
+	UTRACE_TEST_LAST_EXIT,
+	UTRACE_TEST_DEATH,
+	UTRACE_TEST_REAP,
+	UTRACE_TEST_PATH,
+	UTRACE_TEST_CALLBACKS
+};
+
+#define UTRACE_TEST_ALL_CALLBACKS	((1U << UTRACE_TEST_CALLBACKS) - 1)
+
+/* In .how */
+#define UTRACE_TEST_BY_PID	0x1	/* call the function that takes a struct pid */
+#define UTRACE_TEST_NO_OPS	0x2	/* attach: with a null pointer for the ops */
+
+/**
+ * struct utrace_test_attach - an engine to attach, or to find
+ * @tid: the thread
+ * @flags: UTRACE_ATTACH_*
+ * @callbacks: those that the ops have. Equal sets are the same ops.
+ * @data: 0, or the id of the engine whose data this one is to have
+ * @how: UTRACE_TEST_BY_PID, UTRACE_TEST_NO_OPS
+ * @reserved: zero
+ * @events: for a process: the events it is told of
+ */
+struct utrace_test_attach {
+	__s32 tid;
+	__s32 flags;
+	__u32 callbacks;
+	__u32 data;
+	__u32 how;
+	__u32 reserved;
+	__u64 events;
+};
+
+/**
+ * struct utrace_test_call - a call for an engine
+ * @id: the engine
+ * @tid: the thread; 0 for the one that it was attached to
+ * @how: UTRACE_TEST_BY_PID
+ * @action: for CONTROL: the action
+ * @events: for EVENTS: the set
+ */
+struct utrace_test_call {
+	__u32 id;
+	__s32 tid;
+	__u32 how;
+	__u32 action;
+	__u64 events;
+};
+
+/* The registers, in the order of the start of struct user_regs_struct. */
+#define UTRACE_TEST_NREGS	21
+
+/**
+ * struct utrace_test_regs - the registers of a stopped thread
+ * @id: the engine that has stopped it
+ * @reserved: zero
+ * @regs: as struct user_regs_struct has them, up to ss
+ */
+struct utrace_test_regs {
+	__u32 id;
+	__u32 reserved;
+	__u64 regs[UTRACE_TEST_NREGS];
+};
+
+/* utrace_test_answer.flags */
+#define UTRACE_TEST_ONLY	0x01	/* if the record's arg[0] is .match */
+#define UTRACE_TEST_KEEP	0x02	/* signal or system call as it was found */
+#define UTRACE_TEST_BLOCK	0x04	/* not before UTRACE_TEST_GO or SIGKILL */
+#define UTRACE_TEST_SET		0x08	/* change what there is to change */
+#define UTRACE_TEST_CHILD	0x10	/* clone: attach an engine to the child */
+#define UTRACE_TEST_SECOND	0x20	/* attach an engine to the current thread */
+#define UTRACE_TEST_CONTROL_ME	0x40	/* call utrace_control(), action value[0] */
+#define UTRACE_TEST_BARRIER_ME	0x80	/* call utrace_barrier() */
+#define UTRACE_TEST_ANSWER_FLAGS 0xff
+
+/* Bit numbers in .set, and indices into .value, for system calls. */
+#define UTRACE_TEST_NR		0	/* the number; six arguments follow */
+#define UTRACE_TEST_RESULT	7
+#define UTRACE_TEST_VALUES	8
+
+/**
+ * struct utrace_test_answer - what a callback of an engine is to answer
+ * @id: the engine
+ * @callback: enum utrace_test_callback
+ * @action: what it returns
+ * @times: how often; 0 for always. Afterwards the next that matches counts.
+ * @flags: UTRACE_TEST_ONLY and following
+ * @set: for UTRACE_TEST_SET and system calls: which of @value
+ * @match: for UTRACE_TEST_ONLY
+ * @callbacks: of the engine that is to be attached
+ * @reserved: zero
+ * @events: of the engine that is to be attached
+ * @value: signal: number and disposition (SIG_DFL, SIG_IGN, or ~0 for that of
+ *	the program); exit: the code; system calls: see above
+ *
+ * Without an answer that matches, a callback returns UTRACE_RESUME and leaves
+ * all as it has found it.
+ */
+struct utrace_test_answer {
+	__u32 id;
+	__u32 callback;
+	__u32 action;
+	__u32 times;
+	__u32 flags;
+	__u32 set;
+	__s64 match;
+	__u32 callbacks;
+	__u32 reserved;
+	__u64 events;
+	__u64 value[UTRACE_TEST_VALUES];
+};
+
+/**
+ * struct utrace_test_record - one call of a callback
+ * @sequence: counts the records of this open file
+ * @id: the engine
+ * @callback: enum utrace_test_callback
+ * @tid: the thread that the event is of
+ * @found: the argument "action"
+ * @returned: the value returned
+ * @result: what utrace_control() or utrace_barrier() returned to the callback,
+ *	or the id of the engine that it attached
+ * @arg: quiesce: event mask. signal: number (0 with UTRACE_SIGNAL_REPORT, -1
+ *	with _HANDLER), code, disposition of the program (-1: none), and that
+ *	to be used. clone: flags, child. jctl: type, notify. exec: instruction
+ *	pointer. Entry: number, first three arguments. Exit of a system call:
+ *	number, result. exit: orig_code, code. last_exit: code. death:
+ *	group_dead, signal. reap: whether in the thread itself. path: address.
+ * @name: path: the name. exec: the file
+ */
+struct utrace_test_record {
+	__u64 sequence;
+	__u32 id;
+	__u32 callback;
+	__s32 tid;
+	__u32 found;
+	__u32 returned;
+	__s32 result;
+	__s64 arg[4];
+	char name[40];
+};
+
+/**
+ * struct utrace_test_count - an engine, or those of a process
+ * @id: which (in)
+ * @active: callbacks running now
+ * @flags: engine->flags
+ * @released: calls of release()
+ * @calls: of each callback
+ */
+struct utrace_test_count {
+	__u32 id;
+	__u32 active;
+	__u64 flags;
+	__u64 released;
+	__u64 calls[UTRACE_TEST_CALLBACKS];
+};
+
+/**
+ * struct utrace_test_state - state of the module, over all open files
+ * @attached: engines (of a process: once) not released yet
+ * @files: open files
+ * @late: callbacks after the last one, and releases too many
+ * @atomic: callbacks that could not have slept, though they are said to
+ * @lost: records of this open file that nobody read in time
+ */
+struct utrace_test_state {
+	__u32 attached;
+	__u32 files;
+	__u64 late;
+	__u64 atomic;
+	__u64 lost;
+};
+
+/* Returns the id of the engine, attached or found. */
+#define UTRACE_TEST_ATTACH	_IOW('U', 1, struct utrace_test_attach)
+#define UTRACE_TEST_ATTACH_PROCESS _IOW('U', 2, struct utrace_test_attach)
+#define UTRACE_TEST_EVENTS	_IOW('U', 3, struct utrace_test_call)
+#define UTRACE_TEST_CONTROL	_IOW('U', 4, struct utrace_test_call)
+#define UTRACE_TEST_BARRIER	_IOW('U', 5, struct utrace_test_call)
+#define UTRACE_TEST_PREPARE	_IOW('U', 6, struct utrace_test_call)
+#define UTRACE_TEST_FINISH	_IOW('U', 7, struct utrace_test_call)
+#define UTRACE_TEST_GET_REGS	_IOWR('U', 8, struct utrace_test_regs)
+#define UTRACE_TEST_SET_REGS	_IOW('U', 9, struct utrace_test_regs)
+#define UTRACE_TEST_ANSWER	_IOW('U', 10, struct utrace_test_answer)
+/* Argument: an id. Forgets all answers. */
+#define UTRACE_TEST_NO_ANSWER	_IO('U', 11)
+/* Argument: an id. Callbacks that block go on. */
+#define UTRACE_TEST_GO		_IO('U', 12)
+#define UTRACE_TEST_COUNT	_IOWR('U', 13, struct utrace_test_count)
+/* Argument: an id. Gives up the reference; only COUNT and DROP work then. */
+#define UTRACE_TEST_PUT		_IO('U', 14)
+/*
+ * Argument: an id. Detaches for good, waits for callbacks, frees the id. If it
+ * is of UTRACE_TEST_QUIESCE_PROCESS, lets the process go on.
+ */
+#define UTRACE_TEST_DROP	_IO('U', 15)
+#define UTRACE_TEST_STATE	_IOR('U', 16, struct utrace_test_state)
+/* Argument: a pid. Keeps its process out of user mode. Returns an id. */
+#define UTRACE_TEST_QUIESCE_PROCESS _IO('U', 17)
+
+#endif /* _UTRACE_TEST_H */

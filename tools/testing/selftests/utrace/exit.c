@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The end of threads and processes, and what can still be done then. */
+#include <pthread.h>
+
+#include "device_fixture.h"
+
+#define EXIT_EVENTS	(EVENT(EXIT) | EVENT(LAST_EXIT) | EVENT(DEATH) | EVENT(REAP))
+
+DEVICE_TEST(codes)
+{
+	struct utrace_test_record record;
+
+	ATTACH(EXIT_EVENTS);
+	BEGIN(do_exit, 5);
+	record = NEXT(ANY);
+	EXPECT_EQ(UTRACE_TEST_EXIT, record.callback);
+	EXPECT_EQ(5 << 8, record.arg[0]);
+	EXPECT_EQ(5 << 8, record.arg[1]);
+	record = NEXT(ANY);
+	EXPECT_EQ(UTRACE_TEST_LAST_EXIT, record.callback);
+	EXPECT_EQ(5 << 8, record.arg[0]);
+	/* Its memory is still there. */
+	EXPECT_EQ(1, record.arg[1]);
+	record = NEXT(ANY);
+	EXPECT_EQ(UTRACE_TEST_DEATH, record.callback);
+	EXPECT_EQ(true, record.arg[0]);
+	EXPECT_EQ(SIGCHLD, record.arg[1]);
+	EXPECT_TRUE(no_record(self->dev));
+	EXPECT_EQ(5 << 8, ENDED());
+	record = NEXT(ANY);
+	EXPECT_EQ(UTRACE_TEST_REAP, record.callback);
+	EXPECT_EQ(self->target.pid, record.tid);
+	/* It was the waiting parent that did it. */
+	EXPECT_EQ(false, record.arg[0]);
+}
+
+DEVICE_TEST(killed)
+{
+	ATTACH(EXIT_EVENTS);
+	EXPECT_EQ(SIGKILL, KILLED());
+	EXPECT_EQ(SIGKILL, NEXT(UTRACE_TEST_EXIT).arg[0]);
+	EXPECT_EQ(SIGKILL, NEXT(UTRACE_TEST_LAST_EXIT).arg[0]);
+	TOLD("a.death a.reap", 2);
+}
+
+DEVICE_TEST(change_code)
+{
+	int a = ATTACH(EXIT_EVENTS), b = ATTACH(EXIT_EVENTS);
+	struct utrace_test_record record;
+
+	ANSWER(self->dev, .id = a, .callback = UTRACE_TEST_EXIT, .action = UTRACE_RESUME,
+	       .flags = UTRACE_TEST_SET, .value[0] = 9 << 8);
+	BEGIN(do_exit, 5);
+	EXPECT_EQ(9 << 8, ENDED());
+	record = NEXT(ANY);
+	EXPECT_EQ(5 << 8, record.arg[1]);
+	record = NEXT(ANY);
+	EXPECT_EQ(b, record.id);
+	EXPECT_EQ(5 << 8, record.arg[0]);
+	EXPECT_EQ(9 << 8, record.arg[1]);
+	EXPECT_EQ(9 << 8, NEXT(UTRACE_TEST_LAST_EXIT).arg[0]);
+}
+
+/* Held while all is there: its memory can be read. */
+DEVICE_TEST(stop)
+{
+	int id = ATTACH(EXIT_EVENTS), mem;
+	unsigned long long word = 0;
+	char path[64];
+
+	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_EXIT, .action = UTRACE_STOP);
+	shared->turns = 0x1234;
+	BEGIN(do_exit, 0);
+	ASSERT_TRUE(wait_state(self->target.pid, self->target.pid, "t"));
+	EXPECT_EQ(0, dev_control(self->dev, id, UTRACE_STOP));
+	EXPECT_EQ(0, dev_prepare(self->dev, id));
+	snprintf(path, sizeof(path), "/proc/%d/mem", self->target.pid);
+	mem = open(path, O_RDONLY);
+	ASSERT_LE(0, mem);
+	EXPECT_EQ(sizeof(word), pread(mem, &word, sizeof(word), (unsigned long)&shared->turns));
+	EXPECT_EQ(0x1234, word);
+	close(mem);
+	EXPECT_EQ(0, dev_finish(self->dev, id));
+	EXPECT_EQ(0, waitpid(self->target.pid, NULL, WNOHANG));
+	EXPECT_EQ(0, dev_control(self->dev, id, UTRACE_RESUME));
+	EXPECT_EQ(0, ENDED());
+}
+
+/* A thread that was killed is not held. */
+DEVICE_TEST(stop_of_the_killed)
+{
+	int id = ATTACH(EXIT_EVENTS);
+
+	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_EXIT, .action = UTRACE_STOP);
+	EXPECT_EQ(SIGKILL, KILLED());
+	TOLD("a.exit a.last_exit a.death a.reap", 4);
+}
+
+/* Whoever detaches at death wants no reap. */
+DEVICE_TEST(detach_at_death)
+{
+	int a = ATTACH(EXIT_EVENTS);
+
+	ATTACH(EXIT_EVENTS);
+	ANSWER(self->dev, .id = a, .callback = UTRACE_TEST_DEATH, .action = UTRACE_DETACH);
+	BEGIN(do_exit, 0);
+	EXPECT_EQ(0, ENDED());
+	TOLD("a.exit b.exit a.last_exit b.last_exit a.death b.death b.reap", 7);
+	EXPECT_TRUE(no_record(self->dev));
+	ASSERT_EQ(0, dev_put(self->dev, a));
+	EXPECT_TRUE(released(self->dev, a, 1));
+}
+
+DEVICE_TEST(detach_at_exit)
+{
+	int id = ATTACH(EXIT_EVENTS);
+
+	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_EXIT, .action = UTRACE_DETACH);
+	BEGIN(do_exit, 0);
+	EXPECT_EQ(0, ENDED());
+	TOLD("a.exit", 1);
+	EXPECT_TRUE(no_record(self->dev));
+}
+
+/* What is told of reap only is told of it. */
+DEVICE_TEST(reap_only)
+{
+	int id = ATTACH(EVENT(REAP)), death = ATTACH(EVENT(DEATH));
+
+	BEGIN(do_exit, 0);
+	EXPECT_TRUE(calls_reach(self->dev, death, UTRACE_TEST_DEATH, 1));
+	drop_records(self->dev);
+	EXPECT_TRUE(no_record(self->dev));
+	EXPECT_EQ(-EALREADY, dev_control(self->dev, id, UTRACE_DETACH));
+	EXPECT_EQ(0, ENDED());
+	TOLD("a.reap", 1);
+	EXPECT_EQ(-ESRCH, dev_control(self->dev, id, UTRACE_DETACH));
+	EXPECT_TRUE(calls_reach(self->dev, id, UTRACE_TEST_REAP, 1));
+}
+
+/* utrace_detach() spares even the dead the last callback. */
+DEVICE_TEST(detach_for_certain)
+{
+	int id = ATTACH(EXIT_EVENTS), other = ATTACH(EXIT_EVENTS);
+
+	BEGIN(do_exit, 0);
+	EXPECT_TRUE(calls_reach(self->dev, id, UTRACE_TEST_DEATH, 1));
+	EXPECT_TRUE(calls_reach(self->dev, other, UTRACE_TEST_DEATH, 1));
+	EXPECT_EQ(-EALREADY, dev_control(self->dev, id, UTRACE_DETACH));
+	drop_records(self->dev);
+	ASSERT_EQ(0, dev_drop(self->dev, id));
+	EXPECT_EQ(0, ENDED());
+	EXPECT_EQ(other, NEXT(ANY).id);
+	EXPECT_TRUE(no_record(self->dev));
+}
+
+/* Nobody waits for a thread: it reaps itself. */
+DEVICE_TEST(thread)
+{
+	int id = ATTACH(EVENT(CLONE));
+	struct utrace_test_record record;
+
+	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_CLONE, .action = UTRACE_RESUME,
+	       .flags = UTRACE_TEST_CHILD, .callbacks = UTRACE_TEST_ALL_CALLBACKS,
+	       .events = EXIT_EVENTS);
+	EXPECT_EQ(0, CALL(do_thread, true));
+	record = NEXT(ANY);
+	EXPECT_EQ(UTRACE_TEST_CLONE, record.callback);
+	record = NEXT(ANY);
+	EXPECT_EQ(UTRACE_TEST_EXIT, record.callback);
+	EXPECT_EQ(0, record.arg[0]);
+	record = NEXT(ANY);
+	EXPECT_EQ(UTRACE_TEST_DEATH, record.callback);
+	EXPECT_EQ(shared->tid, record.tid);
+	EXPECT_EQ(false, record.arg[0]);
+	EXPECT_EQ(-1, record.arg[1]);
+	record = NEXT(ANY);
+	EXPECT_EQ(UTRACE_TEST_REAP, record.callback);
+	EXPECT_EQ(true, record.arg[0]);
+	EXPECT_TRUE(no_record(self->dev));
+}
+
+/* A child that is ignored reaps itself as well. */
+static long exit_alone(long code)
+{
+	pid_t pid;
+
+	signal(SIGCHLD, SIG_IGN);
+	pid = fork();
+	if (!pid)
+		_exit(code);
+	waitpid(pid, NULL, 0);
+	return pid;
+}
+
+DEVICE_TEST(nobody_waits)
+{
+	int id = ATTACH(EVENT(CLONE));
+	struct utrace_test_record record;
+
+	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_CLONE, .action = UTRACE_RESUME,
+	       .flags = UTRACE_TEST_CHILD, .callbacks = UTRACE_TEST_ALL_CALLBACKS,
+	       .events = EXIT_EVENTS);
+	EXPECT_LT(0, CALL(exit_alone, 3));
+	TOLD("a.clone b.exit b.last_exit", 3);
+	record = NEXT(ANY);
+	EXPECT_EQ(UTRACE_TEST_DEATH, record.callback);
+	EXPECT_EQ(true, record.arg[0]);
+	EXPECT_EQ(-1, record.arg[1]);
+	TOLD("b.reap", 1);
+}
+
+static void *outlive(void *arg)
+{
+	shared->tid = syscall(SYS_gettid);
+	reaches(&shared->go, 1);
+	_exit(4);
+}
+
+static long leader_exits(long arg)
+{
+	pthread_t thread;
+
+	shared->tid = 0;
+	pthread_create(&thread, NULL, outlive, NULL);
+	reaches(&shared->tid, 1);
+	syscall(SYS_exit, 2);
+	return -1;
+}
+
+/* The leader goes before another thread: dead, but not waited for yet. */
+DEVICE_TEST(leader_first)
+{
+	struct utrace_test_record record;
+	int id = ATTACH(EXIT_EVENTS), other;
+
+	ASSERT_LT(0, id);
+	BEGIN(leader_exits, 0);
+	record = NEXT(ANY);
+	EXPECT_EQ(UTRACE_TEST_EXIT, record.callback);
+	EXPECT_EQ(2 << 8, record.arg[0]);
+	record = NEXT(ANY);
+	EXPECT_EQ(UTRACE_TEST_DEATH, record.callback);
+	EXPECT_EQ(false, record.arg[0]);
+	EXPECT_EQ(-2, record.arg[1]);
+	other = dev_attach(self->dev, shared->tid, EXIT_EVENTS);
+	ASSERT_LT(0, other);
+	shared->go = 1;
+	EXPECT_EQ(4 << 8, ENDED());
+	record = NEXT(ANY);
+	EXPECT_EQ(UTRACE_TEST_EXIT, record.callback);
+	EXPECT_EQ(other, record.id);
+	record = NEXT(ANY);
+	EXPECT_EQ(UTRACE_TEST_LAST_EXIT, record.callback);
+	EXPECT_EQ(other, record.id);
+	EXPECT_EQ(4 << 8, record.arg[0]);
+	record = NEXT(ANY);
+	EXPECT_EQ(UTRACE_TEST_DEATH, record.callback);
+	EXPECT_EQ(true, record.arg[0]);
+}
+
+/* No engine comes too late to see the death of a thread that is held at its exit. */
+DEVICE_TEST(attach_while_exiting)
+{
+	int a = ATTACH(EXIT_EVENTS), b;
+
+	ANSWER(self->dev, .id = a, .callback = UTRACE_TEST_EXIT, .action = UTRACE_RESUME,
+	       .flags = UTRACE_TEST_BLOCK);
+	BEGIN(do_exit, 0);
+	NEXT(UTRACE_TEST_EXIT);
+	b = dev_attach(self->dev, self->target.pid, EXIT_EVENTS);
+	if (b > 0) {
+		ASSERT_EQ(0, dev_go(self->dev, a));
+		EXPECT_EQ(0, ENDED());
+		TOLD("a.last_exit b.last_exit a.death b.death a.reap b.reap", 6);
+	} else {
+		EXPECT_EQ(-ESRCH, b);
+		ASSERT_EQ(0, dev_go(self->dev, a));
+		EXPECT_EQ(0, ENDED());
+	}
+}
+
+TEST_HARNESS_MAIN
