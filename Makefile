@@ -9,8 +9,13 @@ MAKEFLAGS += --no-print-directory
 
 help:
 	@echo 'make run       from a fresh machine to a traced process: installs, fetches, builds, boots'
-	@echo 'make check     lint, KUnit and selftests, on a plain and on a debug kernel'
-	@echo 'make guest RUN='\''command'\'' [KERNEL=default|debug|mainline] [SMP=n] [ICOUNT=1]'
+	@echo 'make check     lint, KUnit and selftests, on a plain and on a debug kernel; comparison with'
+	@echo '               the stock kernel    [PARTS="PART…", as scripts/check says]'
+	@echo 'make costs     instructions of a system call, a page fault and others, against stock'
+	@echo 'make kernel-selftests   the kernel tree'"'"'s own ptrace, breakpoints, seccomp and x86'
+	@echo '               selftests, case by case against stock    [KERNEL=default|debug]'
+	@echo 'make baseline  builds the stock kernel and records what these compare with'
+	@echo 'make guest RUN='\''command'\'' [KERNEL=default|debug|mainline|stock] [SMP=n] [ICOUNT=1]'
 	@echo '               [TIMEOUT=s] [SPLAT_OK=1]   a command as root on our kernel'
 	@echo 'make shell     the same with a terminal (exit ends it)'
 	@echo 'make build     [KERNEL=…] only builds a kernel, into build/o-KERNEL'
@@ -27,7 +32,19 @@ run:
 	@scripts/run
 
 check:
-	@scripts/check
+	@scripts/check $(PARTS)
+
+costs: tree
+	@scripts/build default >&2
+	@scripts/baseline missing
+	@scripts/costs
+
+kernel-selftests: build
+	@scripts/baseline missing
+	@scripts/kernel-selftests $(KERNEL)
+
+baseline: tree
+	@scripts/baseline
 
 setup:
 	@scripts/setup >&2
@@ -62,4 +79,4 @@ clean:
 		{ echo 'build/tree has been edited; first: make take-back, or remove build/ by hand'; exit 1; }
 	rm -rf build
 
-.PHONY: help run check setup tree build guest shell lint series take-back bisect clean
+.PHONY: help run check costs kernel-selftests baseline setup tree build guest shell lint series take-back bisect clean

@@ -45,3 +45,12 @@ def find(lines):
         found.append(Splat(i, report))
         quiet_until = i + len(report)
     return found
+
+
+def running(lines, splat, before):
+    """What scripts/guest-tests was running when it was reported: a program, or `before`."""
+    for line in reversed(lines[:splat.line]):
+        mark = re.search(r"uprobes-test-marker (begin|end) (\S+)", line)
+        if mark:
+            return mark[2] if mark[1] == "begin" else f"after {mark[2]}"
+    return before
