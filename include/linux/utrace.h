@@ -69,6 +69,7 @@ enum utrace_resume_action {
 	UTRACE_RESUME,		/* go on */
 	UTRACE_DETACH,		/* go on, without this engine */
 };
+
 #define UTRACE_RESUME_MASK	0x07
 
 /*
@@ -85,6 +86,7 @@ enum utrace_signal_action {
 	UTRACE_SIGNAL_REPORT	= 0x60,	/* only found: there is no signal */
 	UTRACE_SIGNAL_HANDLER	= 0x70,	/* only found: a handler was set up */
 };
+
 #define UTRACE_SIGNAL_MASK	0xf0
 #define UTRACE_SIGNAL_HOLD	0x100	/* back into the queue with the signal */
 
@@ -93,6 +95,7 @@ enum utrace_syscall_action {
 	UTRACE_SYSCALL_RUN	= 0x00,
 	UTRACE_SYSCALL_ABORT	= 0x10,	/* the call is not executed */
 };
+
 #define UTRACE_SYSCALL_MASK	0xf0
 #define UTRACE_SYSCALL_RESUMED	0x100	/* found: repeated after a stop */
 

@@ -122,8 +122,8 @@ fn interrupt(task: &Task) {
 /// # Errors
 ///
 /// `EINPROGRESS`: it is done, but a callback of those that were given up is executing. `EALREADY`:
-/// the thread is dead, and it is too late to be told of its death, or not to be told of it. `ESRCH`:
-/// the engine is detached, or the thread reaped.
+/// the thread is dead, and it is too late to be told of its death, or not to be told of it.
+/// `ESRCH`: the engine is detached, or the thread reaped.
 pub(crate) fn set_events(task: &Task, engine: &Engine, events: Events) -> Result {
     const DEATH: Events = Events::of_word(Event::Death.bit());
     const DEATH_OR_QUIESCE: Events = Events::of_word(Event::Death.bit() | Event::Quiesce.bit());
@@ -160,7 +160,8 @@ pub(crate) fn set_events(task: &Task, engine: &Engine, events: Events) -> Result
 ///
 /// # Errors
 ///
-/// `ESRCH`: the engine was detached, and no callback is executing. `ERESTARTSYS`: a signal has come.
+/// `ESRCH`: the engine was detached, and no callback is executing. `ERESTARTSYS`: a signal has
+/// come.
 pub(crate) fn barrier(task: *const bindings::task_struct, engine: &Engine) -> Result {
     let thread = engine.thread();
     let mut state = thread.state.lock();

@@ -10,8 +10,8 @@
 //! mode for as long as the returned [`Quiesced`] lives; functions that need this take one as an
 //! argument.
 //!
-//! C's interface is `include/linux/utrace.h`. Rust's is `kernel::utrace`, built on C's, so that it is
-//! there for modules too; this crate itself only offers what the layers above need besides.
+//! C's interface is `include/linux/utrace.h`. Rust's is `kernel::utrace`, built on C's, so that it
+//! is there for modules too; this crate itself only offers what the layers above need besides.
 //!
 //! # Data model
 //!
@@ -44,9 +44,9 @@
 //!
 //! While no engine is attached and no gate is raised, in the whole system, each call site is a
 //! NOP (a static branch), but for stores when a task is created, and loads and branches when one
-//! exits, is reaped and is freed. System calls have a bit in a word that is looked at anyway, and so
-//! has `get_signal()`. In a thread without engines, while others have some, a call site that is not
-//! on the way of a system call costs a load and a branch more.
+//! exits, is reaped and is freed. System calls have a bit in a word that is looked at anyway, and
+//! so has `get_signal()`. In a thread without engines, while others have some, a call site that is
+//! not on the way of a system call costs a load and a branch more.
 
 mod active;
 mod api;

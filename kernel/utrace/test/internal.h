@@ -73,6 +73,7 @@ struct client {
 	wait_queue_head_t blocked;
 	unsigned int go;
 
+	/* Of the two below. */
 	spinlock_t answers_lock;
 	unsigned int answers_used;
 	struct utrace_test_answer answers[ANSWERS];

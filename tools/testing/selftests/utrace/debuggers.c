@@ -41,7 +41,7 @@ static bool wrote(const char *text)
 	FILE *file = fopen(output, "r");
 
 	while (file && fgets(line, sizeof(line), file))
-		found |= strstr(line, text) != NULL;
+		found |= !!strstr(line, text);
 	if (file)
 		fclose(file);
 	return found;

@@ -250,7 +250,8 @@ is_let_go_during_exec() {
 		times=$((times + 1))
 	done
 	hear
-	equal "loaded and unloaded while the process execs" "$((times > 0)) $bad $answer" "1 0 ready"
+	equal "loaded and unloaded while the process execs" \
+		"$((times > 0)) $bad $answer" "1 0 ready"
 	tell "exit 0"
 	wait_for_end
 	equal "... which ends well" $status 0
