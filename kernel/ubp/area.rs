@@ -2,14 +2,30 @@
 
 //! Where instructions are executed out of line: pages that are mapped into the process, divided
 //! into slots.
+//!
+//! # The life of a slot
+//!
+//! ```text
+//!         take()          drop of the Slot              free_retired()
+//!   Free --------> Used -------------------> Retired -------------------> Free
+//! ```
+//!
+//! A used slot belongs to a breakpoint, and is written before any thread knows of it. When the
+//! breakpoint has been freed, no thread can be sent to the slot any more, but one may still be in
+//! it: the slot is retired, until [`crate::reclaim`] has made sure that none is. What it holds
+//! stays the same up to then.
 
-use crate::space::Space;
+use crate::{
+    reclaim,
+    space::Space, //
+};
 
 use kernel::{
     mm::{
         special::SpecialMapping,
         virt::VmaRef,
-        write::MmapWrite, //
+        write::MmapWrite,
+        Mm, //
     },
     new_spinlock,
     page::{
@@ -18,12 +34,20 @@ use kernel::{
     },
     prelude::*,
     sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        tasks_trace,
         Arc,
         SpinLock, //
     },
 };
 use ubp_arch::{
+    Insn,
     SlotAddr,
+    Step,
     Vaddr,
     BREAKPOINT,
     SLOT_SIZE, //
@@ -32,19 +56,15 @@ use ubp_arch::{
 const SLOTS: usize = PAGE_SIZE / SLOT_SIZE;
 const WORDS: usize = SLOTS / 64;
 
-/// How far a slot may be from the instruction that it is for. It is less than 2 GiB, by as much as
-/// operands relative to the instruction pointer commonly are away from it.
-const REACH: usize = (1 << 31) - (1 << 28);
-
-/// Which slots of a page are in use.
-#[derive(Clone, Copy)]
+/// A set of slots of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Bits([u64; WORDS]);
 
 impl Bits {
     pub(crate) const EMPTY: Self = Self([0; WORDS]);
 
-    /// Takes the first free slot.
-    pub(crate) fn take(&mut self) -> Option<usize> {
+    /// Adds the first slot that is not in the set.
+    fn take(&mut self) -> Option<usize> {
         for (i, word) in self.0.iter_mut().enumerate() {
             let bit = word.trailing_ones();
             if bit < u64::BITS {
@@ -55,10 +75,74 @@ impl Bits {
         None
     }
 
-    /// Gives a slot back.
-    pub(crate) fn give(&mut self, slot: usize) {
+    fn add(&mut self, slot: usize) {
         if let Some(word) = self.0.get_mut(slot / 64) {
-            *word &= !(1 << (slot % 64));
+            *word |= 1 << (slot % 64);
+        }
+    }
+
+    fn has(&self, slot: usize) -> bool {
+        self.0
+            .get(slot / 64)
+            .is_some_and(|word| word & (1 << (slot % 64)) != 0)
+    }
+
+    fn remove(&mut self, others: &Self) {
+        for (word, other) in self.0.iter_mut().zip(&others.0) {
+            *word &= !other;
+        }
+    }
+}
+
+/// The states of the slots of a page.
+#[derive(Clone, Copy)]
+struct States {
+    /// Used or retired.
+    taken: Bits,
+    /// Retired.
+    retired: Bits,
+}
+
+/// What the program has in place of a slot: its instruction's address, and length.
+///
+/// In one word, so that it can be read while the slot gets another one. A user address has at most
+/// 56 bits.
+struct Origin(Atomic<usize>);
+
+impl Origin {
+    const SHIFT: u32 = 56;
+
+    const fn none() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    fn set(&self, insn: &Insn) {
+        let len = insn.bytes().len() << Self::SHIFT;
+        self.0.store(len | insn.at().as_usize(), Relaxed);
+    }
+
+    fn get(&self) -> (Vaddr, usize) {
+        let word = self.0.load(Relaxed);
+        let at = word & ((1 << Self::SHIFT) - 1);
+        (Vaddr::new(at), word >> Self::SHIFT)
+    }
+}
+
+/// Where in a slot an instruction pointer is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// At the copy of the instruction, which is at `at` in the program.
+    Insn { at: Vaddr, slot: SlotAddr },
+    /// Behind it: the next instruction is that of the program at `next`.
+    Done { next: Vaddr },
+}
+
+impl Place {
+    /// The instruction pointer as the program knows it.
+    pub(crate) fn stream(self) -> Vaddr {
+        match self {
+            Self::Insn { at, .. } => at,
+            Self::Done { next } => next,
         }
     }
 }
@@ -67,30 +151,27 @@ impl Bits {
 ///
 /// # Invariants
 ///
-/// The page is mapped at `base` in the address space that the area is of, as a [`Mapping`], or the
-/// address space has no user left.
+/// The page is mapped at `base` in the address space `mm`, as a [`Mapping`], or the address space
+/// has no user left, or no slot is taken.
 #[pin_data]
 pub(crate) struct Area {
     base: usize,
+    mm: ARef<Mm>,
     page: Page,
+    origins: [Origin; SLOTS],
     #[pin]
-    used: SpinLock<Bits>,
+    states: SpinLock<States>,
 }
 
-/// The kind of mapping that areas are. It stays until the address space goes.
+/// The kind of mapping that areas are.
 struct Mapping;
 
 impl SpecialMapping for Mapping {
     const NAME: &'static CStr = c"[uprobes]";
 
     fn with_page(vma: &VmaRef, addr: usize, f: impl FnOnce(&Page)) {
-        let Some(space) = Space::of(vma.mm()) else {
-            return;
-        };
-        let areas = space.areas.lock();
-        let area = areas
-            .iter()
-            .find(|area| addr.wrapping_sub(area.base) < PAGE_SIZE);
+        let guard = tasks_trace::read_lock();
+        let area = Space::of(vma.mm()).and_then(|space| space.area(addr, &guard));
         if let Some(area) = area {
             f(&area.page);
         }
@@ -98,16 +179,20 @@ impl SpecialMapping for Mapping {
 }
 
 impl Area {
-    /// Maps a new area within reach of `at`, and adds it to the space.
-    fn map(space: &Space, mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Arc<Self>> {
-        let base = find_room(mmap, at).ok_or(ENOMEM)?;
-
+    /// Maps a new area for the instruction of `step`, and adds it to the space.
+    fn map(space: &Space, mmap: &MmapWrite<'_>, at: Vaddr, step: &Step) -> Result<Arc<Self>> {
+        let base = find_room(space, mmap, at, step.slot_range()).ok_or(ENOMEM)?;
         let page = Page::alloc_page(GFP_KERNEL)?;
         let area = Arc::pin_init(
             pin_init!(Self {
                 base,
+                mm: ARef::from(&**mmap.mm()),
                 page,
-                used <- new_spinlock!(Bits::EMPTY),
+                origins: [const { Origin::none() }; SLOTS],
+                states <- new_spinlock!(States {
+                    taken: Bits::EMPTY,
+                    retired: Bits::EMPTY,
+                }),
             }),
             GFP_KERNEL,
         )?;
@@ -115,22 +200,69 @@ impl Area {
         for slot in 0..SLOTS {
             area.write(slot, &[BREAKPOINT; SLOT_SIZE])?;
         }
-        // Whoever faults the page in finds it in the list.
-        space.add_area(area.clone())?;
+        // Whoever faults the page in finds it in the map.
+        space.areas.insert(base, area.clone(), GFP_KERNEL)?;
         if let Err(error) = mmap.install_text::<Mapping>(base) {
-            space.drop_area(&area);
+            space.areas.remove(base);
             return Err(error);
         }
         Ok(area)
     }
 
-    /// Returns whether a slot of the area may be for the instruction at `at`.
-    fn reaches(&self, at: Vaddr) -> bool {
-        self.base.abs_diff(at.as_usize()) <= REACH
+    /// Takes the area out of the address space, if no slot is taken. No slot can be taken
+    /// meanwhile: `Space::changes` is held.
+    pub(crate) fn unmap_if_free(&self, space: &Space, mmap: &MmapWrite<'_>) {
+        if self.states.lock().taken != Bits::EMPTY {
+            return;
+        }
+        // If there is no memory for the splitting of other mappings, it stays for the next one.
+        if mmap.remove_text(self.base).is_ok() {
+            space.areas.remove(self.base);
+        }
+    }
+
+    pub(crate) fn base(&self) -> usize {
+        self.base
+    }
+
+    /// Returns where in its slot an address within this area is.
+    pub(crate) fn place(&self, ip: usize) -> Option<Place> {
+        let offset = ip.wrapping_sub(self.base);
+        let (at, len) = self.origins.get(offset / SLOT_SIZE)?.get();
+        if len == 0 {
+            return None;
+        }
+        Some(if offset % SLOT_SIZE == 0 {
+            Place::Insn {
+                at,
+                slot: SlotAddr::new(ip),
+            }
+        } else {
+            Place::Done {
+                next: at.checked_add(len)?,
+            }
+        })
+    }
+
+    /// Returns which slots have no breakpoint any more.
+    pub(crate) fn retired(&self) -> Bits {
+        self.states.lock().retired
+    }
+
+    /// Returns whether an address within this area is of one of `slots`.
+    pub(crate) fn is_in(&self, slots: &Bits, ip: usize) -> bool {
+        slots.has(ip.wrapping_sub(self.base) / SLOT_SIZE)
+    }
+
+    /// Frees slots that [`Area::retired`] has returned, and that no thread is in.
+    pub(crate) fn free_retired(&self, slots: &Bits) {
+        let mut states = self.states.lock();
+        states.taken.remove(slots);
+        states.retired.remove(slots);
     }
 
     fn take(self: &Arc<Self>) -> Option<Slot> {
-        let index = self.used.lock().take()?;
+        let index = self.states.lock().taken.take()?;
         Some(Slot {
             area: self.clone(),
             index,
@@ -147,43 +279,70 @@ impl Area {
     }
 }
 
-/// Finds room for an area: next below the text if possible, and never next below a mapping that may
-/// be a stack and want to grow.
-fn find_room(mmap: &MmapWrite<'_>, at: Vaddr) -> Option<usize> {
+/// Finds room for an area: next to one that is there if possible, else below the text, and never
+/// next below a mapping that may be a stack and want to grow.
+fn find_room(
+    space: &Space,
+    mmap: &MmapWrite<'_>,
+    at: Vaddr,
+    (low, high): (usize, usize),
+) -> Option<usize> {
     /// Room for a stack to grow: the kernel's own guard gap.
     const GUARD: usize = 256 * PAGE_SIZE;
     /// Nothing is mapped below, on any system that cares for security.
     const LOWEST: usize = 16 * PAGE_SIZE;
 
-    let low = at.as_usize().saturating_sub(REACH).max(LOWEST);
-    let high = at.as_usize().saturating_add(REACH);
-    mmap.find_gap(low, at.as_usize(), PAGE_SIZE + GUARD)
+    let low = low.max(LOWEST).next_multiple_of(PAGE_SIZE);
+    // Of the last slot too, whatever its place in the page.
+    let high = high.saturating_sub(PAGE_SIZE);
+    let guard = tasks_trace::read_lock();
+    let below = space
+        .areas_in(low.saturating_add(PAGE_SIZE), high, &guard)
+        .map(|area| area.base)
+        .next()
+        .and_then(|base| mmap.find_gap(base - PAGE_SIZE, base, PAGE_SIZE));
+    below
+        .or_else(|| mmap.find_gap(low, at.as_usize().min(high), PAGE_SIZE + GUARD))
         .or_else(|| mmap.find_gap(low, high, PAGE_SIZE + GUARD))
 }
 
-/// A slot. It is the owner's alone until it is dropped, which is when no thread is in it.
+/// A slot. It is the owner's alone until it is dropped; threads may be in it even then.
 pub(crate) struct Slot {
     area: Arc<Area>,
     index: usize,
 }
 
 impl Slot {
-    /// Finds a slot within reach of `at`, in a new area if need be.
+    /// Finds a slot for an instruction, in a new area if need be, and fills it. `Space::changes` is
+    /// held.
     ///
     /// # Errors
     ///
     /// `ENOMEM`: no memory, or no room in the address space.
-    pub(crate) fn new(space: &Space, mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Self> {
+    pub(crate) fn new(
+        space: &Space,
+        mmap: &MmapWrite<'_>,
+        insn: &Insn,
+        step: &Step,
+    ) -> Result<Self> {
+        let (low, high) = step.slot_range();
+        let guard = tasks_trace::read_lock();
         let found = space
-            .areas
-            .lock()
-            .iter()
-            .filter(|area| area.reaches(at))
+            .areas_in(low, high.saturating_sub(PAGE_SIZE), &guard)
             .find_map(Area::take);
-        if let Some(slot) = found {
-            return Ok(slot);
+        drop(guard);
+        let slot = match found {
+            Some(slot) => slot,
+            None => Area::map(space, mmap, insn.at(), step)?
+                .take()
+                .ok_or(ENOMEM)?,
+        };
+        let image = step.slot_image(slot.addr()).map_err(|_| ENOMEM)?;
+        slot.area.write(slot.index, &image)?;
+        if let Some(origin) = slot.area.origins.get(slot.index) {
+            origin.set(insn);
         }
-        Area::map(space, mmap, at)?.take().ok_or(ENOMEM)
+        Ok(slot)
     }
 
     /// Where the process has it.
@@ -195,16 +354,12 @@ impl Slot {
                 .wrapping_add(self.index.wrapping_mul(SLOT_SIZE)),
         )
     }
-
-    /// Fills it. Before the slot is known to any thread.
-    pub(crate) fn fill(&self, image: &[u8; SLOT_SIZE]) -> Result {
-        self.area.write(self.index, image)
-    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.area.used.lock().give(self.index);
+        self.area.states.lock().retired.add(self.index);
+        reclaim::soon(&self.area.mm);
     }
 }
 
@@ -217,7 +372,9 @@ mod tests {
     fn slots_are_taken_in_order_and_run_out() {
         let mut bits = Bits::EMPTY;
         for slot in 0..SLOTS {
+            assert!(!bits.has(slot));
             assert_eq!(bits.take(), Some(slot));
+            assert!(bits.has(slot));
         }
         assert_eq!(bits.take(), None);
     }
@@ -229,22 +386,19 @@ mod tests {
             let _ = bits.take();
         }
         for slot in [0, 63, 64, SLOTS - 1] {
-            bits.give(slot);
+            let mut given = Bits::EMPTY;
+            given.add(slot);
+            bits.remove(&given);
             assert_eq!(bits.take(), Some(slot));
             assert_eq!(bits.take(), None);
         }
     }
 
     #[test]
-    fn giving_back_what_does_not_exist_changes_nothing() {
+    fn what_does_not_exist_is_in_no_set() {
         let mut bits = Bits::EMPTY;
-        bits.give(SLOTS);
-        assert_eq!(bits.take(), Some(0));
-    }
-
-    #[test]
-    fn reach_leaves_room_for_operands() {
-        // An operand that is as far from the text as a slot may be is not within 2 GiB of both.
-        assert!(REACH + (1 << 28) <= 1 << 31);
+        bits.add(SLOTS);
+        assert_eq!(bits, Bits::EMPTY);
+        assert!(!bits.has(SLOTS));
     }
 }

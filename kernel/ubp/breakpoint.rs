@@ -12,7 +12,8 @@ use kernel::{
             Relaxed, //
         },
         tasks_trace,
-        Arc, //
+        Arc,
+        SetOnce, //
     },
 };
 use ubp_arch::{
@@ -57,18 +58,19 @@ pub(crate) struct Breakpoint {
     insn: Insn,
     /// The first byte of the instruction, which the `int3` has replaced.
     original: u8,
-    /// Where the copy is, if the plan may need one.
-    slot: Option<Slot>,
+    /// Where the copy is. Set under `Space::changes`: before the breakpoint is armed, if every hit
+    /// needs it, else by the first one that does.
+    slot: SetOnce<Slot>,
     owner: Arc<dyn OnHit>,
     gone: Atomic<bool>,
 }
 
 impl Breakpoint {
-    pub(crate) fn new(insn: Insn, original: u8, slot: Option<Slot>, owner: Arc<dyn OnHit>) -> Self {
+    pub(crate) fn new(insn: Insn, original: u8, owner: Arc<dyn OnHit>) -> Self {
         Self {
             insn,
             original,
-            slot,
+            slot: SetOnce::new(),
             owner,
             gone: Atomic::new(false),
         }
@@ -91,6 +93,11 @@ impl Breakpoint {
     #[inline]
     pub(crate) fn slot(&self) -> Option<&Slot> {
         self.slot.as_ref()
+    }
+
+    /// Gives it a slot, if it has none.
+    pub(crate) fn set_slot(&self, slot: Slot) {
+        self.slot.populate(slot);
     }
 
     #[inline]

@@ -5,6 +5,7 @@
 use crate::{
     hit,
     insert,
+    slot,
     space::Space,
     step, //
 };
@@ -35,16 +36,50 @@ pub(crate) unsafe extern "C" fn __ubp_int3(regs: *mut bindings::pt_regs) -> bool
     hit::int3(regs, &mut trap)
 }
 
-/// Handles a debug trap from user mode of a thread that steps in a slot.
+/// Handles a debug trap from user mode; `step` says whether it was by the trap flag. Returns
+/// whether that was for a step of ours only.
 ///
 /// # Safety
 ///
 /// As of [`__ubp_int3`].
 #[export]
-pub(crate) unsafe extern "C" fn ubp_step_trap(regs: *mut bindings::pt_regs) -> bool {
+pub(crate) unsafe extern "C" fn __ubp_debug(regs: *mut bindings::pt_regs, step: bool) -> bool {
     // SAFETY: By the requirement on the caller.
     let (regs, mut trap) = unsafe { (PtRegs::from_raw_mut(regs), Trap::new()) };
-    step::step_trap(regs, &mut trap)
+    step::debug(regs, step, &mut trap)
+}
+
+/// Returns an instruction pointer of the current thread as its program knows it.
+///
+/// # Safety
+///
+/// None.
+#[export]
+pub(crate) unsafe extern "C" fn __ubp_stream_ip(ip: c_ulong) -> c_ulong {
+    slot::stream_ip(ip)
+}
+
+/// The current thread is about to be looked at on its way to user mode.
+///
+/// # Safety
+///
+/// `regs` are those that it goes to user mode with.
+#[export]
+pub(crate) unsafe extern "C" fn __ubp_settle(regs: *mut bindings::pt_regs) {
+    // SAFETY: By the requirement on the caller.
+    slot::settle(unsafe { PtRegs::from_raw_mut(regs) });
+}
+
+/// The instruction pointer of the current thread, which is on its way to user mode, has been
+/// changed by the kernel: what the thread was executing is aborted. Does not sleep.
+///
+/// # Safety
+///
+/// As of [`__ubp_settle`].
+#[export]
+pub(crate) unsafe extern "C" fn __ubp_moved_away(regs: *mut bindings::pt_regs) {
+    // SAFETY: By the requirement on the caller.
+    step::moved_away(unsafe { PtRegs::from_raw_mut(regs) });
 }
 
 /// The pages of a range lose what is private in them. Does not sleep.

@@ -11,19 +11,24 @@
 //! 3. The owner is called; first with interrupts disabled, then, if it asks for that, in task
 //!    context.
 //! 4. Unless the owner has moved the instruction pointer, the displaced instruction is emulated, or
-//!    the thread is sent to its copy in a slot (see [`crate::step`]).
+//!    the thread is sent to its copy in a slot (see [`crate::slot`]).
 //!
 //! Nothing of this allocates, takes a lock, writes to a cache line that CPUs share, or looks at
-//! mappings; except that a thread that is sent to a slot takes a reference to the breakpoint, and
-//! that step 2 takes the mmap lock when it finds nothing.
+//! mappings. Exceptions, all of them rare: a thread that is to be stepped in a slot takes a
+//! reference to the breakpoint; step 2 takes the mmap lock when it finds nothing; and so does the
+//! first hit for which an emulation is not exact, to get a slot.
 
 use crate::{
     breakpoint::{
         Breakpoint,
         Then, //
     },
-    insert::disarm,
+    insert::{
+        disarm,
+        make_slot_late, //
+    },
     private_text,
+    slot,
     space::Space,
     step,
 };
@@ -82,7 +87,7 @@ pub(crate) fn int3(regs: &mut PtRegs, trap: &mut Trap) -> bool {
         }
         set_in_hit(false);
         if regs.ip() == at.as_usize() {
-            resume(bp, regs);
+            resume(space, mm, bp, regs);
         }
     });
     true
@@ -142,12 +147,24 @@ fn in_other_mode(space: &Space, mm: &MmWithUser, bp: &Arc<Breakpoint>) {
 
 /// Makes up for the instruction that the breakpoint displaces.
 #[inline]
-fn resume(bp: &Arc<Breakpoint>, regs: &mut PtRegs) {
+fn resume(space: &Space, mm: &MmWithUser, bp: &Arc<Breakpoint>, regs: &mut PtRegs) {
     match bp.insn().emulate(regs, &mut CurrentThread::new()) {
         Emulated::Done { deliver_trap: true } => force_step_trap(regs),
         Emulated::Done {
             deliver_trap: false,
         } => (),
-        Emulated::Step(insn) => step::begin(bp, insn, regs),
+        Emulated::Boost(_) => {
+            if let Some(slot) = bp.slot() {
+                slot::enter(slot, regs);
+            }
+        }
+        Emulated::Step(insn) => {
+            if bp.slot().is_none() && make_slot_late(space, mm, bp).is_err() {
+                // The thread is not to pay for it. If this fails too, it comes here again.
+                let _ = disarm(space, mm, bp);
+                return;
+            }
+            step::begin(bp, insn, regs);
+        }
     }
 }

@@ -134,9 +134,10 @@ pub fn insert(mm: &MmWithUser, at: Vaddr, owner: Arc<dyn OnHit>) -> Result<Inser
     }
     let insn = decode(&mmap, at)?;
     let original = *insn.bytes().first().ok_or(EFAULT)?;
-    let slot = make_slot(space, &mmap, &insn)?;
-    let bp =
-        Arc::new(Breakpoint::new(insn, original, slot, owner), GFP_KERNEL).map_err(Error::from)?;
+    let bp = Arc::new(Breakpoint::new(insn, original, owner), GFP_KERNEL).map_err(Error::from)?;
+    if insn.plan().needs_slot() {
+        make_slot(space, &mmap, &bp)?;
+    }
 
     // What may be in the map at this address is of text that is gone.
     space.map.remove(at.as_usize());
@@ -153,17 +154,28 @@ pub fn insert(mm: &MmWithUser, at: Vaddr, owner: Arc<dyn OnHit>) -> Result<Inser
     })
 }
 
-/// Prepares the copy of an instruction, if it may be executed as one.
-fn make_slot(space: &Space, mmap: &MmapWrite<'_>, insn: &Insn) -> Result<Option<Slot>, Refused> {
-    let Some(step) = insn.plan().step() else {
-        return Ok(None);
-    };
-    let slot = Slot::new(space, mmap, insn.at())?;
-    let image = step
-        .slot_image(slot.addr())
-        .map_err(|_| Refused::Errno(ENOMEM))?;
-    slot.fill(&image)?;
-    Ok(Some(slot))
+/// Prepares the copy of an instruction, if there is none yet. `changes` is held.
+fn make_slot(space: &Space, mmap: &MmapWrite<'_>, bp: &Breakpoint) -> Result {
+    let step = bp.insn().plan().step();
+    if let (Some(step), None) = (step, bp.slot()) {
+        bp.set_slot(Slot::new(space, mmap, bp.insn(), step)?);
+    }
+    Ok(())
+}
+
+/// Prepares the copy of an instruction that has turned out to need one.
+///
+/// # Errors
+///
+/// `ENOENT`: the breakpoint has been taken out. `EINTR`: the caller has been killed. `ENOMEM`.
+#[cold]
+pub(crate) fn make_slot_late(space: &Space, mm: &MmWithUser, bp: &Breakpoint) -> Result {
+    let mmap = mm.mmap_write_lock_killable()?;
+    let _changes = space.changes.lock();
+    match bp.state() {
+        State::Armed => make_slot(space, &mmap, bp),
+        State::Gone => Err(ENOENT),
+    }
 }
 
 impl Inserted {

@@ -17,9 +17,11 @@ use kernel::{
         MmWithUser, //
     },
     new_mutex,
+    page::PAGE_MASK,
     prelude::*,
     static_key::Enabled,
     sync::{
+        aref::ARef,
         atomic::{
             Acquire,
             Atomic,
@@ -33,19 +35,28 @@ use kernel::{
         Arc,
         Mutex, //
     },
+    workqueue::{
+        new_delayed_work,
+        DelayedWork, //
+    },
 };
 use ubp_arch::Vaddr;
 
 /// Everything that UBP has for an address space.
 #[pin_data]
 pub(crate) struct Space {
+    pub(crate) mm: ARef<Mm>,
     /// Address to breakpoint. Changed under `changes`.
     #[pin]
     pub(crate) map: Map<Arc<Breakpoint>>,
     #[pin]
     pub(crate) changes: Mutex<()>,
+    /// First address to area. Changed under `changes`.
     #[pin]
-    pub(crate) areas: Mutex<KVec<Arc<Area>>>,
+    pub(crate) areas: Map<Arc<Area>>,
+    /// See [`crate::reclaim`].
+    #[pin]
+    pub(crate) reclaim: DelayedWork<Self>,
     /// Of an address space that `fork()` has copied: what its text holds in place of which bytes.
     pub(crate) inherited: KVec<(Vaddr, u8)>,
     _active: Enabled,
@@ -71,12 +82,14 @@ fn pointer(mm: &Mm) -> &Atomic<*mut c_void> {
 pub(crate) const LOST: *mut c_void = core::ptr::without_provenance_mut(1);
 
 impl Space {
-    fn init(inherited: KVec<(Vaddr, u8)>) -> Result<Arc<Self>> {
+    fn init(mm: &Mm, inherited: KVec<(Vaddr, u8)>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
+                mm: ARef::from(mm),
                 map <- Map::new(),
                 changes <- new_mutex!(()),
-                areas <- new_mutex!(KVec::new()),
+                areas <- Map::new(),
+                reclaim <- new_delayed_work!("ubp::reclaim"),
                 inherited,
                 _active: activate(),
             }),
@@ -97,13 +110,20 @@ impl Space {
     }
 
     /// Returns the space of an address space that may be about to go.
-    pub(crate) fn of_any<'a>(mm: &'a Mm, _guard: &'a Guard) -> Option<&'a Self> {
+    #[inline]
+    pub(crate) fn of_any<'a>(mm: &'a Mm, guard: &'a Guard) -> Option<&'a Self> {
+        Self::arc_of_any(mm, guard).map(|space| &**space)
+    }
+
+    /// As [`Space::of_any`], for who wants to keep it.
+    #[inline]
+    pub(crate) fn arc_of_any<'a>(mm: &'a Mm, _guard: &'a Guard) -> Option<&'a Arc<Self>> {
         let space = pointer(mm).load(Acquire);
         if space == LOST {
             return None;
         }
         // SAFETY: As above; if it is taken back, then while `_guard` is held.
-        unsafe { Handle::<Arc<Self>>::borrow(space) }.map(|space| &**space)
+        unsafe { Handle::<Arc<Self>>::borrow(space) }
     }
 
     /// Returns the space of an address space, which gets one if it has none. Sleeps.
@@ -111,13 +131,13 @@ impl Space {
         if let Some(space) = Self::of(mm) {
             return Ok(space);
         }
-        Self::set(mm, Self::init(KVec::new())?)?;
+        Self::set(mm, Self::init(mm, KVec::new())?)?;
         Self::of(mm).ok_or(ENOMEM)
     }
 
     /// Gives an address space, the copy of another one, a space that says what it inherited.
     pub(crate) fn create_inherited(mm: &MmWithUser, inherited: KVec<(Vaddr, u8)>) -> Result {
-        Self::set(mm, Self::init(inherited)?)
+        Self::set(mm, Self::init(mm, inherited)?)
     }
 
     fn set(mm: &MmWithUser, space: Arc<Self>) -> Result {
@@ -162,12 +182,20 @@ impl Space {
             .filter(|bp| bp.state() == State::Armed)
     }
 
-    pub(crate) fn add_area(&self, area: Arc<Area>) -> Result {
-        Ok(self.areas.lock().push(area, GFP_KERNEL)?)
+    /// Returns the area that an address is in.
+    #[inline]
+    pub(crate) fn area<'a>(&'a self, addr: usize, guard: &'a Guard) -> Option<&'a Arc<Area>> {
+        self.areas.get(addr & PAGE_MASK, guard)
     }
 
-    pub(crate) fn drop_area(&self, area: &Arc<Area>) {
-        self.areas.lock().retain(|other| !Arc::ptr_eq(other, area));
+    /// Returns the areas that begin within `first..=last`.
+    pub(crate) fn areas_in<'a>(
+        &'a self,
+        first: usize,
+        last: usize,
+        guard: &'a Guard,
+    ) -> impl Iterator<Item = &'a Arc<Area>> + 'a {
+        self.areas.range(first..=last, guard).map(|(_, area)| area)
     }
 }
 

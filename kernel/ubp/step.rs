@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A thread that executes a displaced instruction in a slot.
+//! A thread that is stepped through a displaced instruction in a slot.
 //!
 //! # States of a thread
 //!
@@ -8,28 +8,38 @@
 //!           begin()                  step_trap(): executed
 //!  Running ---------> Stepping ---------------------------------> Running, at the next instruction
 //!                      |    ^ |
-//!                      +----+ | deny_signal(): the instruction raised an exception, or the thread
-//!     step_trap(): one        | is killed; abandon(): the thread exits
-//!     iteration of several    v
+//!                      +----+ +---> moved_away(): Running, where an aborted sequence goes on
+//!     step_trap(): one        |
+//!     iteration of several    | deny_signal(): the instruction raised an exception, or the thread
+//!                             | is killed; abandon(): the thread exits
+//!                             v
 //!                           Running, at the instruction
 //! ```
+//!
+//! A thread that executes a slot without being stepped gets here if a signal is to wait for it, see
+//! [`crate::slot`].
 //!
 //! While a thread is stepping, signals wait: nobody is to see an instruction pointer in a slot, and
 //! the instruction must not be executed twice. They are let through when the step is over. A
 //! signal that the instruction itself has caused is not to wait; that there is one is told by the
 //! trap number, which every trap but the step's own sets.
 
-use crate::breakpoint::Breakpoint;
+use crate::{
+    breakpoint::Breakpoint,
+    slot, //
+};
 
 use kernel::{
     bindings,
     prelude::*,
     ptregs::PtRegs,
+    smp,
     sync::Arc,
     task::Task,
     trap::{
         force_fault,
-        replace_trap_nr,
+        set_trap_nr,
+        trap_nr,
         Trap, //
     },
 };
@@ -37,12 +47,51 @@ use ubp_arch::{
     CurrentThread,
     Finished,
     Step,
-    StepState,
-    Vaddr, //
+    StepState, //
 };
 
-/// The number of no trap.
-const NO_TRAP: usize = usize::MAX;
+/// The number of the current thread's last trap, which tells whether an instruction in a slot has
+/// raised an exception: it is replaced before the thread gets there, and put back afterwards.
+pub(crate) struct TrapNumber(*mut bindings::ubp_task);
+
+impl TrapNumber {
+    /// The number of no trap.
+    const NONE: usize = usize::MAX;
+
+    #[inline]
+    pub(crate) fn current() -> Self {
+        // SAFETY: The field is valid as long as the task, which is current.
+        Self(unsafe { &raw mut (*Task::current_raw()).ubp })
+    }
+
+    /// Replaces the number, so that a later trap can be told.
+    #[inline]
+    pub(crate) fn forget(&self) {
+        let nr = trap_nr();
+        if nr != Self::NONE {
+            // SAFETY: Only the current thread accesses its own state.
+            unsafe { (*self.0).saved_trap_nr = nr };
+            set_trap_nr(Self::NONE);
+        }
+    }
+
+    /// Returns whether there has been a trap since.
+    #[inline]
+    fn is_trapped(&self) -> bool {
+        trap_nr() != Self::NONE
+    }
+
+    /// Returns whether there has been a trap since. If not, the number is put back.
+    #[inline]
+    pub(crate) fn recall(&self) -> bool {
+        let trapped = self.is_trapped();
+        if !trapped {
+            // SAFETY: As in `forget`.
+            set_trap_nr(unsafe { (*self.0).saved_trap_nr });
+        }
+        trapped
+    }
+}
 
 /// The current thread's `struct ubp_task`.
 ///
@@ -65,13 +114,12 @@ impl Stepping {
         const { assert!(size_of::<StepState>() <= size_of::<[c_ulong; 2]>()) };
         const { assert!(align_of::<StepState>() <= align_of::<c_ulong>()) };
 
-        let trap_nr = replace_trap_nr(NO_TRAP);
+        TrapNumber(self.0).forget();
         // SAFETY: Only the current thread accesses its own state. `saved` has the room.
         //
         // INVARIANT: The reference and the state are stored.
         unsafe {
             (&raw mut (*self.0).saved).cast::<StepState>().write(state);
-            (*self.0).saved_trap_nr = trap_nr;
             (*self.0).signal_denied = false;
             (*self.0).breakpoint = Arc::into_raw(bp).cast_mut().cast();
         }
@@ -88,28 +136,34 @@ impl Stepping {
         Some((bp, bp.insn().plan().step()?, state))
     }
 
-    /// Ends: `Stepping` to `Running`. `trapped` says whether the instruction raised an exception,
-    /// whose number then stays.
+    /// Ends: `Stepping` to `Running`. Returns whether signals have been waiting.
     #[inline]
-    fn end(self, trapped: bool) {
+    fn end(self) -> bool {
         // SAFETY: As in `get`.
         //
         // INVARIANT: The reference is taken out.
-        let (bp, trap_nr, denied) = unsafe {
+        let (bp, denied) = unsafe {
             let bp = core::ptr::replace(&raw mut (*self.0).breakpoint, core::ptr::null_mut());
-            (bp, (*self.0).saved_trap_nr, (*self.0).signal_denied)
+            (bp, (*self.0).signal_denied)
         };
         if bp.is_null() {
-            return;
+            return false;
         }
         // SAFETY: By the type invariants it was of an `Arc` that was owned.
         drop(unsafe { Arc::from_raw(bp.cast::<Breakpoint>()) });
-        if !trapped {
-            replace_trap_nr(trap_nr);
-        }
+        TrapNumber(self.0).recall();
         if denied {
             Task::recheck_signals();
         }
+        denied
+    }
+
+    /// Has signals wait until the end.
+    #[inline]
+    fn deny(&self) {
+        // SAFETY: Only the current thread accesses its own state.
+        unsafe { (*self.0).signal_denied = true };
+        Task::postpone_signals();
     }
 }
 
@@ -124,9 +178,31 @@ pub(crate) fn begin(bp: &Arc<Breakpoint>, step: &Step, regs: &mut PtRegs) {
     Stepping::current().start(bp.clone(), state);
 }
 
+/// Has the current thread, which is in the slot of `bp` and has a signal, stepped. Returns whether
+/// the signal waits for that.
+pub(crate) fn begin_denied(bp: &Arc<Breakpoint>, regs: &mut PtRegs) -> bool {
+    let Some(step) = bp.insn().plan().step() else {
+        return false;
+    };
+    begin(bp, step, regs);
+    Stepping::current().deny();
+    true
+}
+
+/// Handles a debug trap, which may be by the trap flag, by a hardware breakpoint or both. Returns
+/// whether it was by the trap flag, and that for us only.
+pub(crate) fn debug(regs: &mut PtRegs, step: bool, trap: &mut Trap) -> bool {
+    if Stepping::current().get().is_none() {
+        // A watchpoint, or a step that began in the middle of a slot.
+        slot::settle(regs);
+        return false;
+    }
+    step && step_trap(regs, trap)
+}
+
 /// Handles the debug trap of a thread that is stepping. Returns whether that is all there is to
 /// it; if not, the thread was being stepped by a debugger too.
-pub(crate) fn step_trap(regs: &mut PtRegs, trap: &mut Trap) -> bool {
+fn step_trap(regs: &mut PtRegs, trap: &mut Trap) -> bool {
     trap.with_interrupts(|| {
         let stepping = Stepping::current();
         let Some((_, step, state)) = stepping.get() else {
@@ -134,12 +210,12 @@ pub(crate) fn step_trap(regs: &mut PtRegs, trap: &mut Trap) -> bool {
         };
         match step.finish(state, regs, &mut CurrentThread::new()) {
             Finished::Done { deliver_trap } => {
-                stepping.end(false);
+                stepping.end();
                 !deliver_trap
             }
             Finished::Again => true,
             Finished::Fault(fault) => {
-                stepping.end(true);
+                stepping.end();
                 force_fault(fault.addr, fault.write);
                 true
             }
@@ -154,33 +230,42 @@ pub(crate) fn step_trap(regs: &mut PtRegs, trap: &mut Trap) -> bool {
 /// The current thread is about to return to user mode, and its registers are used by nobody else
 /// during the call.
 pub unsafe fn deny_signal() -> bool {
-    let stepping = Stepping::current();
-    let Some((_, step, state)) = stepping.get() else {
+    if Task::is_current_worker() {
         return false;
-    };
-    let trap_nr = replace_trap_nr(NO_TRAP);
-    if trap_nr == NO_TRAP && !Task::is_current_killed() {
-        // SAFETY: Only the current thread accesses its own state.
-        unsafe { (*stepping.0).signal_denied = true };
-        Task::postpone_signals();
-        return true;
     }
     // SAFETY: By the requirement on the caller.
     let regs = unsafe { PtRegs::of_current() };
-    step.abort(state, regs, &mut CurrentThread::new());
-    if trap_nr != NO_TRAP {
-        replace_trap_nr(trap_nr);
+    let stepping = Stepping::current();
+    let Some((_, step, state)) = stepping.get() else {
+        return slot::leave(regs);
+    };
+    if !TrapNumber::current().is_trapped() && !Task::is_current_killed() {
+        stepping.deny();
+        return true;
     }
-    stepping.end(trap_nr != NO_TRAP);
+    step.abort(state, regs, &mut CurrentThread::new());
+    stepping.end();
     false
 }
 
-/// Where the program has the instruction that the current thread executes in a slot.
-pub fn stepped_address() -> Option<Vaddr> {
-    Stepping::current().get().map(|(bp, _, _)| bp.at())
+/// The instruction pointer of the current thread has been changed on its way to user mode, because
+/// what it was executing is aborted: there is no step to finish any more.
+///
+/// Context: interrupts may be disabled.
+pub(crate) fn moved_away(regs: &mut PtRegs) {
+    let stepping = Stepping::current();
+    let Some((_, step, state)) = stepping.get() else {
+        return;
+    };
+    step.forget(state, regs);
+    if stepping.end() {
+        // The thread may have looked for signals for the last time: an interrupt on its way out
+        // makes it look again.
+        smp::interrupt_self();
+    }
 }
 
 /// The current thread gives up its address space; it returns to no slot.
 pub fn abandon() {
-    Stepping::current().end(false);
+    Stepping::current().end();
 }

@@ -13,9 +13,11 @@
 //! - A `Space` maps addresses to [`Breakpoint`]s, and owns the [`area::Area`]s: pages, mapped into
 //!   the process as `[uprobes]`, that are divided into slots.
 //! - A `Breakpoint` is what was made of the instruction when it was inserted: its first byte, the
-//!   plan, and, if the plan may need one, a slot that holds the copy. None of this changes.
-//! - A thread that executes an instruction in a slot holds a reference to the breakpoint, in
-//!   `task_struct::ubp`, and so to the slot.
+//!   plan, and, if the plan needs one, a slot that holds the copy. None of this changes, but that
+//!   a slot is added if an emulation turns out not to be exact.
+//! - A thread that is stepped in a slot holds a reference to the breakpoint, in
+//!   `task_struct::ubp`, and so to the slot. One that is not stepped there holds nothing: see
+//!   [`slot`] for how it is led out, and [`reclaim`] for how slots are freed nevertheless.
 //!
 //! The text of the process holds an `int3` if, and only if, a breakpoint of that address is
 //! [`State::Armed`](breakpoint::State); in between, there is one in the map without an `int3`,
@@ -33,17 +35,18 @@
 //! ```
 //!
 //! A breakpoint that is out of the map is freed after a Tasks Trace RCU grace period, and after the
-//! last thread that executes in its slot.
+//! last thread that is stepped in its slot.
 //!
 //! # Locks
 //!
 //! 1. `mmap_lock`, held for writing: text and mappings change under it. It keeps `fork()` out.
-//! 2. `Space::changes`, a mutex: the map changes under it.
-//! 3. `Space::areas`, a mutex, which the fault handler of `[uprobes]` takes too.
-//! 4. The slots of an area, a spinlock. Innermost; taken when the RCU core frees a breakpoint.
+//! 2. `Space::changes`, a mutex: the map of breakpoints and that of areas change under it, and
+//!    slots are taken.
+//! 3. The states of an area's slots, a spinlock. Innermost; taken when the RCU core frees a
+//!    breakpoint.
 //!
 //! Pages are faulted in with the first two held, and after that the threads of the process kept out
-//! of user mode (see [`utrace`]). A hit takes none of these: the map is read under
+//! of user mode (see [`utrace`]). A hit takes none of these: the maps are read under
 //! Tasks Trace RCU. Nor does the call site in `unmap`, which may be called under filesystem locks:
 //! it only marks breakpoints as gone.
 //!
@@ -58,6 +61,8 @@ mod entry;
 mod fork;
 mod hit;
 mod insert;
+mod reclaim;
+mod slot;
 mod space;
 mod step;
 
@@ -79,11 +84,11 @@ pub use insert::{
     Inserted,
     Refused, //
 };
+pub use slot::stream_ip;
 pub use space::clear;
 pub use step::{
     abandon,
-    deny_signal,
-    stepped_address, //
+    deny_signal, //
 };
 pub use ubp_arch::{
     Refusal,

@@ -101,12 +101,8 @@ unsafe extern "C" fn uprobe_deny_signal() -> bool {
 /// `regs` are those that the exception has saved.
 #[export]
 unsafe extern "C" fn uprobe_get_trap_addr(regs: *mut bindings::pt_regs) -> c_ulong {
-    let addr = match ubp::stepped_address() {
-        Some(at) => at.as_usize(),
-        // SAFETY: By the requirement on the caller.
-        None => unsafe { PtRegs::from_raw_mut(regs) }.ip(),
-    };
-    addr
+    // SAFETY: By the requirement on the caller.
+    ubp::stream_ip(unsafe { PtRegs::from_raw_mut(regs) }.ip())
 }
 
 /// `TIF_UPROBE` is for C's uprobes, and nobody sets it here.

@@ -25,6 +25,12 @@ __rust_helper void rust_helper_vma_start_write(struct vm_area_struct *vma)
 	vma_start_write(vma);
 }
 
+__rust_helper void rust_helper_vm_flags_clear(struct vm_area_struct *vma,
+					      vm_flags_t flags)
+{
+	vm_flags_clear(vma, flags);
+}
+
 __rust_helper bool rust_helper_userfaultfd_armed(struct vm_area_struct *vma)
 {
 	return userfaultfd_armed(vma);

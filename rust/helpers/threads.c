@@ -6,6 +6,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
+#include <linux/sched/task_stack.h>
 #include <linux/smp.h>
 
 __rust_helper void rust_helper_tasklist_read_lock(void)
@@ -64,3 +65,17 @@ __rust_helper bool rust_helper_ptrace_may_attach(struct task_struct *task)
 {
 	return ptrace_may_access(task, PTRACE_MODE_ATTACH_REALCREDS);
 }
+
+#ifdef CONFIG_X86_64
+__rust_helper unsigned long rust_helper_task_user_ip(struct task_struct *task)
+{
+	return READ_ONCE(task_pt_regs(task)->ip);
+}
+
+__rust_helper bool
+rust_helper_task_exchange_user_ip(struct task_struct *task, unsigned long from,
+				  unsigned long to)
+{
+	return try_cmpxchg(&task_pt_regs(task)->ip, &from, to);
+}
+#endif

@@ -30,3 +30,10 @@ pub fn interrupt_cpus(mask: &Cpumask) {
         )
     };
 }
+
+/// Has this CPU take an interrupt as soon as it can, as one on which a thread is about to go to
+/// user mode with interrupts disabled. With a single CPU that is the next tick's.
+pub fn interrupt_self() {
+    // SAFETY: May be called from any context.
+    unsafe { bindings::interrupt_this_cpu() };
+}

@@ -187,6 +187,14 @@ impl Task {
         self.pf_flags() & (bindings::PF_KTHREAD | bindings::PF_USER_WORKER) != 0
     }
 
+    /// Returns whether the current task never goes to user mode, as of [`Task::is_worker`].
+    #[inline]
+    pub fn is_current_worker() -> bool {
+        // SAFETY: The current task is valid.
+        let flags = unsafe { (*Self::current_raw()).flags };
+        flags & (bindings::PF_KTHREAD | bindings::PF_USER_WORKER) != 0
+    }
+
     /// Returns whether the task has begun to exit.
     pub fn is_exiting(&self) -> bool {
         self.pf_flags() & bindings::PF_EXITING != 0
@@ -222,6 +230,31 @@ impl Task {
     pub fn notify_resume(&self) {
         // SAFETY: The task is valid.
         unsafe { bindings::set_notify_resume(self.as_ptr()) };
+    }
+
+    /// Returns the instruction pointer with which a thread will go on in user mode, as it is at the
+    /// moment.
+    ///
+    /// # Safety
+    ///
+    /// `tasklist_lock` is held, and the thread uses an address space, is not a worker, and does not
+    /// go to user mode during the call.
+    #[cfg(CONFIG_X86_64)]
+    pub unsafe fn user_ip(&self) -> usize {
+        // SAFETY: Such a thread has a stack, which begins with its registers.
+        unsafe { bindings::task_user_ip(self.as_ptr()) }
+    }
+
+    /// Changes the instruction pointer with which a thread will go on in user mode, if it is still
+    /// `from`. The thread may be changing it, too.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Task::user_ip`].
+    #[cfg(CONFIG_X86_64)]
+    pub unsafe fn exchange_user_ip(&self, from: usize, to: usize) -> bool {
+        // SAFETY: As above.
+        unsafe { bindings::task_exchange_user_ip(self.as_ptr(), from, to) }
     }
 
     /// Returns whether the task has been killed.

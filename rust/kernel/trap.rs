@@ -87,13 +87,19 @@ pub fn force_step_trap(regs: &mut crate::ptregs::PtRegs) {
 }
 
 /// The number of the current thread's last trap, which a signal that a trap sends carries along.
+#[cfg(CONFIG_X86_64)]
+#[inline]
+pub fn trap_nr() -> usize {
+    // SAFETY: A field of the current thread, which nobody else writes to.
+    unsafe { (*Task::current_raw()).thread.trap_nr }
+}
+
+/// Sets the number of the current thread's last trap.
 ///
 /// Setting it to a number that no trap has tells later whether there was one.
 #[cfg(CONFIG_X86_64)]
-pub fn replace_trap_nr(nr: usize) -> usize {
-    // SAFETY: A field of the current thread, which nobody else writes to.
-    unsafe {
-        let at = &raw mut (*Task::current_raw()).thread.trap_nr;
-        core::ptr::replace(at, nr)
-    }
+#[inline]
+pub fn set_trap_nr(nr: usize) {
+    // SAFETY: As above.
+    unsafe { (*Task::current_raw()).thread.trap_nr = nr };
 }

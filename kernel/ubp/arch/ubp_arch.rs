@@ -11,7 +11,8 @@
 //! - [`Insn::emulate`] does what the instruction does by changing the saved registers, and memory.
 //!   If it cannot, it gives the [`Step`] by which the CPU executes a copy of the instruction.
 //! - [`Step`] says what the copy looks like in a slot, and takes the thread there
-//!   ([`Step::begin`]) and back ([`Step::finish`], [`Step::abort`]).
+//!   ([`Step::begin`]) and back ([`Step::finish`], [`Step::abort`]). Of most instructions the
+//!   copy ends with a jump to the next one, so that nothing has to be done after it.
 //!
 //! All decisions are made by [`analyze`]. A hit executes what was decided: it does not allocate,
 //! cannot panic, and takes no lock.
@@ -68,7 +69,10 @@ pub enum Emulated<'a> {
         /// The thread was stepping (by itself or for a debugger): it expects a trap now.
         deliver_trap: bool,
     },
-    /// Nothing has been changed: the CPU itself must execute the instruction, in a slot.
+    /// Nothing has been changed: the CPU itself must execute the instruction, in a slot, from which
+    /// it comes back by itself.
+    Boost(&'a Step),
+    /// As before, but the thread must be stepped: [`Step::begin`].
     Step(&'a Step),
 }
 

@@ -7,7 +7,10 @@
 
 use crate::{
     bindings,
-    error::from_err_ptr,
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
     mm::{
         virt::{
             flags,
@@ -89,6 +92,26 @@ impl<T: SpecialMapping> Description<T> {
 }
 
 impl MmapWrite<'_> {
+    /// Unmaps what [`MmapWrite::install_text`] has mapped at `addr`, in the current address space.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`], as of `munmap()`. [`EINVAL`]: there is nothing at `addr`, or this is not the
+    /// current address space.
+    pub fn remove_text(&self, addr: usize) -> Result {
+        if !crate::current!().uses(self.mm()) {
+            return Err(EINVAL);
+        }
+        let vma = self.vma_lookup(addr).ok_or(EINVAL)?;
+        // SAFETY: The lock is held by the type invariants, and the mapping is of this address
+        // space, which is the current one as `do_munmap()` takes for granted. Nothing refers to the
+        // mapping after `vm_flags_clear()`.
+        to_result(unsafe {
+            bindings::vm_flags_clear(vma.as_ptr(), bindings::VM_SEALED as vm_flags_t);
+            bindings::do_munmap(self.mm().as_raw(), addr, PAGE_SIZE, core::ptr::null_mut())
+        })
+    }
+
     /// Maps one page at `addr`, which is free, readable and executable, and not to be changed by
     /// the process: it is sealed, and neither copied by `fork()` nor dumped.
     ///

@@ -69,6 +69,31 @@ impl MmWithUser {
     }
 }
 
+impl MmWithUser {
+    /// Calls `f` with this as the address space of the current task, which is a kernel thread that
+    /// has none of its own: for what the kernel does to the current address space only, such as to
+    /// unmap.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`]: the current task is not such a kernel thread. `f` has not been called.
+    pub fn with_kthread<R>(&self, f: impl FnOnce() -> R) -> Result<R> {
+        let task = crate::current!();
+        if !task.is_kernel_thread() || task.mm().is_some() {
+            return Err(EINVAL);
+        }
+        // SAFETY: The current task is a kernel thread without an address space, and `self` has
+        // users as long as it is borrowed.
+        unsafe { bindings::kthread_use_mm(self.as_raw()) };
+        let ret = f();
+        // SAFETY: Undoes the above.
+        unsafe { bindings::kthread_unuse_mm(self.as_raw()) };
+        Ok(ret)
+    }
+}
+
 impl Drop for MmapWriteGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariants of `MmapWrite` the lock is held, and nobody can have a

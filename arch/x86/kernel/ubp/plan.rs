@@ -43,6 +43,9 @@ pub enum Plan {
     /// By changing the saved registers and accessing memory. If the access fails, or would not be
     /// all that the CPU does, then by stepping, so that the CPU raises the exact exception.
     EmulateOrStep(InMemory, Step),
+    /// By a copy in a slot, which a jump to the next instruction follows: there is no second trap.
+    /// A thread that steps anyway is stepped through the copy.
+    Boost(Step),
     /// By stepping a copy in a slot.
     Step(Step),
 }
@@ -69,16 +72,26 @@ impl Plan {
         let step = Step::new(insn, bytes, at, width, next, target);
         Ok(match memory_op(insn, next, target) {
             Some(op) => Self::EmulateOrStep(InMemory { op, width, next }, step),
+            None if step.can_boost() => Self::Boost(step),
             None => Self::Step(step),
         })
     }
 
-    /// The form in which it is stepped, for which a slot may be needed.
+    /// The form in which it is executed in a slot, if it may be.
     #[inline]
     pub fn step(&self) -> Option<&Step> {
         match self {
             Self::Emulate(_) => None,
-            Self::EmulateOrStep(_, step) | Self::Step(step) => Some(step),
+            Self::EmulateOrStep(_, step) | Self::Boost(step) | Self::Step(step) => Some(step),
+        }
+    }
+
+    /// Whether every hit needs the slot. Otherwise one is needed if an emulation cannot be exact,
+    /// as when it would fault.
+    pub fn needs_slot(&self) -> bool {
+        match self {
+            Self::Emulate(_) | Self::EmulateOrStep(..) => false,
+            Self::Boost(_) | Self::Step(_) => true,
         }
     }
 }

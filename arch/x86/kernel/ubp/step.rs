@@ -2,9 +2,14 @@
 
 //! Instructions done by the CPU, on a copy in a slot.
 //!
-//! The thread is sent to the slot with the trap flag set, and comes back by the debug trap after
-//! one instruction. What the instruction has got from its unusual address, or from the trap flag,
-//! is then put right before anybody else can see it:
+//! Most do the same wherever they are, if only an operand relative to the instruction pointer is
+//! adjusted. Their copy is followed by a jump to the next instruction of the program, and the
+//! thread is simply sent there ([`Step::can_boost`]).
+//!
+//! With the others, and if the program is being stepped, the thread is sent to the slot with the
+//! trap flag set, and comes back by the debug trap after one instruction. What the instruction has
+//! got from its unusual address, or from the trap flag, is then put right before anybody else can
+//! see it:
 //!
 //! - the instruction pointer, unless the instruction has set it to an absolute address;
 //! - the return address that a call has pushed, on the stack and on the shadow stack. A relative
@@ -41,6 +46,13 @@ use kernel::ptregs::{
 
 /// Bytes of a slot.
 pub const SLOT_SIZE: usize = 32;
+
+/// `jmp` by a displacement of 32 bits, and its length.
+const JUMP: u8 = 0xe9;
+const JUMP_SIZE: usize = 5;
+
+/// How far a displacement of 32 bits reaches, whatever the instruction's length.
+const REACH: usize = (1 << 31) - SLOT_SIZE;
 
 /// What has to be done after the copy has been executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,36 +140,79 @@ impl Step {
         }
     }
 
-    /// What a slot at `slot` must hold.
+    /// Whether the copy in a slot needs no correction afterwards, so that a jump may follow it.
+    pub fn can_boost(&self) -> bool {
+        match self.after {
+            After::Next | After::Repeat => true,
+            After::Branch
+            | After::Call
+            | After::CallTo { .. }
+            | After::PushFlags { .. }
+            | After::PopFlags => false,
+        }
+    }
+
+    /// Where slots for this instruction may be: the first and the last address.
     ///
-    /// An operand that is addressed relative to the instruction pointer must be within 2 GiB of the
-    /// slot. That the slot is within 2 GiB of the instruction is not enough: the operand may be on
-    /// the other side.
+    /// The next instruction must be within reach of the jump, and so must be an operand that is
+    /// addressed relative to the instruction pointer, which may be on the other side.
+    pub fn slot_range(&self) -> (usize, usize) {
+        if self.width == Width::W32 {
+            return (0, Width::W32.truncate(usize::MAX));
+        }
+        let near = |addr: usize| (addr.saturating_sub(REACH), addr.saturating_add(REACH));
+        let (low, high) = near(self.at.as_usize());
+        match self.operand() {
+            Some(operand) => {
+                let (operand_low, operand_high) = near(operand);
+                (low.max(operand_low), high.min(operand_high))
+            }
+            None => (low, high),
+        }
+    }
+
+    /// The address of an operand relative to the instruction pointer, unless it is cut off.
+    fn operand(&self) -> Option<usize> {
+        let relative = self.relative.filter(|relative| !relative.is_32bit)?;
+        let field = displacement(&self.code, relative)?;
+        Some(self.next.wrapping_add(i32::from_le_bytes(field) as isize as usize))
+    }
+
+    /// What a slot at `slot`, within [`Step::slot_range`], must hold.
     pub fn slot_image(&self, slot: SlotAddr) -> Result<[u8; SLOT_SIZE], OutOfReach> {
         let mut image = [BREAKPOINT; SLOT_SIZE];
         for (to, from) in image.iter_mut().zip(&self.code).take(self.len.into()) {
             *to = *from;
         }
         if let Some(relative) = self.relative {
-            let start = usize::from(relative.offset);
-            let field = image
-                .get_mut(start..start.wrapping_add(4))
-                .and_then(|bytes| <&mut [u8; 4]>::try_from(bytes).ok())
-                .ok_or(OutOfReach)?;
+            let field = displacement(&image, relative).ok_or(OutOfReach)?;
             let moved = self.at.as_usize().wrapping_sub(slot.as_usize()) as i64;
-            let displacement = i64::from(i32::from_le_bytes(*field)).wrapping_add(moved);
-            let displacement = if relative.is_32bit {
+            let value = i64::from(i32::from_le_bytes(field)).wrapping_add(moved);
+            let value = if relative.is_32bit {
                 // Only the low half of the sum counts.
-                displacement as i32
+                value as i32
             } else {
-                i32::try_from(displacement).map_err(|_| OutOfReach)?
+                i32::try_from(value).map_err(|_| OutOfReach)?
             };
-            *field = displacement.to_le_bytes();
+            put(&mut image, relative.offset.into(), value)?;
+        }
+        if self.can_boost() {
+            const { assert!(MAX_INSN_SIZE + JUMP_SIZE <= SLOT_SIZE) };
+            let start = usize::from(self.len);
+            let end = slot.as_usize().wrapping_add(start).wrapping_add(JUMP_SIZE);
+            let distance = self.next.wrapping_sub(end);
+            let distance = match self.width {
+                // The sum is cut off.
+                Width::W8 | Width::W32 => distance as i32,
+                Width::W64 => i32::try_from(distance as i64).map_err(|_| OutOfReach)?,
+            };
+            *image.get_mut(start).ok_or(OutOfReach)? = JUMP;
+            put(&mut image, start.wrapping_add(1), distance)?;
         }
         Ok(image)
     }
 
-    /// Sends the thread to the slot, from which it returns by a debug trap.
+    /// Sends the thread to the slot, from which it returns by a debug trap. It may be there already.
     ///
     /// `slot` must hold the [`Step::slot_image`] for it. Must be called with interrupts enabled, as
     /// must be [`Step::finish`] and [`Step::abort`].
@@ -240,6 +295,15 @@ impl Step {
         }
     }
 
+    /// Ends the step of a thread whose instruction pointer has been changed meanwhile: it was in
+    /// the slot, and had not executed the instruction. May be called with interrupts disabled.
+    ///
+    /// A debugger that steps by blocks gets its next trap after one instruction.
+    #[inline]
+    pub fn forget(&self, state: StepState, regs: &mut PtRegs) {
+        restore_trap_flag(state, regs);
+    }
+
     /// Corrects what has been pushed, or takes the push back.
     #[inline]
     fn correct_stacks(
@@ -299,6 +363,21 @@ impl Step {
         }
         Ok(())
     }
+}
+
+/// The displacement field of an operand.
+fn displacement(code: &[u8], relative: Relative) -> Option<[u8; 4]> {
+    let start = usize::from(relative.offset);
+    code.get(start..start.wrapping_add(4))?.try_into().ok()
+}
+
+/// Writes a displacement.
+fn put(image: &mut [u8; SLOT_SIZE], start: usize, value: i32) -> Result<(), OutOfReach> {
+    let field = image
+        .get_mut(start..start.wrapping_add(4))
+        .ok_or(OutOfReach)?;
+    field.copy_from_slice(&value.to_le_bytes());
+    Ok(())
 }
 
 /// A call for the slot in place of a relative one, to the next byte or, if it is to push to the

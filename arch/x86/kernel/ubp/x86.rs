@@ -8,7 +8,7 @@
 //! memory that the instruction would have left, or gets the exception that the instruction would
 //! have raised, at the instruction's own address. Known exceptions to that:
 //!
-//! - An x87 instruction that is stepped leaves the address of the slot in the FPU's last
+//! - An x87 instruction that is executed in a slot leaves its address there in the FPU's last
 //!   instruction pointer.
 //! - If another thread unmaps or protects the stack while a stepped `call` or `pushf` is corrected,
 //!   the thread gets the fault after its shadow stack has been pushed to.
@@ -140,7 +140,8 @@ impl Insn {
                 Some(branched) => branched,
                 None => return Emulated::Step(step),
             },
-            Plan::Step(step) => return Emulated::Step(step),
+            Plan::Boost(step) if regs.flags() & flags::TF == 0 => return Emulated::Boost(step),
+            Plan::Boost(step) | Plan::Step(step) => return Emulated::Step(step),
         };
         Emulated::Done {
             deliver_trap: trap_is_due(regs, thread, branched),
