@@ -2,7 +2,8 @@
 /*
  * UBP - breakpoints in a process's text, and the instructions they displace
  *
- * The logic is Rust, in kernel/ubp/. This header holds the call sites' side.
+ * The logic is Rust, in kernel/ubp/. This header holds what modules written in
+ * C use, and the call sites' side. See Documentation/trace/ubp.rst.
  */
 #ifndef _LINUX_UBP_H
 #define _LINUX_UBP_H
@@ -14,8 +15,146 @@
 
 struct mm_struct;
 struct pt_regs;
+struct task_struct;
 
 #ifdef CONFIG_UBP
+
+/**
+ * enum ubp_plan - how an instruction that a breakpoint displaces is executed
+ * @UBP_REFUSED: not at all: it cannot have a breakpoint
+ * @UBP_EMULATE: by the kernel; if that is not possible at a hit, as when memory
+ *	is not accessible, in a slot
+ * @UBP_BOOST: in a slot, from where the thread goes on by itself
+ * @UBP_STEP: in a slot, by a single-step, which costs a second trap
+ *
+ * A slot is a place, mapped into the process, for a copy of the instruction.
+ */
+enum ubp_plan {
+	UBP_REFUSED,
+	UBP_EMULATE,
+	UBP_BOOST,
+	UBP_STEP,
+};
+
+/**
+ * struct ubp_bkpt - a breakpoint in the text of a process
+ * @vaddr: address of the first byte of an instruction
+ * @handler_in_interrupt: called first, with interrupts disabled; must neither
+ *	sleep nor access memory that may fault. Returns whether @handler is to
+ *	be called for this hit. May be %NULL, as if it returned true.
+ * @handler: called in the context of the thread that hit the breakpoint, with
+ *	interrupts enabled, as a system call is; may sleep and access user memory.
+ *	May be %NULL.
+ * @plan: set by ubp_insert_bkpt(): how the instruction is executed
+ * @core: UBP's own; %NULL while the breakpoint is not inserted
+ *
+ * A handler finds the instruction pointer at @vaddr, and may change the
+ * registers. If it moves the instruction pointer the thread goes on there, and
+ * the displaced instruction is not executed.
+ *
+ * Handlers are called for every thread that executes the instruction in the
+ * address space, several at a time. Two processes share one after vfork(), until
+ * the child's exec, and after clone(CLONE_VM).
+ */
+struct ubp_bkpt {
+	unsigned long vaddr;
+	bool (*handler_in_interrupt)(struct ubp_bkpt *ubp, struct pt_regs *regs);
+	void (*handler)(struct ubp_bkpt *ubp, struct pt_regs *regs);
+	enum ubp_plan plan;
+	void *core;
+};
+
+/**
+ * struct ubp_insn - what UBP makes of an instruction
+ * @plan: how it would be executed
+ * @len: its length in bytes; 0 if that is not known
+ * @refusal: with %UBP_REFUSED the reason, for people; %NULL otherwise
+ */
+struct ubp_insn {
+	enum ubp_plan plan;
+	unsigned int len;
+	const char *refusal;
+};
+
+/**
+ * ubp_insert_bkpt() - insert a breakpoint
+ * @tsk: any thread of the process; the caller holds a reference
+ * @ubp: zeroed, but for the address and the handlers; stays valid, and in its
+ *	place, until ubp_remove_bkpt() has returned
+ *
+ * The text is changed in a private copy of its page, so that only this process
+ * sees it. The handlers may be called before this returns. A copy of the process
+ * made by fork() has no breakpoints.
+ *
+ * Whether the caller may do that to the process is for the caller to know.
+ *
+ * Context: May sleep; takes the mmap lock of the process. Not in a handler, whose
+ * process might be the one to be stopped.
+ * Return: 0; -%EINVAL the address is not in executable memory of this process
+ * alone, or @ubp is %NULL; -%ESRCH the process exits, or has no user space;
+ * -%EBUSY @ubp is inserted already; -%EEXIST there is another breakpoint, UBP's
+ * or not; -%EPERM the instruction cannot have one, see ubp_analyze_insn();
+ * -%EFAULT the text cannot be read, or ends within the instruction; -%EINTR the
+ * caller has been killed; -%ENOMEM.
+ */
+int ubp_insert_bkpt(struct task_struct *tsk, struct ubp_bkpt *ubp);
+
+/**
+ * ubp_remove_bkpt() - take a breakpoint out
+ * @ubp: of ubp_insert_bkpt(); does nothing if that has failed, or was not called
+ *
+ * Restores the text. When it returns no handler of @ubp is executing or will be,
+ * and @ubp may be freed, or inserted again. If the process has exited, has a new
+ * image, or has unmapped the text, there is nothing to restore.
+ *
+ * Should there be no memory for the text's page, which is possible only if it
+ * was swapped out or is shared with a child, the text stays as it is, until the
+ * process ends or the page goes. Threads that hit the breakpoint then execute
+ * the instruction, without a handler.
+ *
+ * Context: May sleep; takes the mmap lock of the process. Must not be called by a
+ * handler of whatever breakpoint, as ubp_in_handler() tells.
+ */
+void ubp_remove_bkpt(struct ubp_bkpt *ubp);
+
+/**
+ * ubp_validate_insn_addr() - ask whether there could be a breakpoint
+ * @tsk: any thread of the process; the caller holds a reference
+ * @vaddr: the address
+ *
+ * It is for the caller to know that an instruction begins there.
+ *
+ * Context: May sleep; takes the mmap lock of the process.
+ * Return: 0, also if UBP has a breakpoint there; or an error as of
+ * ubp_insert_bkpt().
+ */
+int ubp_validate_insn_addr(struct task_struct *tsk, unsigned long vaddr);
+
+/**
+ * ubp_analyze_insn() - ask what is made of an instruction
+ * @bytes: the instruction, without breakpoints
+ * @avail: how many bytes there are; more than %MAX_INSN_SIZE are not needed
+ * @vaddr: where the process has them, which branches depend on
+ * @is_64bit: whether they are 64-bit code, or else 32-bit
+ * @insn: the result, also if it is an error
+ *
+ * Context: Any.
+ * Return: 0 if there can be a breakpoint; -%EPERM if not; -%EEXIST if the bytes
+ * begin with one; -%EFAULT if they end within the instruction.
+ */
+int ubp_analyze_insn(const u8 *bytes, size_t avail, unsigned long vaddr,
+		     bool is_64bit, struct ubp_insn *insn);
+
+/**
+ * ubp_in_handler() - ask whether a handler of a breakpoint is executing
+ *
+ * Context: Any, of which current is asked about.
+ * Return: Whether the caller has been called by one, or is one.
+ */
+static inline bool ubp_in_handler(void)
+{
+	return current->ubp.in_hit;
+}
 
 /* On while any address space has, or had, a breakpoint. */
 extern struct static_key_false_deferred ubp_active;

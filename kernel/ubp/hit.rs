@@ -109,6 +109,19 @@ pub fn is_in_hit() -> bool {
     unsafe { (*Task::current_raw()).ubp.in_hit }
 }
 
+/// Waits until the owners of breakpoints that have been taken out are called no more. A caller that
+/// has been called by one does not wait: it would be for itself.
+///
+/// Somebody waits for this, who has had text and static keys changed, which interrupts the CPUs as
+/// much as an expedited grace period does.
+///
+/// Context: may sleep.
+pub fn wait_for_hits() {
+    if !is_in_hit() {
+        tasks_trace::synchronize_expedited();
+    }
+}
+
 /// There was no breakpoint at `at`, where a thread has executed an `int3`. Finds out whether there
 /// had been one.
 ///

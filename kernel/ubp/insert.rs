@@ -35,6 +35,7 @@ use ubp_arch::{
     analyze,
     Insn,
     Mode,
+    PlanKind,
     Refusal,
     Vaddr,
     MAX_INSN_SIZE, //
@@ -179,6 +180,11 @@ pub(crate) fn make_slot_late(space: &Space, mm: &MmWithUser, bp: &Breakpoint) ->
 }
 
 impl Inserted {
+    /// Returns how the displaced instruction is executed.
+    pub fn plan(&self) -> PlanKind {
+        self.bp.insn().plan().kind()
+    }
+
     /// Returns whether the breakpoint is gone because its mapping is, or because the process has
     /// discarded the page.
     pub fn is_gone(&self) -> bool {

@@ -4,7 +4,8 @@
 //!
 //! A user of this crate inserts a breakpoint at an address of an address space, with [`insert`],
 //! and says who is to be called when a thread hits it, an [`OnHit`]. What that does with it, for
-//! whom, and what is to happen on exec and exit, is not known here.
+//! whom, and what is to happen on exec and exit, is not known here. Modules do the same through the
+//! C interface, `struct ubp_bkpt` in `include/linux/ubp.h`, or `kernel::ubp`, which is on that.
 //!
 //! # Data model
 //!
@@ -57,6 +58,7 @@
 mod active;
 mod area;
 mod breakpoint;
+mod c_api;
 mod entry;
 mod fork;
 mod hit;
@@ -77,7 +79,10 @@ pub use fork::{
     fork_finish,
     fork_start, //
 };
-pub use hit::is_in_hit;
+pub use hit::{
+    is_in_hit,
+    wait_for_hits, //
+};
 pub use insert::{
     check,
     insert,
@@ -91,6 +96,7 @@ pub use step::{
     deny_signal, //
 };
 pub use ubp_arch::{
+    PlanKind,
     Refusal,
     Vaddr, //
 };

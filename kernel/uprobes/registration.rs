@@ -18,10 +18,7 @@ use crate::{
 
 use kernel::{
     prelude::*,
-    sync::{
-        tasks_trace,
-        Arc, //
-    },
+    sync::Arc, //
 };
 use ubp::Vaddr;
 
@@ -97,7 +94,7 @@ impl Registration {
             last = Some(registration);
         }
         if last.is_some() {
-            wait();
+            ubp::wait_for_hits();
         }
     }
 
@@ -113,17 +110,7 @@ impl Drop for Registration {
     fn drop(&mut self) {
         if !self.removed {
             self.remove();
-            wait();
+            ubp::wait_for_hits();
         }
-    }
-}
-
-/// Waits until no handler is executing that had begun before.
-///
-/// Somebody waits for this, who has had text and static keys changed, which interrupts the CPUs as
-/// much as an expedited grace period does.
-fn wait() {
-    if !ubp::is_in_hit() {
-        tasks_trace::synchronize_expedited();
     }
 }

@@ -44,6 +44,7 @@ pub use thread::{
 #[cfg(CONFIG_X86_64)]
 pub use x86::{
     analyze,
+    length,
     InMemory,
     InRegisters,
     Insn,
@@ -60,6 +61,17 @@ pub use x86::{
 /// Prefix of what the tests print.
 #[cfg(CONFIG_UBP_KUNIT_TEST)]
 const __LOG_PREFIX: &[u8] = b"ubp_arch\0";
+
+/// How an instruction is resumed, for those who need not know how that is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PlanKind {
+    /// By the kernel, unless that proves impossible at a hit.
+    Emulate,
+    /// By a copy in a slot, from where the thread goes on by itself.
+    Boost,
+    /// By stepping a copy in a slot.
+    Step,
+}
 
 /// How far [`Insn::emulate`] got.
 #[must_use = "the thread has to be resumed one way or the other"]

@@ -30,6 +30,7 @@ use super::{
     MAX_INSN_SIZE, //
 };
 use crate::{
+    PlanKind,
     Refusal,
     Vaddr,
     Width, //
@@ -92,6 +93,14 @@ impl Plan {
         match self {
             Self::Emulate(_) | Self::EmulateOrStep(..) => false,
             Self::Boost(_) | Self::Step(_) => true,
+        }
+    }
+
+    /// What it is, for those who need not know more.
+    pub fn kind(&self) -> PlanKind {
+        match self {
+            Self::Emulate(_) | Self::EmulateOrStep(..) => PlanKind::Emulate,
+            Self::Step(_) => PlanKind::Step,
         }
     }
 }

@@ -29,9 +29,12 @@ use crate::{
     Vaddr, //
 };
 use decode::Decoded;
-use kernel::ptregs::{
-    flags,
-    PtRegs, //
+use kernel::{
+    insn,
+    ptregs::{
+        flags,
+        PtRegs, //
+    }, //
 };
 
 pub use emulate::{
@@ -90,6 +93,20 @@ pub fn analyze(bytes: &[u8], at: Vaddr, mode: Mode) -> Result<Insn, Refusal> {
         known,
         bytes: copy,
         plan: Plan::new(&decoded, &copy, at)?,
+    })
+}
+
+/// The length of the instruction with which `bytes` begin, whether that can be probed or not, if it
+/// is known.
+pub fn length(bytes: &[u8], mode: Mode) -> Option<usize> {
+    const UD2_SIZE: usize = 2;
+
+    let insn = insn::Insn::decode(bytes, mode).ok()?;
+    // To the CPU, what the decoder takes for a prefix is an instruction, and the rest another one.
+    Some(if insn.has_emulate_prefix() {
+        UD2_SIZE
+    } else {
+        insn.length()
     })
 }
 
