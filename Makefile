@@ -12,6 +12,8 @@ help:
 	@echo 'make check     lint, KUnit and selftests, on a plain and on a debug kernel; comparison with'
 	@echo '               the stock kernel    [PARTS="PART…", as scripts/check says]'
 	@echo 'make costs     instructions of a system call, a page fault and others, against stock'
+	@echo 'make coverage  how many instructions of bash, libc, python3, libcrypto and node can be'
+	@echo '               probed, and how they are executed    [FILES="…"]'
 	@echo 'make kernel-selftests   the kernel tree'"'"'s own ptrace, breakpoints, seccomp and x86'
 	@echo '               selftests, case by case against stock    [KERNEL=default|debug]'
 	@echo 'make baseline  builds the stock kernel and records what these compare with'
@@ -38,6 +40,9 @@ costs: tree
 	@scripts/build default >&2
 	@scripts/baseline missing
 	@scripts/costs
+
+coverage: build
+	@scripts/coverage $(FILES)
 
 kernel-selftests: build
 	@scripts/baseline missing
@@ -79,4 +84,4 @@ clean:
 		{ echo 'build/tree has been edited; first: make take-back, or remove build/ by hand'; exit 1; }
 	rm -rf build
 
-.PHONY: help run check costs kernel-selftests baseline setup tree build guest shell lint series take-back bisect clean
+.PHONY: help run check costs coverage kernel-selftests baseline setup tree build guest shell lint series take-back bisect clean
