@@ -100,6 +100,7 @@ impl Plan {
     pub fn kind(&self) -> PlanKind {
         match self {
             Self::Emulate(_) | Self::EmulateOrStep(..) => PlanKind::Emulate,
+            Self::Boost(_) => PlanKind::Boost,
             Self::Step(_) => PlanKind::Step,
         }
     }
