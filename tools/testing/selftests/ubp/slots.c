@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Slots: when a process gets the mapping in which displaced instructions are
+ * executed, and that it goes again, whoever may be in it.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "ubp_selftest.h"
+#include "kselftest_harness.h"
+
+#define PAGE		4096UL
+#define MANY		1000
+
+/* push, a load that is no mov, ret: emulated, boosted, emulated. */
+asm(".pushsection .text\n"
+    ".balign 4096\n"
+    "load_first: push %rdi\n"
+    "	xor %eax, %eax\n"
+    "load_value: lock xadd %rax, (%rdi)\n"
+    "load_swap: bswap %rcx\n"
+    "	pop %rdi\n"
+    "load_ret: ret\n"
+    /* push to wherever rdi points: the stack pointer is put back. */
+    "push_first: mov %rsp, %rax\n"
+    "	mov %rdi, %rsp\n"
+    "push_itself: push %rax\n"
+    "push_fault: mov %rax, %rsp\n"
+    "	ret\n"
+    ".popsection\n");
+long load_first(long *from);
+long push_first(void *stack);
+extern char load_value[], load_swap[], load_ret[], push_itself[], push_fault[];
+
+/* Counts the areas of the process. */
+static int areas(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	char line[512];
+	int count = 0;
+
+	while (maps && fgets(line, sizeof(line), maps))
+		count += strstr(line, "[uprobes]") != NULL;
+	if (maps)
+		fclose(maps);
+	return count;
+}
+
+/* Slots are freed by a worker: waits until no area is left, or two seconds. */
+static int areas_left(void)
+{
+	int tries;
+
+	for (tries = 0; areas() && tries < 200; tries++)
+		usleep(10000);
+	return areas();
+}
+
+FIXTURE(slots)
+{
+	int dev;
+};
+
+FIXTURE_SETUP(slots)
+{
+	self->dev = ubp_open();
+	if (self->dev < 0)
+		SKIP(return, "no %s", UBP_TEST_DEVICE);
+	ASSERT_EQ(0, areas());
+}
+
+FIXTURE_TEARDOWN(slots)
+{
+	close(self->dev);
+}
+
+TEST_F(slots, nothing_is_mapped_for_an_emulated_instruction)
+{
+	unsigned int plan;
+	long value = 42;
+	int first, ret;
+
+	first = ubp_insert(self->dev, 0, load_first, UBP_TEST_TASK, &plan);
+	ASSERT_GT(first, 0);
+	EXPECT_EQ(UBP_TEST_EMULATE, plan);
+	ret = ubp_insert(self->dev, 0, load_ret, UBP_TEST_TASK, &plan);
+	ASSERT_GT(ret, 0);
+	EXPECT_EQ(UBP_TEST_EMULATE, plan);
+	EXPECT_EQ(42, load_first(&value));
+	EXPECT_EQ(0, areas());
+}
+
+TEST_F(slots, the_mapping_goes_with_the_last_breakpoint)
+{
+	struct ubp_test_count count = {};
+	unsigned int plan;
+	long value = 42;
+	int id, other, i;
+
+	for (i = 0; i < 3; i++) {
+		id = ubp_insert(self->dev, 0, load_value, UBP_TEST_TASK, &plan);
+		ASSERT_GT(id, 0);
+		EXPECT_EQ(UBP_TEST_BOOST, plan);
+		other = ubp_insert(self->dev, 0, load_swap, UBP_TEST_TASK, &plan);
+		ASSERT_GT(other, 0);
+		EXPECT_EQ(UBP_TEST_BOOST, plan);
+		EXPECT_EQ(1, areas());
+		EXPECT_EQ(42, load_first(&value));
+		ASSERT_EQ(0, ubp_remove(self->dev, id));
+		usleep(100000);
+		EXPECT_EQ(1, areas());
+		EXPECT_EQ(42, load_first(&value));
+		count.id = other;
+		ASSERT_EQ(0, ubp_count(self->dev, other, &count));
+		EXPECT_EQ(2, count.task_hits);
+		ASSERT_EQ(0, ubp_remove(self->dev, other));
+		EXPECT_EQ(0, areas_left());
+		EXPECT_EQ(42, load_first(&value));
+	}
+}
+
+TEST_F(slots, as_many_areas_as_needed)
+{
+	/* bswap %rax, so often that several pages of slots are needed, then ret. */
+	static const unsigned char bswap[] = { 0x48, 0x0f, 0xc8 };
+	unsigned char *code = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
+				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long (*run)(void) = (void *)code;
+	struct ubp_test_count count;
+	static int ids[MANY];
+	int i;
+
+	ASSERT_NE(MAP_FAILED, code);
+	for (i = 0; i < MANY; i++)
+		memcpy(code + i * 3, bswap, 3);
+	code[MANY * 3] = 0xc3;
+	for (i = 0; i < MANY; i++) {
+		ids[i] = ubp_insert(self->dev, 0, code + i * 3, UBP_TEST_INTERRUPT, NULL);
+		ASSERT_GT(ids[i], 0);
+	}
+	/* There are at most 128 slots in a page. */
+	EXPECT_GE(areas(), MANY / 128);
+	run();
+	run();
+	for (i = 0; i < MANY; i++) {
+		ASSERT_EQ(0, ubp_count(self->dev, ids[i], &count));
+		ASSERT_EQ(2, count.interrupt_hits);
+	}
+	/* With the file goes everything. */
+	close(self->dev);
+	EXPECT_EQ(0, areas_left());
+	for (i = 0; i < MANY; i++)
+		ASSERT_EQ(0, memcmp(code + i * 3, bswap, 3));
+	self->dev = ubp_open();
+}
+
+static volatile uintptr_t fault_ip, fault_addr;
+
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+
+	fault_ip = uc->uc_mcontext.gregs[REG_RIP];
+	fault_addr = (uintptr_t)info->si_addr;
+	uc->uc_mcontext.gregs[REG_RIP] = (uintptr_t)push_fault;
+}
+
+TEST_F(slots, an_emulation_that_cannot_be_exact_gets_a_slot_for_the_time)
+{
+	struct sigaction action = { .sa_sigaction = on_fault,
+				    .sa_flags = SA_SIGINFO | SA_ONSTACK };
+	stack_t altstack = { .ss_sp = malloc(65536), .ss_size = 65536 };
+	char *hole = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned int plan;
+	int id;
+
+	ASSERT_EQ(0, sigaltstack(&altstack, NULL));
+	ASSERT_EQ(0, sigaction(SIGSEGV, &action, NULL));
+	id = ubp_insert(self->dev, 0, push_itself, UBP_TEST_TASK, &plan);
+	ASSERT_GT(id, 0);
+	EXPECT_EQ(UBP_TEST_EMULATE, plan);
+	EXPECT_EQ(0, areas());
+	push_first(hole + PAGE);
+	EXPECT_EQ((uintptr_t)push_itself, fault_ip);
+	EXPECT_EQ((uintptr_t)hole + PAGE - 8, fault_addr);
+	EXPECT_EQ(1, areas());
+	ASSERT_EQ(0, ubp_remove(self->dev, id));
+	EXPECT_EQ(0, areas_left());
+}
+
+static void *load_in_thread(void *from)
+{
+	return (void *)load_first(from);
+}
+
+/* A page whose first access waits until it is served. */
+static char *unserved_page(int *uffd)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	*uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (*uffd < 0 || page == MAP_FAILED || ioctl(*uffd, UFFDIO_API, &api))
+		return NULL;
+	reg.range.start = (uintptr_t)page;
+	reg.range.len = PAGE;
+	return ioctl(*uffd, UFFDIO_REGISTER, &reg) ? NULL : page;
+}
+
+TEST_F(slots, a_thread_in_a_slot_is_led_out)
+{
+	static long source[PAGE / sizeof(long)] __attribute__((aligned(4096)));
+	struct uffdio_copy copy = { .src = (uintptr_t)source, .len = PAGE };
+	struct uffd_msg message;
+	pthread_t thread;
+	void *value;
+	int uffd, id;
+	char *page = unserved_page(&uffd);
+
+	if (!page)
+		SKIP(return, "no userfaultfd");
+	source[0] = 4711;
+	id = ubp_insert(self->dev, 0, load_value, UBP_TEST_TASK, NULL);
+	ASSERT_GT(id, 0);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, load_in_thread, page));
+	/* The thread waits within the instruction. */
+	ASSERT_EQ((ssize_t)sizeof(message), read(uffd, &message, sizeof(message)));
+	ASSERT_EQ(UFFD_EVENT_PAGEFAULT, message.event);
+	ASSERT_EQ(0, ubp_remove(self->dev, id));
+	EXPECT_EQ(0, areas_left());
+	copy.dst = (uintptr_t)page;
+	ASSERT_EQ(0, ioctl(uffd, UFFDIO_COPY, &copy));
+	ASSERT_EQ(0, pthread_join(thread, &value));
+	EXPECT_EQ(4711, (long)value);
+	close(uffd);
+}
+
+TEST_HARNESS_MAIN
