@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * No address in a slot is seen from outside: not by perf samples, their call
+ * chains and registers, not by signals, and not by another process.
+ *
+ * The thread spends nearly all its time in one probed instruction, a rep stos,
+ * so that whoever interrupts it finds it there.
+ */
+#define _GNU_SOURCE
+#include <asm/perf_regs.h>
+#include <fcntl.h>
+#include <linux/perf_event.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ubp_selftest.h"
+#include "kselftest_harness.h"
+
+#define LENGTH		(256 * 1024)
+#define RING_PAGES	256
+
+asm(".pushsection .text\n"
+    "fill:\n"
+    "	mov %rsi, %rcx\n"
+    "	xor %eax, %eax\n"
+    "fill_rep: rep stosb\n"
+    "fill_next: nop\n"
+    "	ret\n"
+    ".popsection\n");
+void fill(void *to, size_t length);
+extern char fill_rep[], fill_next[];
+
+static char memory[LENGTH];
+
+/* The address of the area with the slots. */
+static uintptr_t area(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	uintptr_t start = 0;
+	char line[512];
+
+	while (maps && fgets(line, sizeof(line), maps)) {
+		if (strstr(line, "[uprobes]"))
+			start = strtoul(line, NULL, 16);
+	}
+	if (maps)
+		fclose(maps);
+	return start;
+}
+
+FIXTURE(hidden)
+{
+	int dev, id;
+	uintptr_t area;
+};
+
+FIXTURE_SETUP(hidden)
+{
+	unsigned int plan;
+
+	self->dev = ubp_open();
+	if (self->dev < 0)
+		SKIP(return, "no %s", UBP_TEST_DEVICE);
+	self->id = ubp_insert(self->dev, 0, fill_rep, UBP_TEST_TASK, &plan);
+	ASSERT_GT(self->id, 0);
+	ASSERT_EQ(UBP_TEST_BOOST, plan);
+	self->area = area();
+	ASSERT_NE(0, self->area);
+}
+
+FIXTURE_TEARDOWN(hidden)
+{
+	close(self->dev);
+}
+
+static bool is_hidden(uintptr_t area, uint64_t ip)
+{
+	return ip - area >= 4096;
+}
+
+/* What of a sample is looked at. */
+struct sample {
+	struct perf_event_header header;
+	uint64_t ip;
+	uint64_t depth;
+	uint64_t chain[];
+};
+
+struct ring {
+	struct perf_event_mmap_page *control;
+	char *data;
+	size_t size;
+};
+
+static int open_samples(struct ring *ring)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_SOFTWARE,
+		.size = sizeof(attr),
+		.config = PERF_COUNT_SW_CPU_CLOCK,
+		.sample_period = 200000,
+		.sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_CALLCHAIN | PERF_SAMPLE_REGS_USER,
+		.sample_regs_user = 1 << PERF_REG_X86_IP,
+		.exclude_callchain_kernel = 1,
+	};
+	size_t page = sysconf(_SC_PAGESIZE);
+	int fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	void *map;
+
+	if (fd < 0)
+		return -1;
+	map = mmap(NULL, (RING_PAGES + 1) * page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		return -1;
+	ring->control = map;
+	ring->data = (char *)map + page;
+	ring->size = RING_PAGES * page;
+	return fd;
+}
+
+TEST_F(hidden, from_perf)
+{
+	uint64_t head, tail, *registers;
+	int fd, i, total = 0, there = 0;
+	struct sample *sample;
+	struct ring ring;
+
+	fd = open_samples(&ring);
+	if (fd < 0)
+		SKIP(return, "no perf events");
+	for (i = 0; i < 400; i++)
+		fill(memory, LENGTH);
+	close(fd);
+	head = ring.control->data_head;
+	__sync_synchronize();
+	ASSERT_LE(head, ring.size);
+	for (tail = 0; tail < head; tail += sample->header.size) {
+		sample = (struct sample *)(ring.data + tail);
+		if (sample->header.type != PERF_RECORD_SAMPLE)
+			continue;
+		total++;
+		there += sample->ip == (uintptr_t)fill_rep;
+		ASSERT_TRUE(is_hidden(self->area, sample->ip));
+		for (i = 0; i < (int)sample->depth; i++)
+			ASSERT_TRUE(is_hidden(self->area, sample->chain[i]));
+		/* The ABI, then the one register. */
+		registers = sample->chain + sample->depth;
+		if (registers[0] != PERF_SAMPLE_REGS_ABI_NONE)
+			ASSERT_TRUE(is_hidden(self->area, registers[1]));
+	}
+	TH_LOG("%d of %d samples at the instruction", there, total);
+	EXPECT_GT(total, 20);
+	/* The translation was needed. */
+	EXPECT_GT(there, total / 4);
+}
+
+static volatile uintptr_t slots;
+static volatile int signals, seen_in_slot, elsewhere;
+
+static void on_alarm(int sig, siginfo_t *info, void *context)
+{
+	uintptr_t ip = ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+
+	signals++;
+	if (!is_hidden(slots, ip))
+		seen_in_slot++;
+	/* The instruction has been finished, or not begun. */
+	if (ip == (uintptr_t)fill_rep)
+		elsewhere++;
+}
+
+TEST_F(hidden, from_signal_handlers)
+{
+	struct itimerval often = { { 0, 1500 }, { 0, 1500 } }, never = {};
+	struct sigaction action = { .sa_sigaction = on_alarm, .sa_flags = SA_SIGINFO };
+	struct ubp_test_count count;
+	int i;
+
+	slots = self->area;
+	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, NULL));
+	for (i = 0; i < 200; i++)
+		fill(memory, 4096);
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &never, NULL));
+	EXPECT_GT(signals, 0);
+	EXPECT_EQ(0, seen_in_slot);
+	EXPECT_EQ(0, elsewhere);
+	ASSERT_EQ(0, ubp_count(self->dev, self->id, &count));
+	EXPECT_EQ(200, count.task_hits);
+}
+
+TEST_F(hidden, from_ptrace)
+{
+	int status, i, inside = 0;
+	uintptr_t ip;
+	pid_t child;
+
+	/* The child, which has no breakpoints of its parent's. */
+	child = fork();
+	ASSERT_GE(child, 0);
+	if (!child) {
+		for (;;)
+			fill(memory, 8192);
+	}
+	ASSERT_GT(ubp_insert(self->dev, child, fill_rep, UBP_TEST_TASK, NULL), 0);
+	ASSERT_EQ(0, ptrace(PTRACE_SEIZE, child, NULL, NULL));
+	for (i = 0; i < 200; i++) {
+		usleep(rand() % 2000);
+		ASSERT_EQ(0, ptrace(PTRACE_INTERRUPT, child, NULL, NULL));
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		ASSERT_TRUE(WIFSTOPPED(status));
+		ip = ptrace(PTRACE_PEEKUSER, child, offsetof(struct user_regs_struct, rip), NULL);
+		inside += ip >= (uintptr_t)fill && ip <= (uintptr_t)fill_next + 2;
+		ASSERT_EQ(0, ptrace(PTRACE_CONT, child, NULL, NULL));
+	}
+	/* It does not do much else; the rest are system calls' way back, at most. */
+	EXPECT_GT(inside, 150);
+	kill(child, SIGKILL);
+	waitpid(child, &status, 0);
+}
+
+TEST_HARNESS_MAIN
