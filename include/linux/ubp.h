@@ -162,6 +162,7 @@ extern struct static_key_false_deferred ubp_active;
 bool __ubp_int3(struct pt_regs *regs);
 bool __ubp_debug(struct pt_regs *regs, bool step);
 unsigned long __ubp_stream_ip(unsigned long ip);
+unsigned long __ubp_task_ip(struct task_struct *task, unsigned long ip);
 void __ubp_settle(struct pt_regs *regs);
 void __ubp_moved_away(struct pt_regs *regs);
 void __ubp_unmap(struct mm_struct *mm, unsigned long start, unsigned long end);
@@ -210,6 +211,12 @@ static __always_inline unsigned long ubp_user_ip(const struct pt_regs *regs)
 	    ubp_has_space(current->mm))
 		ip = __ubp_stream_ip(ip);
 	return ip;
+}
+
+/* The same of a thread that may be another one, for an @ip that it goes on with. */
+static inline unsigned long ubp_task_ip(struct task_struct *task, unsigned long ip)
+{
+	return static_branch_unlikely(&ubp_active.key) ? __ubp_task_ip(task, ip) : ip;
 }
 
 /*
@@ -265,6 +272,11 @@ static __always_inline bool ubp_debug(struct pt_regs *regs, bool step)
 static __always_inline unsigned long ubp_user_ip(const struct pt_regs *regs)
 {
 	return instruction_pointer(regs);
+}
+
+static inline unsigned long ubp_task_ip(struct task_struct *task, unsigned long ip)
+{
+	return ip;
 }
 
 static __always_inline void ubp_settle(struct pt_regs *regs)

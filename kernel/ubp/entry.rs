@@ -20,6 +20,7 @@ use kernel::{
     prelude::*,
     ptregs::PtRegs,
     sync::tasks_trace,
+    task::Task,
     trap::Trap, //
 };
 
@@ -57,6 +58,20 @@ pub(crate) unsafe extern "C" fn __ubp_debug(regs: *mut bindings::pt_regs, step: 
 #[export]
 pub(crate) unsafe extern "C" fn __ubp_stream_ip(ip: c_ulong) -> c_ulong {
     slot::stream_ip(ip)
+}
+
+/// Returns an instruction pointer of a thread as its program knows it.
+///
+/// # Safety
+///
+/// `task` is valid.
+#[export]
+pub(crate) unsafe extern "C" fn __ubp_task_ip(
+    task: *mut bindings::task_struct,
+    ip: c_ulong,
+) -> c_ulong {
+    // SAFETY: By the requirement on the caller. CAST: `Task` is a transparent wrapper.
+    slot::stream_ip_of(unsafe { &*task.cast::<Task>() }, ip)
 }
 
 /// The current thread is about to be looked at on its way to user mode.

@@ -86,6 +86,17 @@ pub fn stream_ip(ip: usize) -> usize {
         .map_or(ip, |place| place.stream().as_usize())
 }
 
+/// Returns an instruction pointer of a thread that need not be the current one, as its program
+/// knows it.
+///
+/// Context: does not sleep; takes `task_lock`.
+pub(crate) fn stream_ip_of(task: &Task, ip: usize) -> usize {
+    let guard = tasks_trace::read_lock();
+    task.with_mm(|mm| place(Space::of_any(mm, &guard)?, ip, &guard))
+        .flatten()
+        .map_or(ip, |place| place.stream().as_usize())
+}
+
 /// Takes the current thread out of the slot if it is behind the copy.
 pub(crate) fn settle(regs: &mut PtRegs) {
     let found = with_space(|space, guard| place(space, regs.ip(), guard)).flatten();

@@ -19,6 +19,16 @@ __rust_helper void rust_helper_tasklist_read_unlock(void)
 	read_unlock(&tasklist_lock);
 }
 
+__rust_helper void rust_helper_task_lock(struct task_struct *task)
+{
+	task_lock(task);
+}
+
+__rust_helper void rust_helper_task_unlock(struct task_struct *task)
+{
+	task_unlock(task);
+}
+
 __rust_helper struct task_struct *
 rust_helper_next_thread(struct task_struct *task)
 {

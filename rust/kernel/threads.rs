@@ -208,6 +208,18 @@ impl Task {
         NonNull::new(mm).map(|mm| unsafe { ARef::from_raw(mm.cast()) })
     }
 
+    /// Calls `f` with the task's address space, if it has one. `f` must not sleep.
+    pub fn with_mm<R>(&self, f: impl FnOnce(&Mm) -> R) -> Option<R> {
+        // SAFETY: The task is valid. Its address space is not given up while its lock is held.
+        unsafe {
+            bindings::task_lock(self.as_ptr());
+            let mm = (*self.as_ptr()).mm;
+            let ret = (!mm.is_null()).then(|| f(Mm::from_raw(mm)));
+            bindings::task_unlock(self.as_ptr());
+            ret
+        }
+    }
+
     /// Returns whether the task uses `mm` as its own.
     #[inline]
     pub fn uses(&self, mm: &Mm) -> bool {

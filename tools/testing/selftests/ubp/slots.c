@@ -199,8 +199,11 @@ TEST_F(slots, an_emulation_that_cannot_be_exact_gets_a_slot_for_the_time)
 	EXPECT_EQ(0, areas_left());
 }
 
+static volatile pid_t thread_id;
+
 static void *load_in_thread(void *from)
 {
+	thread_id = syscall(SYS_gettid);
 	return (void *)load_first(from);
 }
 
@@ -217,6 +220,26 @@ static char *unserved_page(int *uffd)
 	reg.range.start = (uintptr_t)page;
 	reg.range.len = PAGE;
 	return ioctl(*uffd, UFFDIO_REGISTER, &reg) ? NULL : page;
+}
+
+/* The instruction pointer of a thread that waits, as /proc tells it. */
+static uintptr_t proc_ip(pid_t tid)
+{
+	uintptr_t ip = 0;
+	char path[64];
+	FILE *file;
+	int tries;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", tid);
+	for (tries = 0; !ip && tries < 200; tries++) {
+		file = fopen(path, "r");
+		if (!file)
+			return 0;
+		if (fscanf(file, "%*d %*x %lx", &ip) != 1)
+			usleep(10000);
+		fclose(file);
+	}
+	return ip;
 }
 
 TEST_F(slots, a_thread_in_a_slot_is_led_out)
@@ -238,8 +261,10 @@ TEST_F(slots, a_thread_in_a_slot_is_led_out)
 	/* The thread waits within the instruction. */
 	ASSERT_EQ((ssize_t)sizeof(message), read(uffd, &message, sizeof(message)));
 	ASSERT_EQ(UFFD_EVENT_PAGEFAULT, message.event);
+	EXPECT_EQ((uintptr_t)load_value, proc_ip(thread_id));
 	ASSERT_EQ(0, ubp_remove(self->dev, id));
 	EXPECT_EQ(0, areas_left());
+	EXPECT_EQ((uintptr_t)load_value, proc_ip(thread_id));
 	copy.dst = (uintptr_t)page;
 	ASSERT_EQ(0, ioctl(uffd, UFFDIO_COPY, &copy));
 	ASSERT_EQ(0, pthread_join(thread, &value));

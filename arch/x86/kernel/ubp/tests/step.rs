@@ -67,10 +67,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images() -> Result {
+    fn images_of_what_is_stepped() -> Result {
         for (bytes, mode, image) in [
-            (&b"\x01\xd8"[..], BITS64, &b"\x01\xd8"[..]),
-            (b"\x55", BITS64, b"\x55"),
+            (&b"\x55"[..], BITS64, &b"\x55"[..]),
             (b"\xff\x55\x08", BITS32, b"\xff\x55\x08"),
             // Calls by a displacement; the one to the next instruction is special.
             (b"\xe8\x10\x00\x00\x00", BITS64, b"\xe8\x01\x00\x00\x00"),
@@ -81,11 +80,57 @@ mod tests {
                 b"\xe8\x01\x00\x00\x00",
             ),
         ] {
-            let found = step(bytes, mode)?.slot_image(SLOT).map_err(|_| EINVAL)?;
-            assert_eq!(found.len(), SLOT_SIZE);
+            let step = step(bytes, mode)?;
+            let found = step.slot_image(SLOT).map_err(|_| EINVAL)?;
+            let image = &image[..image.len()];
             assert!(found.starts_with(image));
-            assert!(found[image.len()..].iter().all(|byte| *byte == BREAKPOINT));
+            // `push` may be stepped, and what follows it in the slot does not matter then.
+            if !step.can_boost() {
+                assert!(found[image.len()..].iter().all(|byte| *byte == BREAKPOINT));
+            }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_jump_to_the_next_instruction_follows_what_is_boosted() -> Result {
+        for (bytes, mode) in [
+            (&b"\x0f\xc8"[..], BITS64),
+            (b"\x0f\xc8", BITS32),
+            (b"\xf3\xa4", BITS64),
+            (b"\xf0\x48\x0f\xc1\x07", BITS64),
+            (b"\xc5\xf8\x58\xc1", BITS32),
+            // The longest that there can be.
+            (
+                b"\x2e\x2e\x2e\x2e\x67\xf0\x48\x81\x04\x25\x00\x00\x00\x00\x01",
+                BITS64,
+            ),
+        ] {
+            let Ok(step) = step(bytes, mode) else {
+                continue;
+            };
+            assert!(step.can_boost());
+            for slot in [0x1000, AT + 0x100_0000] {
+                let image = step.slot_image(SlotAddr::new(slot)).map_err(|_| EINVAL)?;
+                assert!(image.starts_with(bytes));
+                assert_eq!(image[bytes.len()], 0xe9);
+                let end = bytes.len() + 5;
+                let distance =
+                    displacement(&step, slot, bytes.len() + 1).map_err(|_| EINVAL)? as usize;
+                assert_eq!((slot + end).wrapping_add(distance), AT + bytes.len());
+                assert!(image[end..].iter().all(|byte| *byte == BREAKPOINT));
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_jump_in_32_bit_code_wraps_around() -> Result {
+        let step = step(b"\x0f\xc8", BITS32)?;
+        assert_eq!(step.slot_range(), (0, u32::MAX as usize));
+        let slot = 0xffff_f000;
+        let distance = displacement(&step, slot, 3).map_err(|_| EINVAL)? as usize;
+        assert_eq!((slot + 7).wrapping_add(distance) as u32, (AT + 2) as u32);
         Ok(())
     }
 
@@ -107,14 +152,19 @@ mod tests {
         ] {
             let step = step(bytes, BITS64)?;
             let operand = AT + bytes.len() + 0x1000;
-            // A slot before and one behind the instruction; then as far behind as possible.
-            let last = operand - bytes.len() + 0x8000_0000;
-            for slot in [AT - 0x30_0000, AT + 0x30_0000, last] {
+            // A slot before and one behind the instruction; then as far away as may be. The last
+            // byte of the instruction and of the jump must reach, so that the range is a bit less.
+            let (low, high) = step.slot_range();
+            assert!(low <= AT && AT <= high);
+            for slot in [AT - 0x30_0000, AT + 0x30_0000, low, high] {
                 let found = displacement(&step, slot, offset).map_err(|_| EINVAL)?;
                 let reached = (slot + bytes.len()).wrapping_add(found as usize);
                 assert_eq!(reached, operand);
             }
-            assert_eq!(displacement(&step, last + 1, offset), Err(OutOfReach));
+            assert_eq!(
+                displacement(&step, high + 0x1040, offset),
+                Err(OutOfReach)
+            );
         }
         Ok(())
     }

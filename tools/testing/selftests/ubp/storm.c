@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Many threads in one probed function, in a storm of signals, forks, and of
+ * breakpoints that come and go next to those that stay.
+ *
+ * Each call knows its result and is counted by its caller; breakpoints that
+ * stay must have been hit as often as there were calls, those of signal
+ * handlers included, and those of children not.
+ *
+ * STORM_SECONDS says how long (8), STORM_THREADS how many threads (64).
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "ubp_selftest.h"
+#include "kselftest_harness.h"
+
+#define MAX_THREADS	256
+#define MAX_TEXTS	64
+
+/*
+ * Emulated, boosted and, as signals arrive, stepped ones; a loop, a repeated
+ * one, calls, accesses to memory. Odd labels get the breakpoints that stay.
+ */
+asm(".pushsection .text\n"
+    ".balign 64\n"
+    "storm:\n"
+    "storm_1: push %rbx\n"
+    "storm_2: mov %rdi, %rbx\n"
+    "storm_3: bswap %rbx\n"
+    "storm_4: lock xadd %rbx, -64(%rsp)\n"
+    "storm_5: crc32q storm_data(%rip), %rbx\n"
+    "storm_6: lea -128(%rsp), %rdi\n"
+    "	mov $5, %ecx\n"
+    "	mov %rbx, %rax\n"
+    "storm_7: rep stosb\n"
+    "storm_8: rorq $3, -128(%rsp)\n"
+    "storm_9: call storm_leaf\n"
+    "storm_10: movq %rax, %xmm0\n"
+    "storm_11: paddq %xmm0, %xmm0\n"
+    "storm_12: movq %xmm0, %rax\n"
+    "storm_13: pop %rbx\n"
+    "storm_14: ret\n"
+    "storm_leaf: cmp $1, %rbx\n"
+    "	adc $17, %rax\n"
+    "storm_15: imul $3, %rax, %rax\n"
+    "storm_16: ret\n"
+    ".popsection\n"
+    ".pushsection .rodata\n"
+    "storm_data: .quad 0x123456789abcdef\n"
+    ".popsection\n");
+long storm(long);
+#define LABEL(n) extern char storm_##n[];
+LABEL(1) LABEL(2) LABEL(3) LABEL(4) LABEL(5) LABEL(6) LABEL(7) LABEL(8)
+LABEL(9) LABEL(10) LABEL(11) LABEL(12) LABEL(13) LABEL(14) LABEL(15) LABEL(16)
+
+static char *const staying[] = {
+	storm_1, storm_3, storm_5, storm_7, storm_9, storm_11, storm_13, storm_15,
+};
+
+static char *const passing[] = {
+	storm_2, storm_4, storm_6, storm_8, storm_10, storm_12, storm_14, storm_16,
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static struct text {
+	uintptr_t start, end;
+} texts[MAX_TEXTS];
+static unsigned int text_count;
+
+static atomic_bool stop;
+static atomic_ulong in_handlers, wrong_results, wrong_places, signals;
+static long expected[16];
+
+static struct worker {
+	pthread_t thread;
+	unsigned long calls;
+} workers[MAX_THREADS];
+
+static unsigned int setting(const char *name, unsigned int otherwise)
+{
+	const char *value = getenv(name);
+
+	return value ? strtoul(value, NULL, 10) : otherwise;
+}
+
+/* Executable mappings before there were slots. */
+static void note_texts(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	char line[512], flags[8];
+	struct text text;
+
+	while (maps && text_count < MAX_TEXTS && fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%lx-%lx %7s", &text.start, &text.end, flags) == 3 &&
+		    flags[2] == 'x')
+			texts[text_count++] = text;
+	}
+	if (maps)
+		fclose(maps);
+}
+
+static void check_call(long argument)
+{
+	if (storm(argument) != expected[argument])
+		wrong_results++;
+}
+
+static void on_signal(int sig, siginfo_t *info, void *context)
+{
+	uintptr_t ip = ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+	unsigned int i;
+
+	for (i = 0; i < text_count; i++) {
+		if (ip >= texts[i].start && ip < texts[i].end)
+			break;
+	}
+	if (i == text_count)
+		wrong_places++;
+	signals++;
+	/* On top of whatever was being executed. */
+	check_call(ip % COUNT(expected));
+	in_handlers++;
+}
+
+static void *work(void *arg)
+{
+	const struct timespec moment = { .tv_nsec = 20000 };
+	struct worker *self = arg;
+
+	while (!stop) {
+		check_call(self->calls % COUNT(expected));
+		self->calls++;
+		/* A thread that is preempted within a hit holds up every removal. */
+		if (self->calls % 64 == 0)
+			nanosleep(&moment, NULL);
+	}
+	return NULL;
+}
+
+/* Returns whether a child, in which there are no breakpoints, fared well. */
+static bool fork_one(void)
+{
+	int status, i;
+	pid_t child = fork();
+
+	if (!child) {
+		for (i = 0; i < (int)COUNT(expected); i++)
+			if (storm(i) != expected[i])
+				_exit(1);
+		_exit(0);
+	}
+	return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+}
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec + time.tv_nsec * 1e-9;
+}
+
+FIXTURE(storm)
+{
+	int dev;
+};
+
+FIXTURE_SETUP(storm)
+{
+	struct sigaction action = { .sa_sigaction = on_signal,
+				    .sa_flags = SA_SIGINFO | SA_RESTART };
+
+	note_texts();
+	self->dev = ubp_open();
+	if (self->dev < 0)
+		SKIP(return, "no %s", UBP_TEST_DEVICE);
+	ASSERT_EQ(0, sigaction(SIGUSR1, &action, NULL));
+	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+}
+
+FIXTURE_TEARDOWN(storm)
+{
+	close(self->dev);
+}
+
+TEST_F_TIMEOUT(storm, counts_are_exact, 1200)
+{
+	const struct itimerval often = { { 0, 2000 }, { 0, 2000 } }, never = {};
+	unsigned int threads = setting("STORM_THREADS", 64), seconds = setting("STORM_SECONDS", 8);
+	unsigned long calls = 0, rounds = 0, forks = 0, passed = 0;
+	int ids[COUNT(staying)], passers[COUNT(passing)] = {};
+	struct ubp_test_count count;
+	double end;
+	size_t i;
+
+	ASSERT_LE(threads, MAX_THREADS);
+	for (i = 0; i < COUNT(expected); i++)
+		expected[i] = storm(i);
+	for (i = 0; i < COUNT(staying); i++) {
+		ids[i] = ubp_insert(self->dev, 0, staying[i],
+				    i % 2 ? UBP_TEST_TASK : UBP_TEST_INTERRUPT, NULL);
+		ASSERT_GT(ids[i], 0);
+	}
+	for (i = 0; i < threads; i++)
+		ASSERT_EQ(0, pthread_create(&workers[i].thread, NULL, work, &workers[i]));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, NULL));
+
+	for (end = now() + seconds; now() < end; rounds++) {
+		i = rounds % COUNT(passing);
+		if (passers[i]) {
+			ASSERT_EQ(0, ubp_count(self->dev, passers[i], &count));
+			passed += count.task_hits;
+			ASSERT_EQ(0, ubp_remove(self->dev, passers[i]));
+			passers[i] = 0;
+		} else {
+			passers[i] = ubp_insert(self->dev, 0, passing[i], UBP_TEST_TASK, NULL);
+			ASSERT_GT(passers[i], 0);
+		}
+		pthread_kill(workers[rand() % threads].thread, SIGUSR1);
+		if (rounds % 16 == 0) {
+			ASSERT_TRUE(fork_one());
+			forks++;
+		}
+	}
+
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &never, NULL));
+	stop = true;
+	for (i = 0; i < threads; i++) {
+		ASSERT_EQ(0, pthread_join(workers[i].thread, NULL));
+		calls += workers[i].calls;
+	}
+	calls += in_handlers;
+	TH_LOG("%lu calls, %lu signals, %lu changes, %lu forks, %lu other hits",
+	       calls, signals, rounds, forks, passed);
+	EXPECT_EQ(0, wrong_results);
+	EXPECT_EQ(0, wrong_places);
+	EXPECT_GT(passed, 0);
+	EXPECT_GT(signals, seconds);
+	for (i = 0; i < COUNT(staying); i++) {
+		/* rep stosb is one execution, however many bytes it fills. */
+		ASSERT_EQ(0, ubp_count(self->dev, ids[i], &count));
+		EXPECT_EQ(calls, count.task_hits + count.interrupt_hits) {
+			TH_LOG("breakpoint %zu", i);
+		}
+	}
+}
+
+TEST_HARNESS_MAIN
