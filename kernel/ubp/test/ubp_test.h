@@ -93,5 +93,7 @@ struct ubp_test_count {
 /* Argument: an id. When it returns, no handler of it runs or will run. */
 #define UBP_TEST_REMOVE		_IO('b', 3)
 #define UBP_TEST_COUNT		_IOWR('b', 4, struct ubp_test_count)
+/* Asks whether there could be a breakpoint, as ubp_validate_insn_addr() does. */
+#define UBP_TEST_VALIDATE	_IOW('b', 5, struct ubp_test_insert)
 
 #endif /* _UBP_TEST_H */

@@ -134,6 +134,7 @@ const ANALYZE: u32 = _IOW::<TestAnalyze>('b' as u32, 1);
 const INSERT: u32 = _IOWR::<TestInsert>('b' as u32, 2);
 const REMOVE: u32 = _IO('b' as u32, 3);
 const COUNT: u32 = _IOWR::<TestCount>('b' as u32, 4);
+const VALIDATE: u32 = _IOW::<TestInsert>('b' as u32, 5);
 
 impl TestInsn {
     /// Fills in what is known of the instruction.
@@ -195,6 +196,11 @@ fn find(pid: i32) -> Result<ARef<Task>> {
     } else {
         Err(EACCES)
     }
+}
+
+/// Says whether there could be a breakpoint.
+fn validate(request: TestInsert) -> Result {
+    ubp::validate(&*find(request.pid)?, usize::try_from(request.vaddr)?)
 }
 
 /// The breakpoints of an open file.
@@ -291,6 +297,10 @@ impl MiscDevice for Session {
             INSERT => return session.insert(pointer),
             REMOVE => session.remove(arg)?,
             COUNT => session.count(pointer)?,
+            VALIDATE => {
+                let slice = UserSlice::new(pointer, size_of::<TestInsert>());
+                validate(slice.reader().read()?)?;
+            }
             _ => return Err(ENOTTY),
         }
         Ok(0)

@@ -48,6 +48,16 @@ int ubp_insert(int dev, pid_t pid, const void *at, unsigned int flags, unsigned 
 	return id;
 }
 
+int ubp_validate(int dev, pid_t pid, const void *at)
+{
+	struct ubp_test_insert request = {
+		.pid = pid,
+		.vaddr = (unsigned long)at,
+	};
+
+	return ubp_ioctl(dev, UBP_TEST_VALIDATE, (unsigned long)&request);
+}
+
 int ubp_remove(int dev, int id)
 {
 	return ubp_ioctl(dev, UBP_TEST_REMOVE, id);

@@ -14,6 +14,7 @@ int ubp_open(void);
 int ubp_analyze(int dev, struct ubp_test_insn *insns, size_t count);
 /* The id; how the instruction is executed goes to @plan, if that is not NULL. */
 int ubp_insert(int dev, pid_t pid, const void *at, unsigned int flags, unsigned int *plan);
+int ubp_validate(int dev, pid_t pid, const void *at);
 int ubp_remove(int dev, int id);
 int ubp_count(int dev, int id, struct ubp_test_count *count);
 
