@@ -96,10 +96,11 @@ TEST_F_TIMEOUT(ubp, removal_while_it_is_executed, 2 * TIMEOUT)
 		int id = INSERT(variant->function);
 		struct ubp_test_count count;
 
-		if (i % 4 == 0)
+		if (i % 4 == 0) {
 			ASSERT_TRUE(wait_hit(self->dev, id));
-		else if (i % 4 == 1)
+		} else if (i % 4 == 1) {
 			sched_yield();
+		}
 		ASSERT_EQ(0, ubp_count(self->dev, id, &count));
 		/* A call that has been hit may not have returned. */
 		EXPECT_GE(calls - from + THREADS, count.task_hits);
