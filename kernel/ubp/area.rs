@@ -45,6 +45,7 @@ use kernel::{
     },
 };
 use ubp_arch::{
+    is_at_copy,
     Insn,
     SlotAddr,
     Step,
@@ -131,7 +132,7 @@ impl Origin {
 /// Where in a slot an instruction pointer is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
-    /// At the copy of the instruction, which is at `at` in the program.
+    /// At a copy of the instruction, which is at `at` in the program.
     Insn { at: Vaddr, slot: SlotAddr },
     /// Behind it: the next instruction is that of the program at `next`.
     Done { next: Vaddr },
@@ -232,10 +233,11 @@ impl Area {
         if len == 0 {
             return None;
         }
-        Some(if offset % SLOT_SIZE == 0 {
+        let in_slot = offset % SLOT_SIZE;
+        Some(if is_at_copy(in_slot, len) {
             Place::Insn {
                 at,
-                slot: SlotAddr::new(ip),
+                slot: SlotAddr::new(ip.wrapping_sub(in_slot)),
             }
         } else {
             Place::Done {

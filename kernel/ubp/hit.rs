@@ -70,7 +70,9 @@ pub(crate) fn int3(regs: &mut PtRegs, trap: &mut Trap) -> bool {
     let guard = tasks_trace::read_lock();
     let Some(bp) = space.armed(at, &guard) else {
         drop(guard);
-        return trap.with_interrupts(|| restart_if_removed(space, mm, regs, at));
+        return trap.with_interrupts(|| {
+            step::finish_by_breakpoint(regs) || restart_if_removed(space, mm, regs, at)
+        });
     };
 
     regs.set_ip(at.as_usize());

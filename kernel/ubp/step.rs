@@ -9,7 +9,7 @@
 //!  Running ---------> Stepping ---------------------------------> Running, at the next instruction
 //!                      |    ^ |
 //!                      +----+ +---> moved_away(): Running, where an aborted sequence goes on
-//!     step_trap(): one        |
+//!     step_trap(): one        |       (executed also: finish_by_breakpoint())
 //!     iteration of several    | deny_signal(): the instruction raised an exception, or the thread
 //!                             | is killed; abandon(): the thread exits
 //!                             v
@@ -181,12 +181,28 @@ pub(crate) fn begin(bp: &Arc<Breakpoint>, step: &Step, regs: &mut PtRegs) {
 /// Has the current thread, which is in the slot of `bp` and has a signal, stepped. Returns whether
 /// the signal waits for that.
 pub(crate) fn begin_denied(bp: &Arc<Breakpoint>, regs: &mut PtRegs) -> bool {
-    let Some(step) = bp.insn().plan().step() else {
+    let (Some(step), Some(slot)) = (bp.insn().plan().step(), bp.slot()) else {
         return false;
     };
-    begin(bp, step, regs);
+    match step.begin_in_second_copy(regs, slot.addr()) {
+        Some(state) => Stepping::current().start(bp.clone(), state),
+        None => begin(bp, step, regs),
+    }
     Stepping::current().deny();
     true
+}
+
+/// Handles an `int3` of a thread that may have finished a repeated instruction. Returns whether it
+/// has.
+pub(crate) fn finish_by_breakpoint(regs: &mut PtRegs) -> bool {
+    let stepping = Stepping::current();
+    let finished = stepping
+        .get()
+        .is_some_and(|(_, step, state)| step.finish_by_breakpoint(state, regs));
+    if finished {
+        stepping.end();
+    }
+    finished
 }
 
 /// Handles a debug trap, which may be by the trap flag, by a hardware breakpoint or both. Returns

@@ -44,6 +44,7 @@ pub use thread::{
 #[cfg(CONFIG_X86_64)]
 pub use x86::{
     analyze,
+    is_at_copy,
     length,
     InMemory,
     InRegisters,

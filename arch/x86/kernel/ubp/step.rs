@@ -6,6 +6,10 @@
 //! adjusted. Their copy is followed by a jump to the next instruction of the program, and the
 //! thread is simply sent there ([`Step::can_boost`]).
 //!
+//! A repeated instruction that is to be finished before a signal is delivered would trap after each
+//! iteration if it were stepped. So its slot holds a second copy, with a breakpoint behind it
+//! ([`Step::begin_in_second_copy`]).
+//!
 //! With the others, and if the program is being stepped, the thread is sent to the slot with the
 //! trap flag set, and comes back by the debug trap after one instruction. What the instruction has
 //! got from its unusual address, or from the trap flag, is then put right before anybody else can
@@ -28,6 +32,7 @@ use super::{
     },
     Mode,
     BREAKPOINT,
+    BREAKPOINT_SIZE,
     MAX_INSN_SIZE, //
 };
 use crate::{
@@ -209,6 +214,12 @@ impl Step {
             *image.get_mut(start).ok_or(OutOfReach)? = JUMP;
             put(&mut image, start.wrapping_add(1), distance)?;
         }
+        if let Some(start) = self.second_copy() {
+            let room = image.iter_mut().skip(start);
+            for (to, from) in room.zip(&self.code).take(self.len.into()) {
+                *to = *from;
+            }
+        }
         Ok(image)
     }
 
@@ -234,6 +245,41 @@ impl Step {
         state
     }
 
+    /// Where in the slot a second copy of a repeated instruction begins, unless the instruction is
+    /// too long for that. String instructions have no operand relative to the instruction pointer.
+    fn second_copy(&self) -> Option<usize> {
+        let len = usize::from(self.len);
+        let start = second_copy(len);
+        let fits = start + len + BREAKPOINT_SIZE <= SLOT_SIZE;
+        (self.after == After::Repeat && fits).then_some(start)
+    }
+
+    /// Sends the thread to the second copy in the slot, if there is one, from which it returns by a
+    /// breakpoint: [`Step::finish_by_breakpoint`]. The thread is not stepped otherwise.
+    pub fn begin_in_second_copy(&self, regs: &mut PtRegs, slot: SlotAddr) -> Option<StepState> {
+        let ip = slot.as_usize().wrapping_add(self.second_copy()?);
+        regs.set_ip(ip);
+        Some(StepState {
+            slot,
+            trap_flag: false,
+            block_step: false,
+        })
+    }
+
+    /// Takes the thread out of the slot if it has executed the second copy and the breakpoint
+    /// behind it. Returns whether that is so.
+    pub fn finish_by_breakpoint(&self, state: StepState, regs: &mut PtRegs) -> bool {
+        let Some(start) = self.second_copy() else {
+            return false;
+        };
+        let behind = start + usize::from(self.len) + BREAKPOINT_SIZE;
+        if regs.ip() != state.slot.as_usize().wrapping_add(behind) {
+            return false;
+        }
+        regs.set_ip(self.next);
+        true
+    }
+
     /// Takes the thread out of the slot after the debug trap.
     ///
     /// `regs` must be as the trap has saved them.
@@ -245,6 +291,11 @@ impl Step {
         thread: &mut impl Thread,
     ) -> Finished {
         let slot = state.slot.as_usize();
+        if let Some(start) = self.second_copy() {
+            // Somebody steps the thread who has not been told where it is.
+            let offset = regs.ip().wrapping_sub(slot);
+            regs.set_ip(slot.wrapping_add(offset.checked_sub(start).unwrap_or(offset)));
+        }
         if self.after == After::Repeat && regs.ip() == slot {
             return Finished::Again;
         }
@@ -363,6 +414,18 @@ impl Step {
         }
         Ok(())
     }
+}
+
+/// Where in its slot the second copy of an instruction of so many bytes begins, if there is one.
+const fn second_copy(len: usize) -> usize {
+    len + JUMP_SIZE
+}
+
+/// Returns whether an offset in the slot of an instruction of so many bytes is that of a copy, so
+/// that it has not been executed yet.
+#[inline]
+pub const fn is_at_copy(offset: usize, len: usize) -> bool {
+    offset == 0 || offset == second_copy(len)
 }
 
 /// The displacement field of an operand.

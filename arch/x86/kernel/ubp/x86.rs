@@ -47,6 +47,7 @@ pub use kernel::insn::{
 };
 pub use plan::Plan;
 pub use step::{
+    is_at_copy,
     Step,
     StepState,
     SLOT_SIZE, //

@@ -185,15 +185,20 @@ TEST_F(hidden, from_signal_handlers)
 {
 	struct itimerval often = { { 0, 1500 }, { 0, 1500 } }, never = {};
 	struct sigaction action = { .sa_sigaction = on_alarm, .sa_flags = SA_SIGINFO };
+	struct timespec begin, end;
 	struct ubp_test_count count;
 	int i;
 
 	slots = self->area;
 	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
 	ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, NULL));
+	/* If a signal made it step, each of these would take a second and more. */
+	clock_gettime(CLOCK_MONOTONIC, &begin);
 	for (i = 0; i < 200; i++)
-		fill(memory, 4096);
+		fill(memory, LENGTH);
+	clock_gettime(CLOCK_MONOTONIC, &end);
 	ASSERT_EQ(0, setitimer(ITIMER_REAL, &never, NULL));
+	EXPECT_LT(end.tv_sec - begin.tv_sec, 20);
 	EXPECT_GT(signals, 0);
 	EXPECT_EQ(0, seen_in_slot);
 	EXPECT_EQ(0, elsewhere);

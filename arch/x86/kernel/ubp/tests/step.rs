@@ -118,8 +118,36 @@ mod tests {
                 let distance =
                     displacement(&step, slot, bytes.len() + 1).map_err(|_| EINVAL)? as usize;
                 assert_eq!((slot + end).wrapping_add(distance), AT + bytes.len());
-                assert!(image[end..].iter().all(|byte| *byte == BREAKPOINT));
+                if bytes[0] != 0xf3 {
+                    assert!(image[end..].iter().all(|byte| *byte == BREAKPOINT));
+                }
             }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_repeated_instruction_can_be_finished_without_steps() -> Result {
+        let movs = step(b"\xf3\xa4", BITS64)?;
+        let image = movs.slot_image(SLOT).map_err(|_| EINVAL)?;
+        assert!(image[7..].starts_with(b"\xf3\xa4\xcc"));
+        let mut regs = registers(BITS64);
+        let state = movs.begin_in_second_copy(&mut regs, SLOT).ok_or(EINVAL)?;
+        assert_eq!(regs.ip(), SLOT.as_usize() + 7);
+        assert_eq!(regs.flags() & TF, 0);
+        // Between two iterations, and at the breakpoint of somebody else.
+        assert!(!movs.finish_by_breakpoint(state, &mut regs));
+        executed(&mut regs, 7 + 2 + 1);
+        assert!(movs.finish_by_breakpoint(state, &mut regs));
+        assert_eq!(regs.ip(), AT + 2);
+
+        // What is not repeated has none, nor what is too long.
+        for bytes in [
+            &b"\xa4"[..],
+            b"\x2e\x2e\x2e\x2e\x2e\x2e\x2e\x2e\x2e\x2e\x2e\x2e\xf3\xa4",
+        ] {
+            let step = step(bytes, BITS64)?;
+            assert!(step.begin_in_second_copy(&mut regs, SLOT).is_none());
         }
         Ok(())
     }

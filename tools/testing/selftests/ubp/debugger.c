@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A debugger sees the same with and without breakpoints of the kernel's: the
+ * places where a single-step, a watchpoint and an instruction breakpoint stop,
+ * what the stop says, and how far a block step gets.
+ */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ubp_selftest.h"
+#include "kselftest_harness.h"
+
+#define STEPS	60
+
+/* The labels are probed: emulated, boosted and stepped ones. */
+asm(".pushsection .text\n"
+    ".balign 64\n"
+    "walk:\n"
+    "walk_0: push %rbx\n"
+    "walk_1: mov $3, %ecx\n"
+    "walk_2: lea watched(%rip), %rdi\n"
+    "	mov $1, %ebx\n"
+    "walk_3: lock xadd %rbx, (%rdi)\n"
+    "walk_4: bswap %rbx\n"
+    "walk_5: call walk_leaf\n"
+    "walk_6: rep stosb\n"
+    "walk_7: pushf\n"
+    "walk_8: popf\n"
+    "walk_9: jrcxz walk_10\n"
+    "	ud2\n"
+    "walk_10: pop %rbx\n"
+    "walk_11: ret\n"
+    "walk_leaf: crc32 %ecx, %eax\n"
+    "walk_12: ret\n"
+    ".popsection\n"
+    ".pushsection .data\n"
+    ".balign 8\n"
+    "watched: .quad 0, 0, 0\n"
+    ".popsection\n");
+void walk(void);
+#define LABEL(n) extern char walk_##n[];
+LABEL(0) LABEL(1) LABEL(2) LABEL(3) LABEL(4) LABEL(5) LABEL(6) LABEL(7) LABEL(8)
+LABEL(9) LABEL(10) LABEL(11) LABEL(12)
+extern char walk_leaf[];
+extern uint64_t watched[];
+
+static char *const probed[] = {
+	walk_0, walk_1, walk_2, walk_3, walk_4, walk_5, walk_6, walk_7, walk_8,
+	walk_9, walk_10, walk_11, walk_12, walk_leaf,
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+struct stop {
+	uintptr_t ip, flags, sp, cx, dr6;
+	int signal, code;
+	uintptr_t addr;
+};
+
+enum how {
+	SINGLE,		/* by instructions */
+	BLOCK,		/* by branches, or instructions where the CPU cannot */
+	WATCH,		/* to writes to a variable */
+	EXECUTE,	/* to the execution of an instruction */
+};
+
+FIXTURE(debugger)
+{
+	int dev;
+};
+
+FIXTURE_SETUP(debugger)
+{
+	self->dev = ubp_open();
+	if (self->dev < 0)
+		SKIP(return, "no %s", UBP_TEST_DEVICE);
+}
+
+FIXTURE_TEARDOWN(debugger)
+{
+	close(self->dev);
+}
+
+static int set_debug_register(pid_t child, int number, uintptr_t value)
+{
+	return ptrace(PTRACE_POKEUSER, child,
+		      offsetof(struct user, u_debugreg) + number * sizeof(long), value);
+}
+
+static int prepare(pid_t child, enum how how)
+{
+	switch (how) {
+	case WATCH:
+		/* Eight bytes, writes. */
+		return set_debug_register(child, 0, (uintptr_t)watched) |
+		       set_debug_register(child, 7, 0x1 | (0x9 << 16));
+	case EXECUTE:
+		return set_debug_register(child, 0, (uintptr_t)walk_4) |
+		       set_debug_register(child, 7, 0x1);
+	default:
+		return 0;
+	}
+}
+
+static int look(pid_t child, int status, struct stop *stop)
+{
+	struct user_regs_struct regs;
+	siginfo_t info = {};
+
+	if (ptrace(PTRACE_GETREGS, child, NULL, &regs) ||
+	    ptrace(PTRACE_GETSIGINFO, child, NULL, &info))
+		return -1;
+	*stop = (struct stop) {
+		.ip = regs.rip, .flags = regs.eflags, .sp = regs.rsp, .cx = regs.rcx,
+		.dr6 = ptrace(PTRACE_PEEKUSER, child,
+			      offsetof(struct user, u_debugreg) + 6 * sizeof(long), NULL),
+		.signal = WSTOPSIG(status), .code = info.si_code,
+		.addr = (uintptr_t)info.si_addr,
+	};
+	return 0;
+}
+
+/* Returns how many stops there were on the way through walk(), or -1. */
+static int follow(int dev, enum how how, bool with_probes, struct stop *stops, int max)
+{
+	static const int requests[] = {
+		[SINGLE] = PTRACE_SINGLESTEP, [BLOCK] = PTRACE_SINGLEBLOCK,
+		[WATCH] = PTRACE_CONT, [EXECUTE] = PTRACE_CONT,
+	};
+	int status, count = 0, request = requests[how];
+	pid_t child = fork();
+	size_t i;
+
+	if (!child) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		raise(SIGSTOP);
+		walk();
+		_exit(0);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
+		return -1;
+	for (i = 0; with_probes && i < COUNT(probed); i++) {
+		if (ubp_insert(dev, child, probed[i], UBP_TEST_TASK, NULL) <= 0)
+			goto fail;
+	}
+	if (prepare(child, how))
+		goto fail;
+	for (;;) {
+		if (ptrace(request, child, NULL, NULL) || waitpid(child, &status, 0) != child)
+			goto fail;
+		if (!WIFSTOPPED(status))
+			return status ? -1 : count;
+		if (count == max || look(child, status, &stops[count]))
+			goto fail;
+		/* The C library's part is not of interest. */
+		if (stops[count].ip >= (uintptr_t)walk &&
+		    stops[count].ip < (uintptr_t)walk_12 + 1)
+			count++;
+	}
+fail:
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	return -1;
+}
+
+static void compare(struct __test_metadata *_metadata, int dev, enum how how, int at_least)
+{
+	static struct stop native[STEPS + 1], with[STEPS + 1];
+	int count, i;
+
+	count = follow(dev, how, false, native, STEPS);
+	ASSERT_GE(count, at_least);
+	ASSERT_EQ(count, follow(dev, how, true, with, STEPS));
+	for (i = 0; i < count; i++) {
+		TH_LOG("at walk+%#lx, with breakpoints at walk+%#lx",
+		       native[i].ip - (uintptr_t)walk, with[i].ip - (uintptr_t)walk);
+		EXPECT_EQ(native[i].ip, with[i].ip);
+		EXPECT_EQ(native[i].flags, with[i].flags);
+		EXPECT_EQ(native[i].sp, with[i].sp);
+		EXPECT_EQ(native[i].cx, with[i].cx);
+		EXPECT_EQ(native[i].dr6, with[i].dr6);
+		EXPECT_EQ(native[i].signal, with[i].signal);
+		EXPECT_EQ(native[i].code, with[i].code);
+		EXPECT_EQ(native[i].addr, with[i].addr);
+	}
+}
+
+TEST_F(debugger, steps_by_instructions)
+{
+	compare(_metadata, self->dev, SINGLE, 15);
+}
+
+TEST_F(debugger, steps_by_blocks)
+{
+	compare(_metadata, self->dev, BLOCK, 2);
+}
+
+TEST_F(debugger, watches_a_variable)
+{
+	/* xadd; rep stosb is watched as well, once or for each byte. */
+	compare(_metadata, self->dev, WATCH, 2);
+}
+
+TEST_F(debugger, stops_at_an_instruction)
+{
+	compare(_metadata, self->dev, EXECUTE, 1);
+}
+
+TEST_HARNESS_MAIN
