@@ -172,17 +172,30 @@ fail:
 	return -1;
 }
 
+/* Offsets in walk() of the stops, for people. */
+static const char *places(const struct stop *stops, int count)
+{
+	static char text[STEPS * 8];
+	int i, length = 0;
+
+	for (i = 0; i < count; i++)
+		length += snprintf(text + length, sizeof(text) - length, " %#lx",
+				   stops[i].ip - (uintptr_t)walk);
+	return text;
+}
+
 static void compare(struct __test_metadata *_metadata, int dev, enum how how, int at_least)
 {
 	static struct stop native[STEPS + 1], with[STEPS + 1];
-	int count, i;
+	int count, count_with, i;
 
 	count = follow(dev, how, false, native, STEPS);
 	ASSERT_GE(count, at_least);
-	ASSERT_EQ(count, follow(dev, how, true, with, STEPS));
+	TH_LOG("native:%s", places(native, count));
+	count_with = follow(dev, how, true, with, STEPS);
+	TH_LOG("with breakpoints:%s", places(with, count_with));
+	ASSERT_EQ(count, count_with);
 	for (i = 0; i < count; i++) {
-		TH_LOG("at walk+%#lx, with breakpoints at walk+%#lx",
-		       native[i].ip - (uintptr_t)walk, with[i].ip - (uintptr_t)walk);
 		EXPECT_EQ(native[i].ip, with[i].ip);
 		EXPECT_EQ(native[i].flags, with[i].flags);
 		EXPECT_EQ(native[i].sp, with[i].sp);
@@ -201,6 +214,12 @@ TEST_F(debugger, steps_by_instructions)
 
 TEST_F(debugger, steps_by_blocks)
 {
+	static struct stop stops[STEPS + 1];
+
+	/* QEMU traps after each instruction, and UBP knows the CPU's rule only. */
+	if (follow(self->dev, BLOCK, false, stops, STEPS) ==
+	    follow(self->dev, SINGLE, false, stops, STEPS))
+		SKIP(return, "the CPU does not step by blocks");
 	compare(_metadata, self->dev, BLOCK, 2);
 }
 

@@ -39,6 +39,7 @@ asm(".pushsection .text\n"
     "storm_1: push %rbx\n"
     "storm_2: mov %rdi, %rbx\n"
     "storm_3: bswap %rbx\n"
+    "	movq $0x55, -64(%rsp)\n"
     "storm_4: lock xadd %rbx, -64(%rsp)\n"
     "storm_5: crc32q storm_data(%rip), %rbx\n"
     "storm_6: lea -128(%rsp), %rdi\n"
@@ -144,7 +145,7 @@ static void *work(void *arg)
 		check_call(self->calls % COUNT(expected));
 		self->calls++;
 		/* A thread that is preempted within a hit holds up every removal. */
-		if (self->calls % 64 == 0)
+		if (self->calls % 16 == 0)
 			nanosleep(&moment, NULL);
 	}
 	return NULL;
@@ -230,7 +231,7 @@ TEST_F_TIMEOUT(storm, counts_are_exact, 1200)
 			ASSERT_GT(passers[i], 0);
 		}
 		pthread_kill(workers[rand() % threads].thread, SIGUSR1);
-		if (rounds % 16 == 0) {
+		if (rounds % 4 == 0) {
 			ASSERT_TRUE(fork_one());
 			forks++;
 		}
