@@ -21,12 +21,16 @@
 
 #define STEPS	60
 
-/* The labels are probed: emulated, boosted and stepped ones. */
+/*
+ * The labels are probed: emulated, boosted and stepped ones. A repeated one is
+ * repeated once: a step over a probed one is over all repetitions, which is said
+ * in Documentation/trace/ubp.rst.
+ */
 asm(".pushsection .text\n"
     ".balign 64\n"
     "walk:\n"
     "walk_0: push %rbx\n"
-    "walk_1: mov $3, %ecx\n"
+    "walk_1: mov $1, %ecx\n"
     "walk_2: lea watched(%rip), %rdi\n"
     "	mov $1, %ebx\n"
     "walk_3: lock xadd %rbx, (%rdi)\n"
@@ -225,7 +229,7 @@ TEST_F(debugger, steps_by_blocks)
 
 TEST_F(debugger, watches_a_variable)
 {
-	/* xadd; rep stosb is watched as well, once or for each byte. */
+	/* By xadd, and by rep stosb. */
 	compare(_metadata, self->dev, WATCH, 2);
 }
 
