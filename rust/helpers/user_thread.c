@@ -12,6 +12,11 @@ __rust_helper int rust_helper_get_user_u8(u8 *val, const u8 __user *ptr)
 	return get_user(*val, ptr);
 }
 
+__rust_helper int rust_helper_get_user_u16(u16 *val, const u16 __user *ptr)
+{
+	return get_user(*val, ptr);
+}
+
 __rust_helper int rust_helper_get_user_u32(u32 *val, const u32 __user *ptr)
 {
 	return get_user(*val, ptr);
@@ -23,6 +28,11 @@ __rust_helper int rust_helper_get_user_u64(u64 *val, const u64 __user *ptr)
 }
 
 __rust_helper int rust_helper_put_user_u8(u8 val, u8 __user *ptr)
+{
+	return put_user(val, ptr);
+}
+
+__rust_helper int rust_helper_put_user_u16(u16 val, u16 __user *ptr)
 {
 	return put_user(val, ptr);
 }

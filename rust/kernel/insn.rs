@@ -147,6 +147,16 @@ impl Insn {
         value(unsafe { &self.0.__bindgen_anon_2.immediate })
     }
 
+    /// All of an immediate operand of eight bytes.
+    #[inline]
+    pub fn immediate64(&self) -> Option<u64> {
+        // SAFETY: As above.
+        let upper = unsafe { &self.0.__bindgen_anon_3.immediate2 };
+        // Shorter ones are second operands.
+        (upper.nbytes == 4)
+            .then(|| u64::from(self.immediate() as u32) | (u64::from(value(upper) as u32) << 32))
+    }
+
     /// Bytes of an address: 2, 4 or 8.
     #[inline]
     pub fn address_size(&self) -> u8 {

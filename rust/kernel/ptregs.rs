@@ -29,12 +29,18 @@ pub mod flags {
     pub const DF: usize = 1 << 10;
     /// Overflow.
     pub const OF: usize = 1 << 11;
+    /// I/O privilege level.
+    pub const IOPL: usize = 3 << 12;
+    /// Nested task.
+    pub const NT: usize = 1 << 14;
     /// Resume: instruction breakpoints are ignored for one instruction.
     pub const RF: usize = 1 << 16;
     /// Virtual 8086 mode.
     pub const VM: usize = 1 << 17;
     /// Alignment check.
     pub const AC: usize = 1 << 18;
+    /// That this bit can be changed says that there is `cpuid`.
+    pub const ID: usize = 1 << 21;
 }
 
 /// Number of the stack pointer among the general-purpose registers.

@@ -41,6 +41,7 @@ macro_rules! word {
 }
 
 word!(u8, read_u8, get_user_u8, write_u8, put_user_u8);
+word!(u16, read_u16, get_user_u16, write_u16, put_user_u16);
 word!(u32, read_u32, get_user_u32, write_u32, put_user_u32);
 word!(u64, read_u64, get_user_u64, write_u64, put_user_u64);
 

@@ -22,6 +22,8 @@ pub struct Fault {
 pub enum Width {
     /// One byte.
     W8,
+    /// Two bytes.
+    W16,
     /// Four bytes.
     W32,
     /// Eight bytes.
@@ -34,6 +36,7 @@ impl Width {
     pub const fn bytes(self) -> usize {
         match self {
             Self::W8 => 1,
+            Self::W16 => 2,
             Self::W32 => 4,
             Self::W64 => 8,
         }
@@ -44,7 +47,19 @@ impl Width {
     pub const fn truncate(self, value: usize) -> usize {
         match self {
             Self::W8 => value & u8::MAX as usize,
+            Self::W16 => value & u16::MAX as usize,
             Self::W32 => value & u32::MAX as usize,
+            Self::W64 => value,
+        }
+    }
+
+    /// Fills the bits above this width with its highest bit.
+    #[inline]
+    pub const fn sign_extend(self, value: usize) -> usize {
+        match self {
+            Self::W8 => value as i8 as usize,
+            Self::W16 => value as i16 as usize,
+            Self::W32 => value as i32 as usize,
             Self::W64 => value,
         }
     }
@@ -100,6 +115,7 @@ impl Thread for CurrentThread {
         let ptr = UserPtr::from_addr(addr);
         let value = match width {
             Width::W8 => user_thread::read_u8(ptr).map(usize::from),
+            Width::W16 => user_thread::read_u16(ptr).map(usize::from),
             Width::W32 => user_thread::read_u32(ptr).map(|v| v as usize),
             Width::W64 => user_thread::read_u64(ptr).map(|v| v as usize),
         };
@@ -111,6 +127,7 @@ impl Thread for CurrentThread {
         let ptr = UserPtr::from_addr(addr);
         let result = match width {
             Width::W8 => user_thread::write_u8(ptr, value as u8),
+            Width::W16 => user_thread::write_u16(ptr, value as u16),
             Width::W32 => user_thread::write_u32(ptr, value as u32),
             Width::W64 => user_thread::write_u64(ptr, value as u64),
         };
