@@ -17,21 +17,17 @@ pub enum Refusal {
     CutOff,
     /// The bytes are not an instruction, or one that the kernel's decoder does not know.
     Undecodable,
-    /// An instruction that is undefined by definition.
-    Undefined,
-    /// An encoding of which the kernel's decoder knows too little, such as those of APX.
-    Unsupported,
+    /// Undefined, unless a hypervisor takes it for a request to emulate what follows.
+    Hypervisor,
     /// User mode may not execute it.
     Privileged,
-    /// I/O ports: mostly privileged, and a repeated access must not be repeated once more.
-    PortIo,
     /// A system call: the kernel would see, and return to, an address in a slot.
     SystemCall,
     /// A software interrupt, or a return from one.
     Interrupt,
     /// A jump, call or return to another code segment.
     FarTransfer,
-    /// A near jump, call or return by 16 bits: processors differ in what they do.
+    /// A relative jump, or a call, by 16 bits: in 64-bit code, processors differ in what they do.
     ShortTransfer,
     /// A relative jump or call that leads out of user space.
     TargetOutOfRange,
@@ -41,7 +37,8 @@ pub enum Refusal {
     Transaction,
     /// User interrupts.
     UserInterrupt,
-    /// The kernel may emulate it itself, from where the instruction pointer points to (UMIP).
+    /// The kernel may emulate it itself, and then sets the instruction pointer to behind it without
+    /// a trap (UMIP, `iopl(3)`).
     KernelEmulated,
     /// Enters or leaves an enclave.
     Enclave,
@@ -54,10 +51,8 @@ impl Refusal {
             Self::Breakpoint => c"There is another breakpoint",
             Self::CutOff => c"Instruction is cut off by the end of its mapping",
             Self::Undecodable => c"Not a known instruction",
-            Self::Undefined => c"Undefined instruction",
-            Self::Unsupported => c"Instruction encoding is not supported",
+            Self::Hypervisor => c"Request to a hypervisor",
             Self::Privileged => c"Privileged instruction",
-            Self::PortIo => c"Port I/O instruction",
             Self::SystemCall => c"System call instruction",
             Self::Interrupt => c"Software interrupt instruction",
             Self::FarTransfer => c"Far control transfer",

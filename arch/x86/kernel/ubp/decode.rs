@@ -6,7 +6,10 @@ use super::{
     Mode,
     MAX_INSN_SIZE, //
 };
-use crate::Refusal;
+use crate::{
+    Refusal,
+    Width, //
+};
 use kernel::{
     error::code::ENODATA,
     insn, //
@@ -23,8 +26,10 @@ pub(super) enum Map {
     Ternary38,
     /// `0f 3a`.
     Ternary3a,
-    /// By a VEX, EVEX or XOP prefix.
+    /// By a VEX, EVEX or XOP prefix, but for the next.
     Vector,
+    /// The fourth of EVEX: instructions of the other maps with more operands (APX).
+    Promoted,
 }
 
 /// The prefixes that matter here, as bits.
@@ -62,6 +67,16 @@ impl Prefixes {
             })
         })
     }
+
+    /// The one that the low two bits of an EVEX prefix's third byte stand for.
+    fn from_evex(bits: u8) -> Self {
+        match bits & 3 {
+            0 => Self(0),
+            1 => Self::OPERAND_SIZE,
+            2 => Self::REP,
+            _ => Self::REPNE,
+        }
+    }
 }
 
 /// A ModRM byte.
@@ -96,8 +111,10 @@ pub(super) struct Decoded {
     pub(super) mode: Mode,
     pub(super) len: u8,
     pub(super) prefixes: Prefixes,
-    /// The REX prefix, or 0.
+    /// The REX prefix, or those bits of a REX2 prefix that mean the same, or 0.
     pub(super) rex: u8,
+    /// Whether there is a REX2 prefix (APX).
+    pub(super) rex2: bool,
     pub(super) map: Map,
     /// The last byte of the opcode.
     pub(super) opcode: u8,
@@ -106,6 +123,8 @@ pub(super) struct Decoded {
     pub(super) displacement: i32,
     pub(super) displacement_offset: u8,
     pub(super) immediate: i32,
+    /// All of an immediate of eight bytes.
+    pub(super) immediate64: Option<u64>,
     /// 2, 4 or 8.
     pub(super) address_size: u8,
 }
@@ -122,21 +141,27 @@ impl Decoded {
         })?;
         // The decoder takes `ud2` with certain bytes after it for a prefix, the CPU does not.
         if insn.has_emulate_prefix() {
-            return Err(Refusal::Undefined);
+            return Err(Refusal::Hypervisor);
         }
 
-        let (rex, rex_len) = insn.rex();
+        // One bit of REX2 stands for the escape byte of the second map.
+        let (rex, rex2, escaped) = match insn.rex() {
+            ([_, payload, ..], 2) => (payload & 15, true, payload & 0x80 != 0),
+            ([rex, ..], _) => (rex, false, false),
+        };
         let (vex, vex_len) = insn.vex();
         let (opcode, opcode_len) = insn.opcode();
-        // REX2, and the fourth map of EVEX, are APX.
-        if rex_len > 1 || (vex_len == 4 && vex[1] & 7 == 4) {
-            return Err(Refusal::Unsupported);
-        }
+        let mut prefixes = Prefixes::from_bytes(insn.prefixes());
         let (map, opcode) = match (vex_len, opcode_len, opcode) {
+            (0, 1, [op, ..]) if escaped => (Map::Secondary, op),
             (0, 1, [op, ..]) => (Map::Primary, op),
             (0, 2, [0x0f, op, ..]) => (Map::Secondary, op),
             (0, 3, [0x0f, 0x38, op, _]) => (Map::Ternary38, op),
             (0, 3, [0x0f, 0x3a, op, _]) => (Map::Ternary3a, op),
+            (4, 1, [op, ..]) if vex[1] & 7 == 4 => {
+                prefixes = prefixes.and(Prefixes::from_evex(vex[2]));
+                (Map::Promoted, op)
+            }
             (1.., 1, [op, ..]) => (Map::Vector, op),
             _ => return Err(Refusal::Undecodable),
         };
@@ -144,8 +169,9 @@ impl Decoded {
         Ok(Self {
             mode,
             len: insn.length() as u8,
-            prefixes: Prefixes::from_bytes(insn.prefixes()),
-            rex: rex[0],
+            prefixes,
+            rex,
+            rex2,
             map,
             opcode,
             modrm: insn.modrm().map(ModRm),
@@ -153,6 +179,7 @@ impl Decoded {
             displacement: insn.displacement(),
             displacement_offset: insn.displacement_offset() as u8,
             immediate: insn.immediate(),
+            immediate64: insn.immediate64(),
             address_size: insn.address_size(),
         })
     }
@@ -165,6 +192,17 @@ impl Decoded {
     /// Whether the operands have 16 bits (where they do not always have another size).
     pub(super) const fn is_16bit(&self) -> bool {
         self.prefixes.any(Prefixes::OPERAND_SIZE) && !self.rex_w()
+    }
+
+    /// The size of the operands (where they do not always have another).
+    pub(super) const fn width(&self) -> Width {
+        if self.rex_w() {
+            Width::W64
+        } else if self.is_16bit() {
+            Width::W16
+        } else {
+            Width::W32
+        }
     }
 
     /// Number of the register in the `reg` field.
@@ -207,6 +245,11 @@ impl Decoded {
         )
     }
 
+    /// Whether this is `jmpabs`, the jump to an address in the instruction that APX has.
+    pub(super) const fn is_absolute_jump(&self) -> bool {
+        self.rex2 && matches!((self.map, self.opcode), (Map::Primary, 0xa1))
+    }
+
     /// Whether this is a near jump, call or return.
     pub(super) fn is_near_transfer(&self) -> bool {
         self.is_relative_branch()
@@ -218,7 +261,7 @@ impl Decoded {
     pub(super) const fn is_string(&self) -> bool {
         matches!(
             (self.map, self.opcode),
-            (Map::Primary, 0xa4..=0xa7 | 0xaa..=0xaf)
+            (Map::Primary, 0x6c..=0x6f | 0xa4..=0xa7 | 0xaa..=0xaf)
                 // VIA PadLock.
                 | (Map::Secondary, 0xa6 | 0xa7)
         )

@@ -5,7 +5,8 @@
 //! Undefined encodings that the tables below do not name, and instructions that this CPU does not
 //! have, are not refused: stepped in a slot they raise the exception that they raise in their
 //! place. What has to be refused is what would do something else in a slot, what would not trap
-//! after one instruction, and what the kernel's decoder gets the length of wrong.
+//! after one instruction, and what the kernel's decoder gets the length of wrong. What user mode
+//! may not execute is refused as well: a breakpoint on it can only be a mistake.
 
 use super::{
     decode::{
@@ -27,11 +28,17 @@ pub(super) fn check(insn: &Decoded) -> Result<(), Refusal> {
         Map::Ternary3a => ternary_3a(insn),
         // All vector instructions may be stepped.
         Map::Vector => None,
+        Map::Promoted => promoted(insn),
     };
     if let Some(refusal) = refusal {
         return Err(refusal);
     }
-    if insn.is_near_transfer() && insn.is_16bit() {
+    if insn.rex2 && !takes_rex2(insn) {
+        return Err(Refusal::Undecodable);
+    }
+    // Of the others, the CPU itself sets the whole instruction pointer, and nothing is to correct.
+    let is_corrected = insn.is_relative_branch() || insn.group(0xff) == Some(2);
+    if is_corrected && insn.is_16bit() {
         return Err(Refusal::ShortTransfer);
     }
     if insn.prefixes.any(Prefixes::LOCK) && !is_lockable(insn) {
@@ -49,12 +56,12 @@ fn primary(insn: &Decoded) -> Option<Refusal> {
         // the opcode.
         0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3 => Refusal::Undecodable,
         0x40..=0x4f if insn.mode == Mode::Bits64 => Refusal::Undecodable,
-        // SALC is not in the decoder's tables, and is not documented.
-        0xd6 => Refusal::Undecodable,
-        // INS, OUTS, IN, OUT.
-        0x6c..=0x6f | 0xe4..=0xe7 | 0xec..=0xef => Refusal::PortIo,
-        // HLT, CLI, STI.
-        0xf4 | 0xfa | 0xfb => Refusal::Privileged,
+        // XOP in 32-bit code with bits that make the decoder take it for POP.
+        0x8f if insn.group(0x8f) != Some(0) => Refusal::Undecodable,
+        // HLT.
+        0xf4 => Refusal::Privileged,
+        // CLI, STI: NOPs after `iopl(3)`.
+        0xfa | 0xfb => Refusal::KernelEmulated,
         // INT3, INT n, INTO, IRET, INT1.
         0xcc..=0xcf | 0xf1 => Refusal::Interrupt,
         // CALLF, JMPF, RETF.
@@ -63,8 +70,7 @@ fn primary(insn: &Decoded) -> Option<Refusal> {
         0xff if matches!(insn.group(0xff), Some(3 | 5)) => Refusal::FarTransfer,
         // POP SS.
         0x17 => Refusal::StackSegment,
-        // MOV to a segment register: not CS, which is undefined, and not SS.
-        0x8e if insn.group(0x8e) == Some(1) => Refusal::Undefined,
+        // MOV to SS.
         0x8e if insn.group(0x8e) == Some(2) => Refusal::StackSegment,
         // XABORT, XBEGIN.
         0xc6 | 0xc7 if insn.modrm == Some(ModRm(0xf8)) => Refusal::Transaction,
@@ -90,6 +96,7 @@ fn is_invalid_in_64bit(opcode: u8) -> bool {
 
 fn secondary(insn: &Decoded) -> Option<Refusal> {
     let rep = insn.prefixes.any(Prefixes::REP);
+    let repne = insn.prefixes.any(Prefixes::REPNE);
     let Some(modrm) = insn.modrm else {
         return secondary_without_modrm(insn.opcode);
     };
@@ -98,15 +105,16 @@ fn secondary(insn: &Decoded) -> Option<Refusal> {
         (0x00, 0 | 1) => Refusal::KernelEmulated,
         // LLDT, LTR, LKGS.
         (0x00, 2 | 3 | 6) => Refusal::Privileged,
-        (0x01, _) => return group_01(modrm, rep),
+        (0x01, _) => return group_01(modrm, rep, repne),
         // MOV from and to control and debug registers.
         (0x20..=0x23, _) => Refusal::Privileged,
+        // Shifts of vectors. With these prefixes they are undefined, and the decoder takes them for
+        // ones without an immediate.
+        (0x71..=0x73, _) if rep || repne => Refusal::Undecodable,
         // VMREAD, VMWRITE.
         (0x78 | 0x79, _) => Refusal::Privileged,
         // CLRSSBSY.
         (0xae, 6) if rep && !modrm.is_register() => Refusal::Privileged,
-        // UD1.
-        (0xb9, _) => Refusal::Undefined,
         (0xc7, reg) => return group_c7(reg, modrm.is_register(), rep),
         _ => return None,
     })
@@ -121,8 +129,8 @@ fn secondary_without_modrm(opcode: u8) -> Option<Refusal> {
         0x06..=0x09 => Refusal::Privileged,
         // WRMSR, RDMSR, SYSEXIT, GETSEC, RSM.
         0x30 | 0x32 | 0x35 | 0x37 | 0xaa => Refusal::Privileged,
-        // UD2, UD0.
-        0x0b | 0xff => Refusal::Undefined,
+        // UD2, UD0. That UD0 has a ModRM byte on some processors changes nothing.
+        0x0b | 0xff => return None,
         // FEMMS, RDTSC, RDPMC, EMMS, conditional jumps.
         0x0e | 0x31 | 0x33 | 0x77 | 0x80..=0x8f => return None,
         // PUSH and POP of FS and GS, CPUID, BSWAP.
@@ -132,7 +140,7 @@ fn secondary_without_modrm(opcode: u8) -> Option<Refusal> {
 }
 
 /// `0f 01`: a few instructions that user mode has, among many that it has not.
-fn group_01(modrm: ModRm, rep: bool) -> Option<Refusal> {
+fn group_01(modrm: ModRm, rep: bool, repne: bool) -> Option<Refusal> {
     if !modrm.is_register() {
         return Some(match modrm.reg() {
             // SGDT, SIDT, SMSW.
@@ -144,23 +152,27 @@ fn group_01(modrm: ModRm, rep: bool) -> Option<Refusal> {
             _ => Refusal::Privileged,
         });
     }
-    Some(match (modrm.0, rep) {
+    Some(match (modrm.0, rep, repne) {
         // SMSW.
-        (0xe0..=0xe7, _) => Refusal::KernelEmulated,
-        // XEND.
-        (0xd5, _) => Refusal::Transaction,
+        (0xe0..=0xe7, _, _) => Refusal::KernelEmulated,
+        // XEND, XSUSLDTRK, XRESLDTRK.
+        (0xd5, _, _) | (0xe8 | 0xe9, _, true) => Refusal::Transaction,
         // ENCLU.
-        (0xd7, _) => Refusal::Enclave,
+        (0xd7, _, _) => Refusal::Enclave,
         // UIRET, TESTUI, CLUI, STUI.
-        (0xec..=0xef, true) => Refusal::UserInterrupt,
+        (0xec..=0xef, true, _) => Refusal::UserInterrupt,
+        // VMCALL, VMMCALL, VMFUNC: hypervisors may serve user mode.
+        (0xc1 | 0xd4 | 0xd9, false, false) => return None,
         // XGETBV, XTEST.
-        (0xd0 | 0xd6, false) => return None,
+        (0xd0 | 0xd6, false, _) => return None,
         // SERIALIZE, RDPKRU, WRPKRU.
-        (0xe8 | 0xee | 0xef, false) => return None,
+        (0xe8 | 0xee | 0xef, false, _) => return None,
         // SAVEPREVSSP.
-        (0xea, true) => return None,
+        (0xea, true, _) => return None,
+        // MCOMMIT.
+        (0xfa, true, _) => return None,
         // RDTSCP, MONITORX, MWAITX, CLZERO, RDPRU.
-        (0xf9..=0xfd, false) => return None,
+        (0xf9..=0xfd, false, _) => return None,
         // VMX, SVM, MONITOR, MWAIT, CLAC, STAC, ENCLS, XSETBV, SWAPGS, SNP, SETSSBSY, FRED …
         _ => Refusal::Privileged,
     })
@@ -203,6 +215,38 @@ fn ternary_3a(insn: &Decoded) -> Option<Refusal> {
     }
     // HRESET.
     (insn.opcode == 0xf0 && insn.prefixes.any(Prefixes::REP)).then_some(Refusal::Privileged)
+}
+
+/// The fourth map of EVEX.
+fn promoted(insn: &Decoded) -> Option<Refusal> {
+    let rep = insn.prefixes.any(Prefixes::REP);
+    let Some(modrm) = insn.modrm else {
+        return Some(Refusal::Undecodable);
+    };
+    Some(match insn.opcode {
+        // WRUSS.
+        0x65 => Refusal::Privileged,
+        // INVEPT, INVVPID, INVPCID.
+        0xf0..=0xf2 if rep => Refusal::Privileged,
+        // ENQCMDS.
+        0xf8 if rep && !modrm.is_register() => Refusal::Privileged,
+        _ => return None,
+    })
+}
+
+/// Whether the opcode may have a REX2 prefix, with which it would be undefined otherwise. The
+/// decoder does not check that.
+fn takes_rex2(insn: &Decoded) -> bool {
+    match (insn.map, insn.opcode) {
+        // With the size of an address changed, the decoder takes the address for a shorter one.
+        (Map::Primary, 0xa1) => insn.address_size == 8,
+        // REX, conditional jumps, moves to absolute addresses and strings, LOOP, I/O and relative
+        // branches.
+        (Map::Primary, opcode) => opcode != 0x0f && !matches!(opcode >> 4, 0x4 | 0x7 | 0xa | 0xe),
+        // Special registers, conditional jumps.
+        (Map::Secondary, opcode) => !matches!(opcode >> 4, 0x3 | 0x8),
+        (Map::Ternary38 | Map::Ternary3a | Map::Vector | Map::Promoted, _) => false,
+    }
 }
 
 /// Whether the instruction may have a LOCK prefix, without which it is undefined.

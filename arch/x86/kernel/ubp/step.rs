@@ -472,6 +472,7 @@ fn after(insn: &Decoded, next: usize, target: usize) -> After {
             },
         },
         0x9d => After::PopFlags,
+        0xa1 if insn.is_absolute_jump() => After::Branch,
         0xc2 | 0xc3 => After::Branch,
         0xe8 => After::CallTo {
             target,

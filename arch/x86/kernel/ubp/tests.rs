@@ -2,7 +2,10 @@
 
 //! KUnit tests of instructions, without processes: registers are made up and memory is an array.
 
+mod alu;
 mod analyze;
+mod apx;
+mod data;
 mod emulate;
 mod step;
 

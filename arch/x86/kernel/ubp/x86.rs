@@ -13,10 +13,14 @@
 //! - If another thread unmaps or protects the stack while a stepped `call` or `pushf` is corrected,
 //!   the thread gets the fault after its shadow stack has been pushed to.
 
+mod alu;
 mod decode;
-mod emulate;
+mod in_memory;
+mod in_registers;
+mod operand;
 mod plan;
 mod refuse;
+mod select;
 mod step;
 
 #[cfg(CONFIG_UBP_KUNIT_TEST)]
@@ -37,10 +41,8 @@ use kernel::{
     }, //
 };
 
-pub use emulate::{
-    InMemory,
-    InRegisters, //
-};
+pub use in_memory::InMemory;
+pub use in_registers::InRegisters;
 pub use kernel::insn::{
     Mode,
     MAX_INSN_SIZE, //

@@ -37,7 +37,7 @@ type Holds = fn(bool, bool, bool, bool, bool) -> bool;
 
 /// How an emulation went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Outcome {
+pub(super) enum Outcome {
     /// Emulated, and the trap flag was not set.
     Done,
     /// Emulated, with a trap to be delivered.
@@ -47,7 +47,7 @@ enum Outcome {
 }
 
 /// Emulates `bytes` at [`AT`].
-fn emulate(
+pub(super) fn emulate(
     bytes: &[u8],
     mode: Mode,
     regs: &mut PtRegs,
@@ -59,12 +59,12 @@ fn emulate(
             deliver_trap: false,
         } => Outcome::Done,
         Emulated::Done { deliver_trap: true } => Outcome::Trap,
-        Emulated::Step(_) => Outcome::Step,
+        Emulated::Boost(_) | Emulated::Step(_) => Outcome::Step,
     })
 }
 
 /// Whether two sets of registers are the same.
-fn same(a: &PtRegs, b: &PtRegs) -> bool {
+pub(super) fn same(a: &PtRegs, b: &PtRegs) -> bool {
     (0..16).all(|n| a.gpr(n) == b.gpr(n)) && a.ip() == b.ip() && a.flags() == b.flags()
 }
 

@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn straight_on() -> Result {
-        let step = step(b"\x01\xd8", BITS64)?;
+        let step = step(b"\xd1\xe3", BITS64)?;
         for (tf, block, branch_trap, finished) in [
             (false, false, false, DONE),
             (true, false, false, TRAP),
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn abort() -> Result {
-        for bytes in [&b"\x01\xd8"[..], b"\xf3\xa4", b"\xff\x13", b"\x9d", b"\xc3"] {
+        for bytes in [&b"\xd1\xe3"[..], b"\xf3\xa4", b"\xff\x13", b"\x9d", b"\xc3"] {
             for (tf, block) in [(false, false), (true, false), (true, true)] {
                 let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
                 let flags = 0x202 | if tf { TF } else { 0 };
@@ -277,8 +277,14 @@ mod tests {
 
     #[test]
     fn absolute_branches() -> Result {
-        // RET, JMP *%rbx: wherever they went, also if that is an address in the slot.
-        for bytes in [&b"\xc3"[..], b"\xff\xe3"] {
+        // RET, JMP *%rbx, RET by 16 bits, JMPABS: wherever they went, also if that is an address in
+        // the slot.
+        for bytes in [
+            &b"\xc3"[..],
+            b"\xff\xe3",
+            b"\x66\xc3",
+            b"\xd5\x00\xa1\x56\x34\x12\x00\x00\x00\x00\x00",
+        ] {
             for target in [0x12_3456, SLOT.as_usize(), SLOT.as_usize() + 2] {
                 let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
                 let step = step(bytes, BITS64)?;

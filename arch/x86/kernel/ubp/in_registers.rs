@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Emulation of instructions that only change registers. It always works.
+
+use super::{
+    alu::{
+        Binary,
+        Comparison,
+        Condition,
+        FlagChange,
+        Unary, //
+    },
+    operand::{
+        Address,
+        Register,
+        Value, //
+    }, //
+};
+use kernel::ptregs::{
+    flags,
+    PtRegs, //
+};
+
+/// An instruction that only changes registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum RegisterOp {
+    Nop,
+    Move {
+        to: Register,
+        from: Value,
+    },
+    MoveIf {
+        condition: Condition,
+        to: Register,
+        from: Register,
+    },
+    /// To 1 if it holds, otherwise to 0.
+    SetIf {
+        condition: Condition,
+        to: Register,
+    },
+    Exchange(Register, Register),
+    LoadAddress {
+        to: Register,
+        address: Address,
+    },
+    Binary {
+        op: Binary,
+        to: Register,
+        from: Value,
+    },
+    Compare {
+        op: Comparison,
+        first: Register,
+        second: Value,
+    },
+    Unary {
+        op: Unary,
+        to: Register,
+    },
+    Flag {
+        flag: usize,
+        change: FlagChange,
+    },
+    Jump {
+        target: usize,
+    },
+    Branch {
+        condition: Condition,
+        target: usize,
+    },
+    /// Branches unless the count reaches zero, or the zero flag is not as wanted.
+    Loop {
+        count: Register,
+        zero: Option<bool>,
+        target: usize,
+    },
+    BranchIfCountZero {
+        count: Register,
+        target: usize,
+    },
+}
+
+/// The emulation of an instruction that only changes registers.
+#[derive(Clone, Copy)]
+pub struct InRegisters {
+    pub(super) op: RegisterOp,
+    pub(super) next: usize,
+}
+
+impl InRegisters {
+    /// Executes the instruction, and returns whether it has branched.
+    #[inline]
+    pub(super) fn execute(&self, regs: &mut PtRegs) -> bool {
+        let target = match self.op {
+            RegisterOp::Nop => None,
+            RegisterOp::Move { to, from } => {
+                to.set(regs, from.get(regs));
+                None
+            }
+            RegisterOp::MoveIf {
+                condition,
+                to,
+                from,
+            } => {
+                let holds = condition.holds(regs.flags());
+                // A register of 32 bits is written to, and its upper half cleared, in either case.
+                to.set(regs, if holds { from } else { to }.get(regs));
+                None
+            }
+            RegisterOp::SetIf { condition, to } => {
+                to.set(regs, condition.holds(regs.flags()).into());
+                None
+            }
+            RegisterOp::Exchange(a, b) => {
+                let (old_a, old_b) = (a.get(regs), b.get(regs));
+                a.set(regs, old_b);
+                b.set(regs, old_a);
+                None
+            }
+            RegisterOp::LoadAddress { to, address } => {
+                to.set(regs, address.get(regs));
+                None
+            }
+            RegisterOp::Binary { op, to, from } => {
+                binary(op, to, from.get(regs), regs);
+                None
+            }
+            RegisterOp::Compare { op, first, second } => {
+                let (a, b) = (first.get(regs), second.get(regs));
+                regs.set_flags(op.execute(a, b, first.width(), regs.flags()));
+                None
+            }
+            RegisterOp::Unary { op, to } => {
+                let (result, bits) = op.execute(to.get(regs), to.width(), regs.flags());
+                to.set(regs, result);
+                regs.set_flags(bits);
+                None
+            }
+            RegisterOp::Flag { flag, change } => {
+                regs.set_flags(change.execute(flag, regs.flags()));
+                None
+            }
+            RegisterOp::Jump { target } => Some(target),
+            RegisterOp::Branch { condition, target } => {
+                condition.holds(regs.flags()).then_some(target)
+            }
+            RegisterOp::Loop {
+                count,
+                zero,
+                target,
+            } => {
+                let is_zero = regs.flags() & flags::ZF != 0;
+                count.set(regs, count.get(regs).wrapping_sub(1));
+                let goes_on = count.get(regs) != 0 && zero.unwrap_or(is_zero) == is_zero;
+                goes_on.then_some(target)
+            }
+            RegisterOp::BranchIfCountZero { count, target } => {
+                (count.get(regs) == 0).then_some(target)
+            }
+        };
+        regs.set_ip(target.unwrap_or(self.next));
+        target.is_some()
+    }
+}
+
+/// Executes an operation of which the second operand is `value`.
+#[inline]
+pub(super) fn binary(op: Binary, to: Register, value: usize, regs: &mut PtRegs) {
+    let (result, bits) = op.execute(to.get(regs), value, to.width(), regs.flags());
+    to.set(regs, result);
+    regs.set_flags(bits);
+}
