@@ -110,6 +110,18 @@ probed
 	nop
 end
 
+/* AC, NT and ID, and what user mode cannot change: IOPL, IF, VIF, VIP. */
+begin "popf of all flags"
+	mov	$0x3f7cd5,%eax
+	push	%rax
+probed
+	popf
+	pushf
+	pop	%rax
+	push	$0x202
+	popf
+end
+
 /* Moves. */
 one mov %rsp,%rbp
 one mov %esp,%ebp
@@ -118,34 +130,49 @@ one mov %cx,%ax
 one mov %ch,%al
 one mov $-1,%eax
 one mov $-1,%rax
+one mov $7,%ah
+one movw $-2,%cx
 one movabs $0x123456789abcdef0,%r11
 one mov (%rbx),%rax
 one mov %rax,8(%rbx)
 one movb $7,(%rbx,%r15,2)
 one movq $-7,-8(%rsp)
+one movw $-7,-2(%rsp)
+one mov %ah,DATA
 one mov DATA,%rax
 one mov DATA,%rbx
 one mov %rcx,DATA
 one mov %r8b,DATA
 one movl $0x12345678,DATA
 one movzbl 3(%rbx),%eax
+one movzbl %ah,%ecx
+one movswq %cx,%rax
+one movslq %ecx,%rax
+one movsbw 7(%rbx),%ax
 one movslq (%rbx),%rax
 one movbe (%rbx),%rax
 one xchg %rax,(%rbx)
 one xchg %rax,%r8
+one xchg %eax,%ecx
+one xchg %al,%ah
 one bswap %rax
 one lea 8(%rbx,%rcx,4),%rax
 one lea DATA,%rax
 one lea 5(%ebx),%rax
+one lea (%rbx,%rcx,8),%ax
 one mov %ss,%eax
 one cmovz %rbx,%rax
 one cmovnz DATA,%rax
 one setc %al
+one setg %ch
 one seto DATA
 one xlat
 one lahf
 one sahf
 one cqo
+one cltd
+one cbtw
+one cltq
 
 begin "cpuid"
 	xor	%eax,%eax
@@ -159,6 +186,7 @@ one sub $0x88,%rsp
 one and $-16,%rsp
 one add %rbx,%rax
 one adc %ecx,%eax
+one adc (%rbx),%cx
 one sbb DATA,%rax
 one add %rax,DATA
 one cmpl $5,DATA
@@ -167,6 +195,12 @@ one test %rax,%rax
 one testb $1,DATA
 one xor %eax,%eax
 one or $0x40,%al
+one cmp %ah,7(%rbx)
+one test %cl,DATA
+one or DATA,%ecx
+one not %ecx
+one negb %ah
+one dec %cx
 one inc %rax
 one decl (%rbx)
 one neg %rax
@@ -189,6 +223,7 @@ one cmpxchg %rcx,(%rbx)
 one cmpxchg %rcx,DATA
 one cmpxchg16b (%rbx)
 one stc
+one clc
 one cmc
 
 begin "std"
@@ -206,6 +241,23 @@ one lock orq $0,(%rsp)
 one mov %fs:0,%rax
 one mov %fs:0x28,%rcx
 one add %fs:16,%rax
+
+/* Faults by intent, I/O ports without access to them, and what this CPU may not have. */
+one ud2
+one ud1 %eax,%eax
+one in %dx,%al
+one outl %eax,$0x80
+one vmfunc
+
+begin "REX2 mov"
+probed
+	.byte	0xd5, 0x10, 0x89, 0xc0
+end
+
+begin "EVEX add"
+probed
+	.byte	0x62, 0xf4, 0x7c, 0x18, 0x01, 0xc0
+end
 
 /* Strings: one hit, however often they repeat. */
 one movsb

@@ -77,6 +77,18 @@ _start:
 	try	cmovz %ebx, %eax
 	try	setc %al
 	try	cltd
+	try	cwtl
+	try	movsbl %ah, %edx
+	try	xchg %ecx, %eax
+	try	or $1, %ah
+	try	sbb %dx, %ax
+	try	negl %edx
+	try	test $1, %al
+	try	incw %cx
+	try	lea 8(%bp,%si), %eax
+	try	stc
+	/* SALC, which has no name. */
+	try	.byte 0xd6
 	try	fldz
 	try	fstpl 40(%ebx)
 
