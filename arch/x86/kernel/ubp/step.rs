@@ -208,7 +208,7 @@ impl Step {
             let distance = self.next.wrapping_sub(end);
             let distance = match self.width {
                 // The sum is cut off.
-                Width::W8 | Width::W32 => distance as i32,
+                Width::W8 | Width::W16 | Width::W32 => distance as i32,
                 Width::W64 => i32::try_from(distance as i64).map_err(|_| OutOfReach)?,
             };
             *image.get_mut(start).ok_or(OutOfReach)? = JUMP;
