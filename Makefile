@@ -11,6 +11,9 @@ help:
 	@echo 'make run       from a fresh machine to a traced process: installs, fetches, builds, boots'
 	@echo 'make check     lint, KUnit and selftests, on a plain and on a debug kernel; comparison with'
 	@echo '               the stock kernel    [PARTS="PART…", as scripts/check says]'
+	@echo 'make differential   instructions with and without a breakpoint, in random states'
+	@echo '               [N=2000000] [SEED=n]'
+	@echo 'make mutants   whether that test notices faults in the code    [NAMES="…"]'
 	@echo 'make costs     instructions of a system call, a page fault and others, against stock'
 	@echo 'make coverage  how many instructions of bash, libc, python3, libcrypto and node can be'
 	@echo '               probed, and how they are executed    [FILES="…"]'
@@ -35,6 +38,13 @@ run:
 
 check:
 	@scripts/check $(PARTS)
+
+differential: tree
+	@scripts/build default >&2
+	@scripts/differential $(N) $(SEED)
+
+mutants: tree
+	@scripts/mutants $(NAMES)
 
 costs: tree
 	@scripts/build default >&2
@@ -84,4 +94,4 @@ clean:
 		{ echo 'build/tree has been edited; first: make take-back, or remove build/ by hand'; exit 1; }
 	rm -rf build
 
-.PHONY: help run check costs coverage kernel-selftests baseline setup tree build guest shell lint series take-back bisect clean
+.PHONY: help run check differential mutants costs coverage kernel-selftests baseline setup tree build guest shell lint series take-back bisect clean

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Memory operands and branch targets: see operand.h. */
+#include <string.h>
+
+#include "arena.h"
+#include "operand.h"
+#include "vector.h"
+
+uint64_t random_address(struct rng *rng)
+{
+	switch (rng_below(rng, 20)) {
+	case 0:
+		/* Across a page. */
+		return DATA + PAGE - 1 - rng_below(rng, 63);
+	case 1:
+		/* Just before memory without access. */
+		return DATA + DATA_SIZE - 1 - rng_below(rng, 63);
+	case 2:
+		/* And after it. */
+		return DATA - 1 + rng_below(rng, 2);
+	case 3:
+		return READ_ONLY + 16 * rng_below(rng, 128);
+	case 4:
+		return UNMAPPED + rng_below(rng, PAGE);
+	case 5:
+		if (!IS_64BIT)
+			return 0xffffe000 + rng_below(rng, 0x1000);
+		/* Around the end of what is canonical, and the kernel's. */
+		if (rng_below(rng, 2))
+			return 0x00007ffffffffff0 + rng_below(rng, 32);
+		return rng_below(rng, 2) ? 0x8000000000000000 : 0xffff888000001000;
+	case 6:
+	case 7:
+		return DATA + rng_below(rng, DATA_SIZE - 64);
+	default:
+		return DATA + 64 * rng_below(rng, DATA_SIZE / 64 - 16);
+	}
+}
+
+static uint64_t random_target(struct rng *rng)
+{
+	switch (rng_below(rng, 10)) {
+	case 0:
+		/* Not executable. */
+		return DATA + rng_below(rng, DATA_SIZE);
+	case 1:
+		return UNMAPPED + rng_below(rng, PAGE);
+	case 2:
+		if (!IS_64BIT)
+			return 0xfffff000 + rng_below(rng, 0x1000);
+		/* Not canonical; and canonical, but the kernel's. */
+		if (rng_below(rng, 3))
+			return 0x0000800000000000 << rng_below(rng, 16);
+		return 0xffffffff81000000;
+	default:
+		return STOPS + rng_below(rng, 0x800);
+	}
+}
+
+/* The base of the segment that the operand is in. */
+static uint64_t segment_base(const struct encoding *e)
+{
+	return e->prefixes & (PREFIX_FS | PREFIX_GS) ? SEGMENT_BASE : 0;
+}
+
+static uint64_t cut_off(const struct encoding *e, uint64_t value)
+{
+	return e->address_size == 4 ? (uint64_t)(uint32_t)value : value;
+}
+
+/* What the address is made of, with the registers as they are. */
+static uint64_t effective_address(const struct start *start, const struct encoding *e)
+{
+	uint64_t sum = (int64_t)e->displacement;
+
+	if (e->is_ip_relative)
+		sum += start->ip + e->len;
+	if (e->base != NO_REGISTER)
+		sum += start->gpr[e->base];
+	if (e->index != NO_REGISTER && !e->is_vsib)
+		sum += start->gpr[e->index] << e->scale;
+	return cut_off(e, sum) + segment_base(e);
+}
+
+/* Sets registers so that the address is @target, or near it if that cannot be. */
+static void point(struct start *start, const struct encoding *e, uint64_t target,
+		  struct rng *rng)
+{
+	uint64_t rest = target - segment_base(e) - (int64_t)e->displacement;
+	bool has_index = e->index != NO_REGISTER && !e->is_vsib;
+
+	if (e->is_vsib)
+		vector_make_index(start->frame, e->index, rng);
+	if (e->base == NO_REGISTER) {
+		if (has_index)
+			start->gpr[e->index] = rng_below(rng, 16);
+	} else if (!has_index) {
+		start->gpr[e->base] = rest;
+	} else if (e->base == e->index) {
+		start->gpr[e->base] = (e->address_size == 4 ? (uint32_t)rest : rest) /
+				      (1 + (1 << e->scale));
+	} else {
+		/* The stack pointer is no index, so an index may be anything. */
+		if (rng_chance(rng, 50))
+			start->gpr[e->index] = rng_below(rng, 256);
+		start->gpr[e->base] = rest - (start->gpr[e->index] << e->scale);
+	}
+	/* The upper half does not count then. */
+	if (e->address_size == 4 && IS_64BIT && e->base != NO_REGISTER && e->base != 4)
+		start->gpr[e->base] ^= (uint64_t)rng_below(rng, 2) << 35;
+}
+
+/* BT and its like: a bit number in a register moves the address. */
+static bool is_bit_string(const struct encoding *e)
+{
+	return e->map == MAP_0F && (e->opcode & 0xe7) == 0xa3;
+}
+
+/* What an indirect branch or a return finds as its target. */
+static void patch_target(struct start *start, uint64_t at, struct rng *rng)
+{
+	start->patch_at = at;
+	start->patch = random_target(rng);
+	start->patch_len = IS_64BIT ? 8 : 4;
+}
+
+void operand_make(struct start *start, const struct encoding *e, struct rng *rng)
+{
+	if (is_return(e))
+		patch_target(start, start->gpr[4], rng);
+	if (is_indirect_branch(e) && !e->has_memory)
+		start->gpr[e->rm] = random_target(rng);
+	if (!e->has_memory || e->address_size == 2)
+		return;
+
+	if (is_bit_string(e) && (!IS_64BIT || rng_chance(rng, 90)))
+		start->gpr[e->reg] = (int)rng_below(rng, 512) - 256;
+	point(start, e, random_address(rng), rng);
+	if (is_bit_string(e) && !IS_64BIT && (e->reg == e->base || e->reg == e->index))
+		/* An address taken as a bit number leads elsewhere: nowhere, then. */
+		start->gpr[e->reg] = UNMAPPED;
+	start->operand = effective_address(start, e);
+	if (is_indirect_branch(e))
+		patch_target(start, start->operand, rng);
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* A process that executes cases, and what it tells the one that has started it. */
+#ifndef _WORKER_H
+#define _WORKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "encoding.h"
+#include "run.h"
+#include "ubp_test.h"
+
+#define REASONS		48
+#define REASON_SIZE	UBP_TEST_REASON_SIZE
+#define PLANS		4
+
+struct options {
+	uint64_t seed;
+	uint64_t cases;
+	unsigned int states;	/* cases of an encoding */
+	unsigned int jobs;
+	unsigned int limit;	/* of mismatches that are printed */
+	bool native;
+	const char *mode;	/* NULL: all */
+	const char *only;	/* an encoding, in hexadecimal */
+	int only_case;		/* -1: all */
+};
+
+/**
+ * struct mode - a kind of disturbance
+ * @name: its name
+ * @disturb: DISTURB_*
+ * @percent: how many of all cases
+ */
+struct mode {
+	const char *name;
+	unsigned int disturb;
+	unsigned int percent;
+};
+
+/**
+ * struct map_stats - what was done with a map
+ * @encodings: instructions that were tried or refused
+ * @plans: how many of them are executed how, by UBP_TEST_REFUSED and so on
+ * @left_out: how many of them the test does not try
+ * @cases: how many cases were executed, twice
+ * @completed: how many of them raised no exception
+ * @mismatches: how many of them ended differently
+ */
+struct map_stats {
+	uint64_t encodings;
+	uint64_t plans[PLANS];
+	uint64_t left_out;
+	uint64_t cases;
+	uint64_t completed;
+	uint64_t mismatches;
+};
+
+struct reason_stats {
+	char reason[REASON_SIZE];
+	uint64_t count[MAPS];
+};
+
+struct shared {
+	struct shared_run run;
+	struct map_stats map[MAPS];
+	struct reason_stats refused[REASONS];
+	struct reason_stats left_out[REASONS];
+	uint64_t aborts;		/* of restartable sequences */
+	uint64_t unstable;		/* cases that are not the same twice without a breakpoint */
+	uint64_t stepping;		/* that differ as the CPU does when it steps */
+	unsigned int printed;
+	/* What is being done, for when it does not come back. */
+	char current[128];
+};
+
+/* Executes this worker's part of the cases. Does not return. */
+void worker_run(const struct options *options, const struct mode *mode, unsigned int number,
+		struct shared *shared);
+
+#endif /* _WORKER_H */
