@@ -88,14 +88,14 @@ struct ubp_insn {
  *
  * Whether the caller may do that to the process is for the caller to know.
  *
- * Context: May sleep; takes the mmap lock of the process. Not in a handler, whose
- * process might be the one to be stopped.
+ * Context: May sleep; takes the mmap lock of the process.
  * Return: 0; -%EINVAL the address is not in executable memory of this process
  * alone, or @ubp is %NULL; -%ESRCH the process exits, or has no user space;
  * -%EBUSY @ubp is inserted already; -%EEXIST there is another breakpoint, UBP's
  * or not; -%EPERM the instruction cannot have one, see ubp_analyze_insn();
- * -%EFAULT the text cannot be read, or ends within the instruction; -%EINTR the
- * caller has been killed; -%ENOMEM.
+ * -%EFAULT the text cannot be read, or ends within the instruction; -%EDEADLK the
+ * caller is within a handler, so that it could not wait for others; -%EINTR it has
+ * been killed; -%ENOMEM.
  */
 int ubp_insert_bkpt(struct task_struct *tsk, struct ubp_bkpt *ubp);
 

@@ -158,6 +158,10 @@ pub(crate) unsafe extern "C" fn ubp_insert_bkpt(
     if !core.is_null() {
         return EBUSY.to_errno();
     }
+    // On failure it may have to wait for handlers.
+    if is_in_hit() {
+        return EDEADLK.to_errno();
+    }
     let inserted = (|| {
         // SAFETY: By the requirement on the caller.
         let mm = unsafe { mm_of(tsk) }?;

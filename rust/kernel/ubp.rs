@@ -54,12 +54,12 @@
 //!
 //! // PUSH RBP.
 //! let push = analyze(&[0x55], 0x1000, Mode::Bits64);
-//! assert_eq!(push.len(), Some(1));
+//! assert_eq!(push.length(), Some(1));
 //! assert_eq!(push.plan(), Ok(Plan::Emulate));
 //!
 //! // SYSCALL.
 //! let syscall = analyze(&[0x0f, 0x05], 0x1000, Mode::Bits64);
-//! assert_eq!(syscall.len(), Some(2));
+//! assert_eq!(syscall.length(), Some(2));
 //! assert_eq!(syscall.plan().err().map(|refused| refused.errno()), Some(EPERM));
 //! ```
 //!

@@ -150,7 +150,7 @@ impl TestInsn {
     }
 
     fn set(&mut self, analysis: &Analysis) {
-        self.len = analysis.len().map_or(0, |len| len as u8);
+        self.len = analysis.length().map_or(0, |len| len as u8);
         self.plan = plan_number(analysis.plan().ok());
         self.reason = [0; REASON_SIZE];
         if let Err(refused) = analysis.plan() {

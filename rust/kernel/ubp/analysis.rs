@@ -63,14 +63,14 @@ impl From<Refused> for Error {
 /// What is made of an instruction, says [`analyze`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Analysis {
-    len: Option<usize>,
+    length: Option<usize>,
     plan: Result<Plan, Refused>,
 }
 
 impl Analysis {
     /// Its length in bytes, if that is known. It may be, even if the instruction is refused.
-    pub fn len(&self) -> Option<usize> {
-        self.len
+    pub fn length(&self) -> Option<usize> {
+        self.length
     }
 
     /// How it would be executed.
@@ -92,7 +92,7 @@ pub fn analyze(bytes: &[u8], at: usize, mode: Mode) -> Analysis {
         bindings::ubp_analyze_insn(bytes.as_ptr(), len, at, mode == Mode::Bits64, &mut insn)
     };
     Analysis {
-        len: (insn.len != 0).then_some(insn.len as usize),
+        length: (insn.len != 0).then_some(insn.len as usize),
         plan: Plan::from_raw(insn.plan).ok_or_else(|| Refused {
             // SAFETY: With a refusal this is a string that is there forever.
             reason: unsafe { CStr::from_char_ptr(insn.refusal) },

@@ -62,7 +62,8 @@ impl<H: Handler> Breakpoint<H> {
     /// `EINVAL`: the address is not in executable memory of this process alone. `ESRCH`: the process
     /// exits, or has no user space. `EEXIST`: there is another breakpoint, UBP's or not. `EPERM`: the
     /// instruction cannot have one, see [`analyze`](super::analyze). `EFAULT`: the text cannot be
-    /// read, or ends within the instruction. `EINTR`: the caller has been killed. `ENOMEM`.
+    /// read, or ends within the instruction. `EDEADLK`: the caller is within a handler. `EINTR`: it
+    /// has been killed. `ENOMEM`.
     ///
     /// # Examples
     ///

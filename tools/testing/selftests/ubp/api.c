@@ -318,7 +318,7 @@ TEST_F(ubp, analysis_tells_length_plan_and_reason)
 {
 	struct ubp_test_insn insns[] = {
 		/* push %rbp */
-		{ .bytes = { 0x55 }, .avail = 15, .len = 9 },
+		{ .bytes = { 0x55 }, .avail = 15 },
 		/* inc %eax; as 64-bit code a prefix, here of another push */
 		{ .bytes = { 0x40, 0x50 }, .avail = 15, .is_32bit = 1 },
 		{ .bytes = { 0x40, 0x50 }, .avail = 15 },
@@ -328,6 +328,8 @@ TEST_F(ubp, analysis_tells_length_plan_and_reason)
 		{ .bytes = { 0xe8 }, .avail = 4 },
 		{ .bytes = { 0xcc }, .avail = 1 },
 		{ .avail = 0 },
+		/* ud2, and what the kernel's decoder takes for its second half */
+		{ .bytes = { 0x0f, 0x0b, 0x6b, 0x76, 0x6d, 0x90 }, .avail = 15 },
 	};
 	unsigned int i;
 
@@ -342,6 +344,7 @@ TEST_F(ubp, analysis_tells_length_plan_and_reason)
 	EXPECT_EQ(0, insns[4].len);
 	EXPECT_EQ(1, insns[5].len);
 	EXPECT_EQ(0, insns[6].len);
+	EXPECT_EQ(2, insns[7].len);
 	for (i = 0; i < ARRAY_SIZE(insns); i++)
 		EXPECT_EQ(i >= 3, insns[i].plan == UBP_TEST_REFUSED && insns[i].reason[0]);
 	EXPECT_EQ(-EFAULT, ubp_analyze(self->dev, NULL, 1));
