@@ -7,11 +7,11 @@
 //! is then emulated, or executed from a copy in a slot, as [`Plan`] says. When the owner of the
 //! breakpoint drops it, the text is restored.
 //!
-//! Breakpoints end with the text that they are in: by exec, exit, `munmap()` and the like. A process
-//! made by `fork()` has none.
+//! Breakpoints end with the text that they are in: by exec, exit, `munmap()` and the like. A
+//! process made by `fork()` has none.
 //!
-//! Several users cannot have breakpoints at one address, nor does anything here care who may do this
-//! to whom. For that there are uprobes.
+//! Several users cannot have breakpoints at one address, nor does anything here care who may do
+//! this to whom. For that there are uprobes.
 //!
 //! # Examples
 //!

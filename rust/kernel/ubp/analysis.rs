@@ -15,7 +15,8 @@ use crate::{
 /// How an instruction that a breakpoint displaces is executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Plan {
-    /// By the kernel; if that is not possible at a hit, as when memory is not accessible, in a slot.
+    /// By the kernel; if that is not possible at a hit, as when memory is not accessible, in a
+    /// slot.
     Emulate,
     /// In a slot, from where the thread goes on by itself.
     Boost,
@@ -79,7 +80,8 @@ impl Analysis {
     }
 }
 
-/// Says what would be made of the instruction with which `bytes` begin, if a process had it at `at`.
+/// Says what would be made of the instruction with which `bytes` begin, if a process had it at
+/// `at`.
 ///
 /// More than [`MAX_INSN_SIZE`] bytes are not needed. They must be without breakpoints.
 ///

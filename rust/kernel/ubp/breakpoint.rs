@@ -33,8 +33,9 @@ struct Inner<H> {
 /// Dropping this takes it out, and waits: after the drop no method of the handler is executing or
 /// will be called. It does nothing to a process that has exited, or that has no longer the text.
 ///
-/// Context of the drop: may sleep. It must not happen in a method of a handler, which could not wait
-/// for itself: the kernel warns of that, takes the breakpoint out, and does not free the handler.
+/// Context of the drop: may sleep. It must not happen in a method of a handler, which could not
+/// wait for itself: the kernel warns of that, takes the breakpoint out, and does not free the
+/// handler.
 ///
 /// # Invariants
 ///
@@ -59,11 +60,11 @@ impl<H: Handler> Breakpoint<H> {
     ///
     /// # Errors
     ///
-    /// `EINVAL`: the address is not in executable memory of this process alone. `ESRCH`: the process
-    /// exits, or has no user space. `EEXIST`: there is another breakpoint, UBP's or not. `EPERM`: the
-    /// instruction cannot have one, see [`analyze`](super::analyze). `EFAULT`: the text cannot be
-    /// read, or ends within the instruction. `EDEADLK`: the caller is within a handler. `EINTR`: it
-    /// has been killed. `ENOMEM`.
+    /// `EINVAL`: the address is not in executable memory of this process alone. `ESRCH`: the
+    /// process exits, or has no user space. `EEXIST`: there is another breakpoint, UBP's or not.
+    /// `EPERM`: the instruction cannot have one, see [`analyze`](super::analyze). `EFAULT`: the
+    /// text cannot be read, or ends within the instruction. `EDEADLK`: the caller is within a
+    /// handler. `EINTR`: it has been killed. `ENOMEM`.
     ///
     /// # Examples
     ///

@@ -174,7 +174,8 @@ static const char *base_name(const char *path)
 }
 
 /* The table of figures. */
-#define RULE	"==================== ========= ============ ============ ============ ============ ======== =========== =========="
+#define RULE	"==================== ========= ============ ============ ============ " \
+		"============ ======== =========== =========="
 
 static void print_row(const char *name, const struct coverage *coverage)
 {
