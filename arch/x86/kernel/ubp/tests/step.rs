@@ -6,8 +6,7 @@ use super::{
     super::{
         Mode,
         Step,
-        BREAKPOINT,
-        SLOT_SIZE, //
+        BREAKPOINT, //
     },
     insn,
     registers,
