@@ -20,11 +20,11 @@ use kernel::{
         },
         write::{
             MmapWrite,
-            PrivatePage, //
+            PrivatePage,
+            UserPage, //
         },
         MmWithUser, //
     },
-    page::PAGE_SIZE,
     prelude::*, //
 };
 use ubp_arch::{
@@ -122,10 +122,30 @@ fn write(page: &PrivatePage<'_>, at: Vaddr, byte: u8, _stopped: &Stopped) {
 
 /// Reads one byte of text, whatever the mapping is like.
 pub(crate) fn read_byte(mmap: &MmapWrite<'_>, at: Vaddr) -> Option<u8> {
-    let mut byte = [0];
     mmap.vma_lookup(at.as_usize())?;
-    let page = mmap.page(at.as_usize()).ok()?;
+    byte_of(&mmap.page(at.as_usize()).ok()?, at)
+}
+
+fn byte_of(page: &UserPage, at: Vaddr) -> Option<u8> {
+    let mut byte = [0];
     (page.read(at.offset_in_page(), &mut byte) == 1).then_some(byte[0])
+}
+
+/// Makes the text at an address present, in a private copy, which may mean to wait for who serves a
+/// userfaultfd. No lock is to be held that anybody needs for that.
+///
+/// # Errors
+///
+/// As of [`MmWithUser::fault_in`].
+pub fn fault_in(mm: &MmWithUser, at: Vaddr) -> Result {
+    mm.fault_in(at.as_usize(), true)?;
+    if let Some(last) = at.checked_add(MAX_INSN_SIZE - 1) {
+        if last.page() != at.page() {
+            // The instruction may end before: who reads it will tell.
+            let _ = mm.fault_in(last.as_usize(), false);
+        }
+    }
+    Ok(())
 }
 
 /// Writes the breakpoint. `publish` is called before the byte is changed; there may be an error
@@ -152,7 +172,10 @@ pub(crate) enum Restored {
 ///
 /// # Errors
 ///
-/// If the page cannot be had, or the threads not be stopped: the text is as it was.
+/// If the page cannot be had, or the threads not be stopped: the text is as it was. A page that is
+/// there, and is the process's alone, can be had whatever happens: without memory, by a caller that
+/// has been killed, and under the write protection of a userfaultfd, as what comes back is what the
+/// program wrote.
 pub(crate) fn restore(
     mmap: &MmapWrite<'_>,
     at: Vaddr,
@@ -160,10 +183,16 @@ pub(crate) fn restore(
     stop: impl FnOnce(&MmWithUser) -> Result<Stopped>,
 ) -> Result<Restored> {
     text_or_was(mmap, at)?;
-    if read_byte(mmap, at).ok_or(EFAULT)? != BREAKPOINT {
+    let page = match mmap.own_page(at.as_usize()) {
+        Some(page) => page,
+        None if byte_of(&mmap.page(at.as_usize())?, at) == Some(BREAKPOINT) => {
+            mmap.private_page(at.as_usize())?
+        }
+        None => return Ok(Restored::Foreign),
+    };
+    if byte_of(&page, at) != Some(BREAKPOINT) {
         return Ok(Restored::Foreign);
     }
-    let page = mmap.private_page(at.as_usize())?;
     let stopped = stop(mmap.mm())?;
     write(&page, at, original, &stopped);
     Ok(Restored::Written)
@@ -179,29 +208,18 @@ fn text_or_was(mmap: &MmapWrite<'_>, at: Vaddr) -> Result {
     Ok(())
 }
 
-/// Puts the file's own page back in place of the private copy at `page`, if their contents are the
-/// same. The caller knows of no breakpoint left in the page.
+/// Puts the file's own page, or the vDSO's, back in place of the private copy at `page`, if their
+/// contents are the same. The caller knows of no breakpoint left in the page.
 ///
-/// A mapping that the process may write to keeps its copy: a thread could write to it between the
-/// comparison and the exchange. So does one whose faults somebody is told of.
+/// A mapping whose faults somebody is told of keeps its copy: he has not been told of that. So does
+/// one whose file's page is not in the page cache: to read it, the lock would have to be held for
+/// as long as the file's server takes to answer, which may be this very process.
 pub(crate) fn give_back_page(mmap: &MmapWrite<'_>, page: Vaddr) {
     let addr = page.page().as_usize();
     let Some(vma) = mmap.vma_lookup(addr) else {
         return;
     };
-    if vma.flags() & flags::WRITE != 0 || vma.is_userfault() {
-        return;
-    }
-    let (Ok(private), Some(original)) = (mmap.page(addr), vma.file_page(addr)) else {
-        return;
-    };
-    // Nobody can write to the copy: the process may not, and debuggers need the mmap lock.
-    if !private.is_anonymous() || private.is_pinned() || !private.equals(&original) {
-        return;
-    }
-    drop(private);
-    vma.zap_vma_range(addr, PAGE_SIZE);
-    if vma.is_locked() {
+    if !vma.is_userfault() && mmap.drop_copy(addr) && vma.is_locked() {
         // Locked memory stays resident. If the page cannot be had now, it is faulted in later.
         let _ = mmap.page(addr);
     }

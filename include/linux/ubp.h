@@ -166,7 +166,12 @@ unsigned long __ubp_task_ip(struct task_struct *task, unsigned long ip);
 void __ubp_settle(struct pt_regs *regs);
 void __ubp_moved_away(struct pt_regs *regs);
 void __ubp_unmap(struct mm_struct *mm, unsigned long start, unsigned long end);
-void __ubp_move(struct mm_struct *mm, unsigned long start, unsigned long end);
+int __ubp_move(struct mm_struct *mm, unsigned long start, unsigned long end);
+bool __ubp_probed(struct mm_struct *mm, unsigned long start, unsigned long end);
+void __ubp_hide(struct mm_struct *mm, unsigned long addr, void *buf, size_t len);
+void __ubp_write(struct vm_area_struct *vma, struct page *page, unsigned long addr,
+		 void *dst, const void *src, size_t len);
+void __ubp_coredump(struct mm_struct *mm);
 
 /* Whether @mm has, or had, breakpoints. */
 static __always_inline bool ubp_has_space(struct mm_struct *mm)
@@ -249,15 +254,61 @@ static inline void ubp_unmap(struct mm_struct *mm, unsigned long start,
 		__ubp_unmap(mm, start, end);
 }
 
-/* The pages of [start, end) are about to move; mmap_lock is held for writing. */
-static inline void ubp_move(struct mm_struct *mm, unsigned long start,
-			    unsigned long end)
+/*
+ * The pages of [start, end) are about to move; mmap_lock is held for writing.
+ * Returns 0, or an error if they must stay.
+ */
+static inline int ubp_move(struct mm_struct *mm, unsigned long start,
+			   unsigned long end)
+{
+	return ubp_has_space(mm) ? __ubp_move(mm, start, end) : 0;
+}
+
+/*
+ * Whether there are breakpoints in [start, end), which then must not be moved.
+ * mmap_lock, or those of the mappings there, are held.
+ */
+static inline bool ubp_probed(struct mm_struct *mm, unsigned long start,
+			      unsigned long end)
+{
+	return ubp_has_space(mm) && __ubp_probed(mm, start, end);
+}
+
+/* Puts into @buf, which was read at @addr, what breakpoints displace there. */
+static inline void ubp_hide(struct mm_struct *mm, unsigned long addr, void *buf,
+			    size_t len)
 {
 	if (ubp_has_space(mm))
-		__ubp_move(mm, start, end);
+		__ubp_hide(mm, addr, buf, len);
+}
+
+/*
+ * A debugger writes to a page: copies below the breakpoints there. Returns
+ * whether it did; if not, that is left to the caller. mmap_lock is held.
+ */
+static inline bool ubp_write(struct vm_area_struct *vma, struct page *page,
+			     unsigned long addr, void *dst, const void *src,
+			     size_t len)
+{
+	if (!ubp_has_space(vma->vm_mm))
+		return false;
+	__ubp_write(vma, page, addr, dst, src, len);
+	return true;
+}
+
+/* The memory of current is going to be dumped, after which it exits. */
+static inline void ubp_coredump(struct mm_struct *mm)
+{
+	if (ubp_has_space(mm))
+		__ubp_coredump(mm);
 }
 
 #else /* !CONFIG_UBP */
+
+static __always_inline bool ubp_has_space(struct mm_struct *mm)
+{
+	return false;
+}
 
 static __always_inline bool ubp_int3(struct pt_regs *regs)
 {
@@ -292,8 +343,31 @@ static inline void ubp_unmap(struct mm_struct *mm, unsigned long start,
 {
 }
 
-static inline void ubp_move(struct mm_struct *mm, unsigned long start,
-			    unsigned long end)
+static inline int ubp_move(struct mm_struct *mm, unsigned long start,
+			   unsigned long end)
+{
+	return 0;
+}
+
+static inline bool ubp_probed(struct mm_struct *mm, unsigned long start,
+			      unsigned long end)
+{
+	return false;
+}
+
+static inline void ubp_hide(struct mm_struct *mm, unsigned long addr, void *buf,
+			    size_t len)
+{
+}
+
+static inline bool ubp_write(struct vm_area_struct *vma, struct page *page,
+			     unsigned long addr, void *dst, const void *src,
+			     size_t len)
+{
+	return false;
+}
+
+static inline void ubp_coredump(struct mm_struct *mm)
 {
 }
 

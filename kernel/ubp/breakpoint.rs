@@ -29,6 +29,8 @@ pub enum Then {
     Resume,
     /// To be called in task context as well.
     Task,
+    /// Nobody wants the breakpoint any more, which is still there because it could not be removed.
+    Remove,
 }
 
 /// The owner of a breakpoint: who is called when a thread hits it.
@@ -46,12 +48,23 @@ pub trait OnHit: Send + Sync {
 
 /// Whether the text holds the `int3`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
 pub(crate) enum State {
     /// It does, or is about to.
     Armed,
+    /// A debugger has written over it: its own breakpoint, or other text. When it writes the
+    /// instruction back, the breakpoint is armed again.
+    Covered,
+    /// It does, but a debugger has written to the rest of the instruction. What the breakpoint
+    /// knows of that is not true any more, so it takes no hits; the first takes it out.
+    Outdated,
     /// It does not any more, and the breakpoint takes no hits.
     Gone,
 }
+
+const ARMED: i32 = State::Armed as i32;
+const COVERED: i32 = State::Covered as i32;
+const OUTDATED: i32 = State::Outdated as i32;
 
 /// A breakpoint, and what was made of the instruction that it displaces.
 pub(crate) struct Breakpoint {
@@ -62,7 +75,9 @@ pub(crate) struct Breakpoint {
     /// needs it, else by the first one that does.
     slot: SetOnce<Slot>,
     owner: Arc<dyn OnHit>,
-    gone: Atomic<bool>,
+    state: Atomic<i32>,
+    /// Whether it was to be removed, and could not be.
+    abandoned: Atomic<bool>,
 }
 
 impl Breakpoint {
@@ -72,7 +87,8 @@ impl Breakpoint {
             original,
             slot: SetOnce::new(),
             owner,
-            gone: Atomic::new(false),
+            state: Atomic::new(State::Armed as i32),
+            abandoned: Atomic::new(false),
         }
     }
 
@@ -109,15 +125,31 @@ impl Breakpoint {
     pub(crate) fn state(&self) -> State {
         // What the state says of the text is ordered by the locks under which text is changed; a
         // hit that reads an old state is as one that came earlier.
-        if self.gone.load(Relaxed) {
-            State::Gone
-        } else {
-            State::Armed
+        match self.state.load(Relaxed) {
+            ARMED => State::Armed,
+            COVERED => State::Covered,
+            OUTDATED => State::Outdated,
+            _ => State::Gone,
         }
     }
 
-    /// Goes from [`State::Armed`] to [`State::Gone`], from which there is no way back.
+    /// Goes from one state to another one, if it still is in the first.
+    pub(crate) fn change(&self, from: State, to: State) {
+        // Pages may be discarded meanwhile: what is gone stays so.
+        let _ = self.state.cmpxchg(from as i32, to as i32, Relaxed);
+    }
+
+    /// Goes to [`State::Gone`], from which there is no way back.
     pub(crate) fn set_gone(&self) {
-        self.gone.store(true, Relaxed);
+        self.state.store(State::Gone as i32, Relaxed);
+    }
+
+    /// Says that nobody will remove the breakpoint any more, so that whoever meets it may.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Relaxed)
     }
 }

@@ -78,7 +78,7 @@ impl OnHit for COwner {
     fn hit_in_interrupt(&self, regs: &mut PtRegs, _guard: &Guard) -> Then {
         // The grace period orders this: a hit that begins after it finds the flag set.
         if self.removed.load(Relaxed) {
-            return Then::Resume;
+            return Then::Remove;
         }
         let wants_task = match self.handler_in_interrupt {
             // SAFETY: The registers are valid. By the type invariants `ubp` is: with the guard held

@@ -3,6 +3,7 @@
 //! What C calls: the traps, and the call sites in mm. See `include/linux/ubp.h`.
 
 use crate::{
+    access,
     hit,
     insert,
     slot,
@@ -114,12 +115,13 @@ pub(crate) unsafe extern "C" fn __ubp_unmap(
     let Some(space) = Space::of_any(mm, &guard) else {
         return;
     };
-    for bp in space.armed_in(start, end, &guard) {
+    for bp in space.present_in(start, end, &guard) {
         bp.set_gone();
     }
 }
 
-/// The pages of a range are about to be moved to other addresses.
+/// The pages of a range are about to be moved to other addresses. Returns 0, or an error if they
+/// must not be.
 ///
 /// # Safety
 ///
@@ -129,13 +131,120 @@ pub(crate) unsafe extern "C" fn __ubp_move(
     mm: *mut bindings::mm_struct,
     start: c_ulong,
     end: c_ulong,
-) {
+) -> c_int {
     // SAFETY: By the requirement on the caller.
     let mm = unsafe { MmWithUser::from_raw(mm) };
     let Some(space) = Space::of(mm) else {
-        return;
+        return 0;
     };
     // SAFETY: By the requirement on the caller.
     let mmap = unsafe { MmapWrite::held(mm) };
-    insert::take_out_range(space, &mmap, start, end);
+    match insert::take_out_range(space, &mmap, start, end) {
+        Ok(()) => 0,
+        Err(error) => error.to_errno(),
+    }
+}
+
+/// Says whether there are breakpoints in a range.
+///
+/// # Safety
+///
+/// `mm` is valid, and its `mm_users` is not zero.
+#[export]
+pub(crate) unsafe extern "C" fn __ubp_probed(
+    mm: *mut bindings::mm_struct,
+    start: c_ulong,
+    end: c_ulong,
+) -> bool {
+    // SAFETY: By the requirement on the caller.
+    let mm = unsafe { MmWithUser::from_raw(mm) };
+    let guard = tasks_trace::read_lock();
+    let probed = Space::of(mm).is_some_and(|space| {
+        let probed = space.present_in(start, end, &guard).next().is_some();
+        probed
+    });
+    probed
+}
+
+/// Bytes that have been read at `addr` are about to be shown to somebody.
+///
+/// # Safety
+///
+/// `mm` is valid, and its `mm_users` is not zero. `buf` is valid for reads and writes of `len`
+/// bytes, and nobody else accesses them.
+#[export]
+pub(crate) unsafe extern "C" fn __ubp_hide(
+    mm: *mut bindings::mm_struct,
+    addr: c_ulong,
+    buf: *mut c_void,
+    len: usize,
+) {
+    // SAFETY: By the requirement on the caller.
+    let (mm, bytes) = unsafe {
+        (
+            MmWithUser::from_raw(mm),
+            core::slice::from_raw_parts_mut(buf.cast::<u8>(), len),
+        )
+    };
+    if let Some(space) = Space::of(mm) {
+        access::hide(space, addr, bytes);
+    }
+}
+
+/// Copies bytes to the page that is mapped at `addr`, as `copy_to_user_page()`, whose arguments
+/// these are.
+///
+/// # Safety
+///
+/// The mmap lock of the mapping's address space is held, whose `mm_users` is not zero. `src` is
+/// valid for reads of `len` bytes, which nobody changes, and `dst` for writes.
+#[export]
+pub(crate) unsafe extern "C" fn __ubp_write(
+    vma: *mut bindings::vm_area_struct,
+    page: *mut bindings::page,
+    addr: c_ulong,
+    dst: *mut c_void,
+    src: *const c_void,
+    len: usize,
+) {
+    // SAFETY: By the requirement on the caller.
+    let (mm, bytes) = unsafe {
+        (
+            MmWithUser::from_raw((*vma).vm_mm),
+            core::slice::from_raw_parts(src.cast::<u8>(), len),
+        )
+    };
+    let copy = |offset: usize, part: &[u8]| {
+        // SAFETY: By the requirement on the caller; the part is within the whole.
+        unsafe {
+            bindings::copy_to_user_page(
+                vma,
+                page,
+                addr.wrapping_add(offset),
+                dst.byte_add(offset),
+                part.as_ptr().cast(),
+                part.len(),
+            );
+        }
+    };
+    match Space::of(mm) {
+        Some(space) => access::write(space, addr, bytes, copy),
+        None => copy(0, bytes),
+    }
+}
+
+/// The process of the current thread is going to be dumped; its other threads wait for that.
+///
+/// # Safety
+///
+/// `mm` is that of the current thread.
+#[export]
+pub(crate) unsafe extern "C" fn __ubp_coredump(mm: *mut bindings::mm_struct) {
+    // SAFETY: By the requirement on the caller.
+    let mm = unsafe { MmWithUser::from_raw(mm) };
+    if let Some(space) = Space::of(mm) {
+        // On failure the dump has the rest of the `int3`s, and those who read it are not worse off
+        // than the program.
+        let _ = access::before_dump(mm, space);
+    }
 }

@@ -60,22 +60,34 @@ pub fn fork_finish(mm: &MmWithUser) -> Result {
     let Some(space) = Space::of(mm) else {
         return Ok(());
     };
-    let mmap = mm.mmap_write_lock();
     let mut page: Option<Vaddr> = None;
     for &(at, original) in &space.inherited {
         if let Some(done) = page.filter(|page| *page != at.page()) {
-            private_text::give_back_page(&mmap, done);
+            private_text::give_back_page(&mm.mmap_write_lock(), done);
         }
-        page = None;
-        // A mapping that is not copied has no text to restore.
-        if mmap.vma_lookup(at.as_usize()).is_none() {
-            continue;
-        }
-        private_text::restore(&mmap, at, original, |_| Ok(Stopped::NotStarted))?;
-        page = Some(at.page());
+        page = restore(mm, at, original)?.then(|| at.page());
     }
     if let Some(done) = page {
-        private_text::give_back_page(&mmap, done);
+        private_text::give_back_page(&mm.mmap_write_lock(), done);
     }
     Ok(())
+}
+
+/// Restores one byte. Returns whether there was something to restore.
+fn restore(mm: &MmWithUser, at: Vaddr, original: u8) -> Result<bool> {
+    loop {
+        {
+            let mmap = mm.mmap_write_lock();
+            // A mapping that is not copied has no text to restore.
+            if mmap.vma_lookup(at.as_usize()).is_none() {
+                return Ok(false);
+            }
+            match private_text::restore(&mmap, at, original, |_| Ok(Stopped::NotStarted)) {
+                Err(EAGAIN) => (),
+                restored => return restored.map(|_| true),
+            }
+        }
+        // Whoever is told of the writes of the parent is told of those of the child as well.
+        private_text::fault_in(mm, at)?;
+    }
 }

@@ -21,11 +21,13 @@
 use crate::{
     breakpoint::{
         Breakpoint,
+        State,
         Then, //
     },
     insert::{
         disarm,
-        make_slot_late, //
+        make_slot_late,
+        take_out_outdated, //
     },
     private_text,
     slot,
@@ -36,6 +38,7 @@ use crate::{
 use kernel::{
     current,
     mm::MmWithUser,
+    prelude::*,
     ptregs::PtRegs,
     sync::{
         tasks_trace,
@@ -86,6 +89,10 @@ pub(crate) fn int3(regs: &mut PtRegs, trap: &mut Trap) -> bool {
         match then {
             Then::Resume => (),
             Then::Task => bp.owner().hit(regs, &guard),
+            Then::Remove => {
+                // On failure the next hit tries again.
+                let _ = disarm(space, mm, bp);
+            }
         }
         set_in_hit(false);
         if regs.ip() == at.as_usize() {
@@ -139,7 +146,18 @@ fn restart_if_removed(space: &Space, mm: &MmWithUser, regs: &mut PtRegs, at: Vad
             Err(_) => private_text::read_byte(&mmap, at),
         };
         match (byte(before), byte(at)) {
-            (_, Some(BREAKPOINT)) => space.armed(at, &tasks_trace::read_lock()).is_none(),
+            (_, Some(BREAKPOINT)) => {
+                let present = space.present(at, &tasks_trace::read_lock()).cloned();
+                match present.map(|bp| bp.state()) {
+                    Some(State::Armed) => false,
+                    // On failure the thread comes here again, unless it has been killed.
+                    Some(State::Outdated) => {
+                        let _ = take_out_outdated(space, &mmap, at);
+                        false
+                    }
+                    _ => true,
+                }
+            }
             LONG_BREAKPOINT => true,
             // If the text cannot be read, neither can it be executed: the thread will find out.
             _ => false,
@@ -174,12 +192,17 @@ fn resume(space: &Space, mm: &MmWithUser, bp: &Arc<Breakpoint>, regs: &mut PtReg
             }
         }
         Emulated::Step(insn) => {
-            if bp.slot().is_none() && make_slot_late(space, mm, bp).is_err() {
+            let made = match bp.slot() {
+                Some(_) => Ok(()),
+                None => make_slot_late(space, mm, bp),
+            };
+            match made {
+                Ok(()) => step::begin(bp, insn, regs),
+                // The thread executes what is there now.
+                Err(ENOENT) => (),
                 // The thread is not to pay for it. If this fails too, it comes here again.
-                let _ = disarm(space, mm, bp);
-                return;
+                Err(_) => drop(disarm(space, mm, bp)),
             }
-            step::begin(bp, insn, regs);
         }
     }
 }

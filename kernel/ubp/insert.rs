@@ -11,6 +11,7 @@ use crate::{
     },
     private_text::{
         self,
+        fault_in,
         Code,
         Restored,
         Stopped, //
@@ -29,6 +30,10 @@ use kernel::{
         aref::ARef,
         tasks_trace,
         Arc, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     },
 };
 use ubp_arch::{
@@ -102,14 +107,22 @@ fn decode(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Insn, Refused> {
 ///
 /// Context: may sleep.
 pub fn check(mm: &MmWithUser, at: Vaddr) -> Result<(), Refused> {
-    let mmap = mm.mmap_write_lock_killable()?;
-    if let Some(space) = Space::of(mm) {
-        let guard = tasks_trace::read_lock();
-        if space.armed(at, &guard).is_some() {
-            return Ok(());
+    loop {
+        {
+            let mmap = mm.mmap_write_lock_killable()?;
+            if let Some(space) = Space::of(mm) {
+                let guard = tasks_trace::read_lock();
+                if space.present(at, &guard).is_some() {
+                    return Ok(());
+                }
+            }
+            match decode(&mmap, at) {
+                Err(Refused::Errno(EAGAIN)) => (),
+                decoded => return decoded.map(|_| ()),
+            }
         }
+        fault_in(mm, at)?;
     }
-    decode(&mmap, at).map(|_| ())
 }
 
 /// Inserts a breakpoint. From when it returns, at the latest, threads that execute the instruction
@@ -122,16 +135,17 @@ pub fn check(mm: &MmWithUser, at: Vaddr) -> Result<(), Refused> {
 /// `EINVAL`: the address is not executable memory of this process alone. `EEXIST`: there is a
 /// breakpoint, this crate's or another's. `EPERM`: the instruction cannot be probed. `EFAULT`: the
 /// text cannot be read, or ends within the instruction. `EINTR`: the caller has been killed.
-/// `ENOMEM`.
+/// `ENOMEM`. `EAGAIN`: somebody has to be asked for the text first, with [`fault_in`].
 pub fn insert(mm: &MmWithUser, at: Vaddr, owner: Arc<dyn OnHit>) -> Result<Inserted, Refused> {
     let space = Space::get_or_create(mm)?;
     let mmap = mm.mmap_write_lock_killable()?;
     let _changes = space.changes.lock();
-    {
-        let guard = tasks_trace::read_lock();
-        if space.armed(at, &guard).is_some() {
+    let there = space.present(at, &tasks_trace::read_lock()).cloned();
+    if let Some(bp) = there {
+        if !bp.is_abandoned() {
             return Err(EEXIST.into());
         }
+        take_out(space, &mmap, &bp)?;
     }
     let insn = decode(&mmap, at)?;
     let original = *insn.bytes().first().ok_or(EFAULT)?;
@@ -168,14 +182,14 @@ fn make_slot(space: &Space, mmap: &MmapWrite<'_>, bp: &Breakpoint) -> Result {
 ///
 /// # Errors
 ///
-/// `ENOENT`: the breakpoint has been taken out. `EINTR`: the caller has been killed. `ENOMEM`.
+/// `ENOENT`: the text holds something else by now. `EINTR`: the caller has been killed. `ENOMEM`.
 #[cold]
 pub(crate) fn make_slot_late(space: &Space, mm: &MmWithUser, bp: &Breakpoint) -> Result {
     let mmap = mm.mmap_write_lock_killable()?;
     let _changes = space.changes.lock();
     match bp.state() {
         State::Armed => make_slot(space, &mmap, bp),
-        State::Gone => Err(ENOENT),
+        State::Covered | State::Outdated | State::Gone => Err(ENOENT),
     }
 }
 
@@ -198,7 +212,10 @@ impl Inserted {
     ///
     /// # Errors
     ///
-    /// If the page cannot be had, the breakpoint stays, which gets hit and calls its owner.
+    /// If the page cannot be had, the breakpoint stays, which gets hit and calls its owner. The
+    /// next hit for which that returns [`Then::Remove`](crate::Then::Remove) tries again, and so
+    /// does who inserts a breakpoint there. Want of memory is not among the reasons: that is waited
+    /// for.
     pub fn remove(&self) -> Result {
         let Some(mm) = self.mm.mmget_not_zero() else {
             return Ok(());
@@ -206,10 +223,23 @@ impl Inserted {
         let Some(space) = Space::of(&mm) else {
             return Ok(());
         };
-        let mmap = mm.mmap_write_lock();
-        let _changes = space.changes.lock();
-        take_out(space, &mmap, &self.bp)
+        loop {
+            {
+                let mmap = mm.mmap_write_lock();
+                let _changes = space.changes.lock();
+                let removed = take_out(space, &mmap, &self.bp);
+                if removed != Err(ENOMEM) {
+                    return removed.inspect_err(|_| self.bp.abandon());
+                }
+            }
+            wait_for_memory();
+        }
     }
+}
+
+/// Others give memory back, meanwhile.
+fn wait_for_memory() {
+    fsleep(Delta::from_millis(1));
 }
 
 /// Takes out a breakpoint that cannot be resumed: the thread then executes the instruction in its
@@ -223,12 +253,17 @@ pub(crate) fn disarm(space: &Space, mm: &MmWithUser, bp: &Arc<Breakpoint>) -> Re
 /// Restores the text of a breakpoint, and removes it from the map. `changes` is held.
 fn take_out(space: &Space, mmap: &MmapWrite<'_>, bp: &Arc<Breakpoint>) -> Result {
     let at = bp.at();
-    if bp.state() == State::Armed {
-        let restored = private_text::restore(mmap, at, bp.original(), Stopped::threads_of)?;
-        bp.set_gone();
-        if restored == Restored::Written && !is_page_probed(space, at) {
-            private_text::give_back_page(mmap, at);
+    match bp.state() {
+        State::Armed | State::Outdated => {
+            let restored = private_text::restore(mmap, at, bp.original(), Stopped::threads_of)?;
+            bp.set_gone();
+            if restored == Restored::Written && !is_page_probed(space, at) {
+                private_text::give_back_page(mmap, at);
+            }
         }
+        // What is there is a debugger's.
+        State::Covered => bp.set_gone(),
+        State::Gone => (),
     }
     // There may be another breakpoint by now, if this one was gone.
     let guard = tasks_trace::read_lock();
@@ -252,20 +287,40 @@ pub(crate) fn is_page_probed(space: &Space, at: Vaddr) -> bool {
     probed
 }
 
-/// Takes out every breakpoint within `start..end`, whose pages are about to move.
-pub(crate) fn take_out_range(space: &Space, mmap: &MmapWrite<'_>, start: usize, end: usize) {
+/// Takes out every breakpoint within `start..end`, whose pages are about to move. Waits for memory.
+///
+/// # Errors
+///
+/// If the text of one cannot be restored: pages that hold breakpoints must not be moved.
+pub(crate) fn take_out_range(
+    space: &Space,
+    mmap: &MmapWrite<'_>,
+    start: usize,
+    end: usize,
+) -> Result {
     let _changes = space.changes.lock();
-    let mut from = start;
     loop {
-        let guard = tasks_trace::read_lock();
-        let Some(bp) = space.armed_in(from, end, &guard).next().cloned() else {
-            break;
+        let there = space
+            .present_in(start, end, &tasks_trace::read_lock())
+            .next()
+            .cloned();
+        let Some(bp) = there else {
+            return Ok(());
         };
-        drop(guard);
-        from = bp.at().as_usize().saturating_add(1);
-        if take_out(space, mmap, &bp).is_err() {
-            // The page is not there, and so cannot be moved either.
-            bp.set_gone();
+        match take_out(space, mmap, &bp) {
+            Err(ENOMEM) => wait_for_memory(),
+            taken_out => taken_out?,
         }
+    }
+}
+
+/// A thread has executed the `int3` of a breakpoint that takes no hits: takes it out, if that is
+/// why, so that the thread can go on with the text as it is.
+pub(crate) fn take_out_outdated(space: &Space, mmap: &MmapWrite<'_>, at: Vaddr) -> Result {
+    let _changes = space.changes.lock();
+    let there = space.present(at, &tasks_trace::read_lock()).cloned();
+    match there {
+        Some(bp) if bp.state() == State::Outdated => take_out(space, mmap, &bp),
+        _ => Ok(()),
     }
 }

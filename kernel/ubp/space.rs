@@ -169,8 +169,19 @@ impl Space {
             .filter(|bp| bp.state() == State::Armed)
     }
 
-    /// Returns the breakpoints within `start..end` whose `int3` is in the text.
-    pub(crate) fn armed_in<'a>(
+    /// Returns the breakpoint at an address, unless it is gone.
+    pub(crate) fn present<'a>(
+        &'a self,
+        at: Vaddr,
+        guard: &'a Guard,
+    ) -> Option<&'a Arc<Breakpoint>> {
+        self.map
+            .get(at.as_usize(), guard)
+            .filter(|bp| bp.state() != State::Gone)
+    }
+
+    /// Returns the breakpoints within `start..end` that are not gone.
+    pub(crate) fn present_in<'a>(
         &'a self,
         start: usize,
         end: usize,
@@ -179,7 +190,18 @@ impl Space {
         self.map
             .range(start..=end.saturating_sub(1), guard)
             .map(|(_, bp)| bp)
-            .filter(|bp| bp.state() == State::Armed)
+            .filter(|bp| bp.state() != State::Gone)
+    }
+
+    /// Returns the breakpoints within `start..end` whose `int3` is in the text.
+    pub(crate) fn armed_in<'a>(
+        &'a self,
+        start: usize,
+        end: usize,
+        guard: &'a Guard,
+    ) -> impl Iterator<Item = &'a Arc<Breakpoint>> + 'a {
+        self.present_in(start, end, guard)
+            .filter(|bp| matches!(bp.state(), State::Armed | State::Outdated))
     }
 
     /// Returns the area that an address is in.

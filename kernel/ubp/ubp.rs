@@ -20,9 +20,9 @@
 //!   `task_struct::ubp`, and so to the slot. One that is not stepped there holds nothing: see
 //!   [`slot`] for how it is led out, and [`reclaim`] for how slots are freed nevertheless.
 //!
-//! The text of the process holds an `int3` if, and only if, a breakpoint of that address is
-//! [`State::Armed`](breakpoint::State); in between, there is one in the map without an `int3`,
-//! never the other way round. All is in private pages, so that no other process sees it.
+//! The text of the process holds an `int3` of ours if, and only if, a breakpoint of that address is
+//! [`State::Armed`](breakpoint::State) or `Outdated`; in between, there is one in the map without
+//! an `int3`, never the other way round. All is in private pages, so that no other process sees it.
 //!
 //! # The life of a breakpoint
 //!
@@ -34,6 +34,8 @@
 //!                          +-------------------------------------------+
 //!                            the mapping moves: text restored
 //! ```
+//!
+//! Debuggers that write over it make other states of `Armed`: see [`access`].
 //!
 //! A breakpoint that is out of the map is freed after a Tasks Trace RCU grace period, and after the
 //! last thread that is stepped in its slot.
@@ -55,6 +57,7 @@
 //!
 //! See [`hit`].
 
+mod access;
 mod active;
 mod area;
 mod breakpoint;
@@ -91,6 +94,7 @@ pub use insert::{
 };
 pub use slot::stream_ip;
 pub use space::clear;
+pub use private_text::fault_in;
 pub use step::{
     abandon,
     deny_signal, //

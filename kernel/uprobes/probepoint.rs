@@ -153,8 +153,8 @@ impl Probepoint {
     fn die(&self, state: &mut State) {
         self.clients.clear();
         if let State::Probed(inserted) = core::mem::replace(state, State::Dead) {
-            // If the page cannot be had, the breakpoint stays; with no clients, its hits do
-            // nothing.
+            // If the page cannot be had, the breakpoint stays; its hits find no clients, and
+            // try to remove it.
             let _ = inserted.remove();
         }
         registry::forget(self);
@@ -173,7 +173,7 @@ impl OnHit for Probepoint {
     #[inline]
     fn hit_in_interrupt(&self, regs: &mut PtRegs, guard: &Guard) -> Then {
         let Some(clients) = self.clients.read(guard) else {
-            return Then::Resume;
+            return Then::Remove;
         };
         if clients.hit_in_interrupt(Task::current_group(), regs) {
             Then::Task

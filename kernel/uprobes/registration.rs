@@ -48,7 +48,8 @@ pub struct Registration {
 /// `EINVAL`: the address is not mapped, not executable, or not of the process alone (a shared
 /// mapping), or the client wants neither handler. `ESRCH`: the process exits, or has a new image.
 /// `EEXIST`: a foreign breakpoint. `EPERM`: the instruction cannot be probed. `EFAULT`: the text
-/// cannot be read, or ends within the instruction. `EINTR`: the caller has been killed. `ENOMEM`.
+/// cannot be read, or ends within the instruction. `EINTR`: the caller has been killed, or has got
+/// a signal while it was waiting for whoever serves the userfaultfd of the text. `ENOMEM`.
 pub fn register(
     process: &Arc<Process>,
     at: Vaddr,
@@ -63,9 +64,13 @@ pub fn register(
     let entry = Entry::new(id, process.group(), client);
     let probepoint = loop {
         let probepoint = registry::probepoint(&mm, at)?;
-        match probepoint.add(&mm, entry.clone())? {
-            Added::Yes => break probepoint,
-            Added::Dead => (),
+        match probepoint.add(&mm, entry.clone()) {
+            Ok(Added::Yes) => break probepoint,
+            Ok(Added::Dead) => (),
+            // No lock is held while others are waited for, on whom a handler, or the exit of the
+            // process, might be waiting.
+            Err(EAGAIN) => ubp::fault_in(&mm, at)?,
+            Err(error) => return Err(error),
         }
     };
     let registration = Registration {

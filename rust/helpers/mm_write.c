@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#include <linux/cacheflush.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/pagemap.h>
@@ -57,22 +58,27 @@ __rust_helper int rust_helper_PageAnon(struct page *page)
 	return PageAnon(page);
 }
 
-__rust_helper bool rust_helper_page_maybe_dma_pinned(struct page *page)
+__rust_helper void rust_helper_copy_to_user_page(struct vm_area_struct *vma, struct page *page,
+						 unsigned long addr, void *dst,
+						 const void *src, unsigned long len)
 {
-	return folio_maybe_dma_pinned(page_folio(page));
+	copy_to_user_page(vma, page, addr, dst, src, len);
 }
 
-/* The page of the page cache, if it is there and valid, with a reference. */
-__rust_helper struct page *
-rust_helper_find_uptodate_page(struct address_space *mapping, pgoff_t index)
+/*
+ * Faults in the page at @addr as a write does, or as a read. Waits for whoever serves the
+ * userfaultfd of the mapping, until a signal comes.
+ */
+__rust_helper int rust_helper_fault_in_remote(struct mm_struct *mm, unsigned long addr, bool write)
 {
-	struct folio *folio = filemap_get_folio(mapping, index);
+	unsigned int flags = FOLL_FORCE | FOLL_INTERRUPTIBLE | (write ? FOLL_WRITE : 0);
+	int locked = 1;
+	long got;
 
-	if (IS_ERR(folio))
-		return NULL;
-	if (!folio_test_uptodate(folio)) {
-		folio_put(folio);
-		return NULL;
-	}
-	return folio_file_page(folio, index);
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	got = get_user_pages_remote(mm, addr, 1, flags, NULL, &locked);
+	if (locked)
+		mmap_read_unlock(mm);
+	return got < 0 ? got : 0;
 }

@@ -67,6 +67,19 @@ impl MmWithUser {
             _nts: NotThreadSafe,
         })
     }
+
+    /// Faults in the page at `addr`, for writing or reading, as an access of the process would, and
+    /// so a private copy. The mmap lock must not be held: unlike what is faulted in under the write
+    /// lock, a userfault is waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`], [`ENOMEM`] and others; [`EINTR`] if a signal comes while a userfault is waited
+    /// for.
+    pub fn fault_in(&self, addr: usize, write: bool) -> Result {
+        // SAFETY: `self` is a valid address space with a user.
+        to_result(unsafe { bindings::fault_in_remote(self.as_raw(), addr & PAGE_MASK, write) })
+    }
 }
 
 impl MmWithUser {
@@ -144,7 +157,9 @@ impl<'a> MmapWrite<'a> {
     ///
     /// # Errors
     ///
-    /// [`EFAULT`], [`ENOMEM`] and others, as of `get_user_pages_remote()`.
+    /// [`EAGAIN`] if whoever serves a userfaultfd would have to be asked, for which the lock has to
+    /// be given up: see [`MmWithUser::fault_in`]. [`EFAULT`], [`ENOMEM`] and others, as of
+    /// `get_user_pages_remote()`.
     pub fn page(&self, addr: usize) -> Result<UserPage> {
         self.get_page(addr, bindings::FOLL_FORCE)
     }
@@ -154,7 +169,7 @@ impl<'a> MmapWrite<'a> {
     ///
     /// # Errors
     ///
-    /// [`EFAULT`] for a shared mapping, [`ENOMEM`] and others.
+    /// [`EFAULT`] for a shared mapping; else as of [`MmapWrite::page`].
     pub fn private_page(&self, addr: usize) -> Result<PrivatePage<'_>> {
         let page = self.get_page(addr, bindings::FOLL_FORCE | bindings::FOLL_WRITE)?;
         if !page.is_anonymous() {
@@ -165,7 +180,29 @@ impl<'a> MmapWrite<'a> {
         Ok(PrivatePage { page, _lock: self })
     }
 
+    /// Returns the page at `addr` if it already is one of the process alone. Neither faults, nor
+    /// allocates, nor asks anybody: nor does it heed that writes are to be told to somebody.
+    pub fn own_page(&self, addr: usize) -> Option<PrivatePage<'_>> {
+        let vma = self.vma_lookup(addr)?;
+        // SAFETY: The mapping is valid, and the lock is held, by the type invariants.
+        let page = unsafe { bindings::private_copy_get(vma.as_ptr(), addr & PAGE_MASK) };
+        // INVARIANT: The reference was taken for us.
+        let page = UserPage(NonNull::new(page)?);
+        // INVARIANT: The page is anonymous and of this mapping alone; what would share it, fork()
+        // and KSM, needs the lock that is borrowed.
+        Some(PrivatePage { page, _lock: self })
+    }
+
     fn get_page(&self, addr: usize, gup_flags: u32) -> Result<UserPage> {
+        let asks = self.vma_lookup(addr).is_some_and(|vma| {
+            // SAFETY: The mapping is valid, and the lock is held, by the type invariants.
+            unsafe { bindings::private_copy_asks(vma.as_ptr(), addr & PAGE_MASK) }
+        });
+        let gup_flags = if asks {
+            gup_flags | bindings::FOLL_NOFAULT
+        } else {
+            gup_flags
+        };
         let mut page = core::ptr::null_mut();
         // SAFETY: The lock is held by the type invariants; there is room for one page, which is
         // what is asked for. With no `locked` the lock is not dropped in between.
@@ -180,10 +217,23 @@ impl<'a> MmapWrite<'a> {
             )
         };
         if got < 0 {
-            return Err(Error::from_errno(got as c_int));
+            let error = Error::from_errno(got as c_int);
+            return Err(if asks && error == EFAULT { EAGAIN } else { error });
         }
         // INVARIANT: The reference was taken for us.
         NonNull::new(page).map(UserPage).ok_or(EFAULT)
+    }
+
+    /// Puts the page that is mapped at `addr` without a private copy, of the file or of a special
+    /// mapping, back in the place of that, if their contents are the same. Returns whether it has.
+    ///
+    /// It is not read from the file for this: what is not in the page cache is not put back.
+    pub fn drop_copy(&self, addr: usize) -> bool {
+        let Some(vma) = self.vma_lookup(addr) else {
+            return false;
+        };
+        // SAFETY: The mapping is valid, and the lock is held, by the type invariants.
+        unsafe { bindings::private_copy_drop(vma.as_ptr(), addr & PAGE_MASK) }
     }
 
     /// Finds room for `size` bytes between `low` and `high`, as high up as possible.
@@ -248,17 +298,6 @@ impl UserPage {
         unsafe { bindings::PageAnon(self.as_ptr()) != 0 }
     }
 
-    /// Returns whether a device may be accessing the page.
-    pub fn is_pinned(&self) -> bool {
-        // SAFETY: The page is valid by the type invariants.
-        unsafe { bindings::page_maybe_dma_pinned(self.as_ptr()) }
-    }
-
-    /// Returns whether the two pages have the same contents at the moment.
-    pub fn equals(&self, other: &UserPage) -> bool {
-        // SAFETY: Both pages are valid by the type invariants.
-        unsafe { bindings::memcmp_pages(self.as_ptr(), other.as_ptr()) == 0 }
-    }
 }
 
 impl Drop for UserPage {
@@ -319,16 +358,6 @@ impl VmaRef {
         NonNull::new(unsafe { (*self.as_ptr()).vm_file })
     }
 
-    /// Returns the page of the file that belongs at `addr`, if it is in the page cache.
-    pub fn file_page(&self, addr: usize) -> Option<UserPage> {
-        let file = self.file()?;
-        // SAFETY: The file is valid as long as it is mapped; its mapping is valid as long as it.
-        let page = unsafe {
-            bindings::find_uptodate_page((*file.as_ptr()).f_mapping, self.page_index(addr))
-        };
-        // INVARIANT: The reference was taken for us.
-        NonNull::new(page).map(UserPage)
-    }
 
     /// Returns whether faults in this mapping may be told to user space, by a userfaultfd.
     pub fn is_userfault(&self) -> bool {

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Private copies of pages that the kernel makes to change the text of one process: whether there is
+ * one, and how to be rid of it.
+ */
+
+#include <linux/cacheflush.h>
+#include <linux/khugepaged.h>
+#include <linux/mm.h>
+#include <linux/mm_inline.h>
+#include <linux/mmu_notifier.h>
+#include <linux/pagemap.h>
+#include <linux/pagewalk.h>
+#include <linux/private_copy.h>
+#include <linux/rmap.h>
+#include <linux/swap.h>
+#include <linux/userfaultfd_k.h>
+
+#include <asm/tlbflush.h>
+
+/**
+ * private_copy_get - get the page at an address, if it is the process's alone
+ * @vma: the mapping, of an address space whose mmap_lock is held for writing
+ * @addr: the address, of a page
+ *
+ * Nothing is faulted in. That the page is nobody else's holds as long as the lock is held, which
+ * keeps fork() and KSM away.
+ *
+ * Return: the page, with a reference, or %NULL.
+ */
+struct page *private_copy_get(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct page *page = NULL;
+	struct folio_walk fw;
+	struct folio *folio;
+
+	folio = folio_walk_start(&fw, vma, addr, 0);
+	if (!folio)
+		return NULL;
+	if (folio_test_anon(folio) && !folio_is_zone_device(folio) &&
+	    ((fw.level == FW_LEVEL_PTE && PageAnonExclusive(fw.page)) ||
+	     (fw.level == FW_LEVEL_PMD && PageAnonExclusive(&folio->page)))) {
+		folio_get(folio);
+		page = fw.page;
+	}
+	folio_walk_end(&fw, vma);
+	return page;
+}
+
+/**
+ * private_copy_asks - whether to access a page may mean to ask user space
+ * @vma: the mapping, of an address space whose mmap_lock is held for writing
+ * @addr: the address, of a page
+ *
+ * Return: true unless no userfaultfd can be told of a fault, a write fault included. That cannot be
+ * waited for with the lock held.
+ */
+bool private_copy_asks(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct folio_walk fw;
+	bool asks = true;
+
+	if (!userfaultfd_armed(vma))
+		return false;
+	if (!folio_walk_start(&fw, vma, addr, FW_ZEROPAGE))
+		return true;
+	if (fw.level == FW_LEVEL_PTE)
+		asks = userfaultfd_pte_wp(vma, fw.pte);
+	else if (fw.level == FW_LEVEL_PMD)
+		asks = userfaultfd_huge_pmd_wp(vma, fw.pmd);
+	folio_walk_end(&fw, vma);
+	return asks;
+}
+
+/*
+ * The page that a fault at @addr would map if there were no private one, with a reference: of the
+ * file, if it is in the page cache and valid, or of a special mapping. Does not wait for I/O.
+ */
+static struct page *get_original(struct vm_area_struct *vma, unsigned long addr)
+{
+	pgoff_t index = linear_page_index(vma, addr);
+	struct vm_fault vmf = { .vma = vma, .address = addr, .pgoff = index };
+	struct folio *folio;
+
+	if (vma->vm_file) {
+		folio = filemap_get_folio(vma->vm_file->f_mapping, index);
+		if (IS_ERR(folio))
+			return NULL;
+		if (folio_test_uptodate(folio))
+			return folio_file_page(folio, index);
+		folio_put(folio);
+		return NULL;
+	}
+	/*
+	 * Without a file, only special mappings have this, which then give a page of the kernel. A
+	 * mapping of page frames was not to be probed.
+	 */
+	if (!vma->vm_ops || !vma->vm_ops->fault || vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP))
+		return NULL;
+	return vma->vm_ops->fault(&vmf) ? NULL : vmf.page;
+}
+
+/*
+ * Whether @folio has no references but those of page tables and caches. A page that was new a
+ * moment ago has one that waits on some CPU for the page to get to the LRU lists.
+ */
+static bool only_mapped(struct folio *folio)
+{
+	return folio_ref_count(folio) == folio_expected_ref_count(folio);
+}
+
+/*
+ * Whether the contents of the page mapped at @addr, which is not accessible for the moment, can be
+ * relied on to stay as they are. If the process may not write to the mapping, nobody writes to the
+ * page but who has it pinned: debuggers need the mmap lock.
+ */
+static bool is_settled(struct vm_area_struct *vma, struct folio *folio)
+{
+	if (vma->vm_flags & VM_WRITE)
+		return only_mapped(folio);
+	return !folio_maybe_dma_pinned(folio);
+}
+
+/* Unmaps the page at @addr, if it is a private one with the contents of @original. */
+static bool zap_if_same(struct vm_area_struct *vma, unsigned long addr, struct page *original)
+{
+	struct folio_walk fw;
+	struct folio *folio;
+	bool zapped = false;
+
+	folio = folio_walk_start(&fw, vma, addr, 0);
+	if (!folio)
+		return false;
+	if (fw.level != FW_LEVEL_PTE || !folio_test_anon(folio) || folio_is_zone_device(folio) ||
+	    !pages_identical(fw.page, original))
+		goto end;
+
+	/* As __uprobe_write() does: whoever writes to the page has done so, or faults. */
+	flush_cache_page(vma, addr, pte_pfn(fw.pte));
+	fw.pte = ptep_clear_flush(vma, addr, fw.ptep);
+	zapped = is_settled(vma, folio) && pages_identical(fw.page, original);
+	if (!zapped) {
+		set_pte_at(vma->vm_mm, addr, fw.ptep, fw.pte);
+		goto end;
+	}
+	dec_mm_counter(vma->vm_mm, MM_ANONPAGES);
+	folio_remove_rmap_pte(folio, fw.page, vma);
+	if (!folio_mapped(folio) && folio_test_swapcache(folio) && folio_trylock(folio)) {
+		folio_free_swap(folio);
+		folio_unlock(folio);
+	}
+	folio_put(folio);
+end:
+	folio_walk_end(&fw, vma);
+	return zapped;
+}
+
+/**
+ * private_copy_drop - give up a private copy that is not different any more
+ * @vma: the mapping, of an address space whose mmap_lock is held for writing
+ * @addr: the address, of a page
+ *
+ * If the page at @addr is a private copy with the contents of what a fault would map without it, a
+ * page of the file or of a special mapping, it is unmapped, and the next access finds that one. A
+ * page that would have to be read from the file for this stays.
+ *
+ * Context: sleeps, but not for the file.
+ * Return: whether it was given up.
+ */
+bool private_copy_drop(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct page *original = get_original(vma, addr);
+	struct mmu_notifier_range range;
+	bool dropped;
+
+	if (!original)
+		return false;
+	/* See is_settled(). */
+	if (vma->vm_flags & VM_WRITE)
+		lru_add_drain_all();
+
+	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, vma->vm_mm, addr, addr + PAGE_SIZE);
+	mmu_notifier_invalidate_range_start(&range);
+	dropped = zap_if_same(vma, addr, original);
+	mmu_notifier_invalidate_range_end(&range);
+
+	/* A huge page of a file is mapped in parts beside a private page; now it can be whole. */
+	if (dropped && folio_test_pmd_mappable(page_folio(original)))
+		collapse_pte_mapped_thp(vma->vm_mm, addr, false);
+	put_page(original);
+	return dropped;
+}
