@@ -152,8 +152,8 @@ TEST_F_TIMEOUT(module, breakpoint_before_probe, TIMEOUT)
 }
 
 /*
- * A debugger reads the breakpoint, as documented. If it writes the instruction
- * back, the probe has lost its place; the program runs, and the removal is fine.
+ * A debugger sees the program's text, and may write that back without harm to the probe. Its own
+ * breakpoint takes the probe's place until it takes that away.
  */
 TEST_F_TIMEOUT(module, debugger_reads_and_writes, TIMEOUT)
 {
@@ -162,10 +162,13 @@ TEST_F_TIMEOUT(module, debugger_reads_and_writes, TIMEOUT)
 	int id = dev_register(self->dev, pid, probed_lea, UPROBES_TEST_TASK);
 
 	ASSERT_LT(0, id);
-	EXPECT_EQ((word & ~0xffL) | 0xcc, ptrace(PTRACE_PEEKTEXT, pid, probed_lea, NULL));
+	EXPECT_EQ(word, ptrace(PTRACE_PEEKTEXT, pid, probed_lea, NULL));
 	ASSERT_EQ(0, ptrace(PTRACE_POKETEXT, pid, probed_lea, word));
-	EXPECT_TRUE(run_to(pid, call_probed_return));
+	EXPECT_EQ(word, ptrace(PTRACE_PEEKTEXT, pid, probed_lea, NULL));
+	EXPECT_TRUE(run_to(pid, probed_lea));
 	EXPECT_EQ(0, HITS(id));
+	EXPECT_TRUE(run_to(pid, call_probed_return));
+	EXPECT_EQ(1, HITS(id));
 	UNPROBE(id);
 	EXPECT_EQ(word, ptrace(PTRACE_PEEKTEXT, pid, probed_lea, NULL));
 	EXPECT_EQ(0, finish(pid));

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Text whose faults somebody serves through a userfaultfd, or nobody. */
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+
+#include "text_fixture.h"
+
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY	1
+#endif
+
+#ifndef UFFDIO_MOVE
+struct uffdio_move {
+	__u64 dst;
+	__u64 src;
+	__u64 len;
+	__u64 mode;
+	__s64 move;
+};
+
+#define UFFDIO_MOVE	_IOWR(UFFDIO, 0x05, struct uffdio_move)
+#endif
+
+static int uffd;
+static unsigned char *text;
+static unsigned char *source;
+static atomic_uint served_missing;
+static atomic_uint served_protected;
+
+/* Text that is not there, and in whose place @source has add_code. */
+static bool set_up(unsigned int flags, unsigned long mode)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP };
+	struct uffdio_register range = { .range.len = PAGE, .mode = mode };
+
+	uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | flags);
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+		return false;
+	source = anonymous_text(PROT_READ | PROT_WRITE);
+	text = mmap(NULL, PAGE, RX, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	range.range.start = (unsigned long)text;
+	return source != MAP_FAILED && text != MAP_FAILED &&
+	       !ioctl(uffd, UFFDIO_REGISTER, &range);
+}
+
+static bool protect(bool on)
+{
+	struct uffdio_writeprotect how = {
+		.range = { (unsigned long)text, PAGE },
+		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+
+	return !ioctl(uffd, UFFDIO_WRITEPROTECT, &how);
+}
+
+static bool provide(void)
+{
+	struct uffdio_copy copy = {
+		.dst = (unsigned long)text,
+		.src = (unsigned long)source,
+		.len = PAGE,
+	};
+
+	return !ioctl(uffd, UFFDIO_COPY, &copy);
+}
+
+/* Serves what comes within a second and a half after the last. */
+static void *serve(void *arg)
+{
+	struct pollfd ready = { .fd = uffd, .events = POLLIN };
+	struct uffd_msg message;
+
+	while (poll(&ready, 1, 1500) == 1) {
+		if (read(uffd, &message, sizeof(message)) != sizeof(message) ||
+		    message.event != UFFD_EVENT_PAGEFAULT)
+			return "no page fault";
+		if (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
+			served_protected++;
+			if (!protect(false))
+				return "the protection cannot be taken away";
+		} else {
+			served_missing++;
+			if (!provide())
+				return "the page cannot be provided";
+		}
+	}
+	return NULL;
+}
+
+/* The page that is served is the one that is probed. */
+TEST_F_TIMEOUT(module, missing_page_is_served, TIMEOUT)
+{
+	pthread_t server;
+	void *failed;
+	int id;
+
+	if (!set_up(0, UFFDIO_REGISTER_MODE_MISSING))
+		SKIP(return, "no userfaultfd");
+	ASSERT_EQ(0, pthread_create(&server, NULL, serve, NULL));
+	id = PROBE(text);
+	EXPECT_LE(1, served_missing);
+	EXPECT_EQ(3, call(text, 1, 2));
+	EXPECT_EQ(1, HITS(id));
+	UNPROBE(id);
+	EXPECT_EQ(0, memcmp(text, source, PAGE));
+
+	/* Discarded under a probe: the next access is served again. */
+	id = PROBE(text);
+	served_missing = 0;
+	ASSERT_EQ(0, madvise(text, PAGE, MADV_DONTNEED));
+	EXPECT_EQ(3, call(text, 1, 2));
+	EXPECT_EQ(1, served_missing);
+	EXPECT_EQ(0, HITS(id));
+	UNPROBE(id);
+	EXPECT_EQ(0, memcmp(text, source, PAGE));
+	ASSERT_EQ(0, pthread_join(server, &failed));
+	EXPECT_EQ(NULL, failed);
+	close(uffd);
+}
+
+static void on_alarm(int signal)
+{
+}
+
+/* Nobody serves: who waits for it can be interrupted, and killed, and nobody else waits for him. */
+TEST_F_TIMEOUT(module, nobody_serves, TIMEOUT)
+{
+	struct sigaction action = { .sa_handler = on_alarm };
+	struct itimerval soon = { .it_value.tv_usec = 300000 };
+	int status, id;
+	pid_t pid;
+
+	if (!set_up(0, UFFDIO_REGISTER_MODE_MISSING))
+		SKIP(return, "no userfaultfd");
+	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &soon, NULL));
+	EXPECT_EQ(-EINTR, dev_register(self->dev, getpid(), text, UPROBES_TEST_TASK));
+
+	pid = fork();
+	if (!pid) {
+		dev_register(self->dev, getppid(), text, UPROBES_TEST_TASK);
+		_exit(1);
+	}
+	sleep_ms(300);
+	EXPECT_EQ(0, waitpid(pid, &status, WNOHANG));
+	/* Other probes of the process come and go meanwhile. */
+	id = PROBE(probed_lea);
+	EXPECT_EQ(3, probed_lea(1, 2));
+	UNPROBE(id);
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(SIGKILL, status);
+
+	/* And as soon as there is text it can be probed. */
+	ASSERT_TRUE(provide());
+	use(_metadata, self->dev, text);
+	close(uffd);
+}
+
+/* A process whose text nobody serves can exit while somebody waits to probe it. */
+TEST_F_TIMEOUT(module, exit_while_nobody_serves, TIMEOUT)
+{
+	int status, ready[2];
+	pid_t target, prober;
+
+	ASSERT_EQ(0, pipe(ready));
+	target = fork();
+	if (!target) {
+		bool good = set_up(0, UFFDIO_REGISTER_MODE_MISSING);
+
+		if (write(ready[1], good ? &text : NULL, sizeof(text)) != sizeof(text))
+			_exit(1);
+		pause();
+	}
+	close(ready[1]);
+	if (read(ready[0], &text, sizeof(text)) != sizeof(text)) {
+		waitpid(target, NULL, 0);
+		SKIP(return, "no userfaultfd");
+	}
+	prober = fork();
+	if (!prober)
+		_exit(-dev_register(self->dev, target, text, UPROBES_TEST_TASK));
+	sleep_ms(300);
+	ASSERT_EQ(0, kill(target, SIGKILL));
+	ASSERT_EQ(target, waitpid(target, &status, 0));
+	EXPECT_EQ(SIGKILL, status);
+	ASSERT_EQ(prober, waitpid(prober, &status, 0));
+	EXPECT_TRUE(WIFEXITED(status));
+	TH_LOG("who waited got %s", strerror(WEXITSTATUS(status)));
+	EXPECT_NE(0, WEXITSTATUS(status));
+}
+
+/* The kernel is not among those who are served. */
+TEST_F_TIMEOUT(module, user_mode_only, TIMEOUT)
+{
+	if (!set_up(UFFD_USER_MODE_ONLY, UFFDIO_REGISTER_MODE_MISSING))
+		SKIP(return, "no userfaultfd");
+	EXPECT_EQ(-EFAULT, dev_register(self->dev, getpid(), text, UPROBES_TEST_TASK));
+	ASSERT_TRUE(provide());
+	use(_metadata, self->dev, text);
+	close(uffd);
+}
+
+/*
+ * Write-protected: whoever is told of writes is told of the one that a probe makes. The removal,
+ * which puts back what the program has, is under his protection and changes nothing of it.
+ */
+TEST_F_TIMEOUT(module, write_protected, TIMEOUT)
+{
+	pthread_t server;
+	void *failed;
+	int id;
+
+	if (!set_up(0, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP))
+		SKIP(return, "no userfaultfd");
+	ASSERT_TRUE(provide());
+	ASSERT_TRUE(protect(true));
+	ASSERT_TRUE(pagemap_entry(getpid(), text) & PM_UFFD_WP);
+	ASSERT_EQ(0, pthread_create(&server, NULL, serve, NULL));
+	id = PROBE(text);
+	EXPECT_EQ(1, served_protected);
+	EXPECT_EQ(3, call(text, 1, 2));
+	EXPECT_EQ(1, HITS(id));
+
+	ASSERT_TRUE(protect(true));
+	UNPROBE(id);
+	EXPECT_EQ(0, memcmp(text, source, PAGE));
+	EXPECT_TRUE(pagemap_entry(getpid(), text) & PM_UFFD_WP);
+	EXPECT_EQ(1, served_protected);
+	ASSERT_EQ(0, pthread_join(server, &failed));
+	EXPECT_EQ(NULL, failed);
+	close(uffd);
+}
+
+/*
+ * Write-protected, and shared with a child, so that there has to be a copy before the breakpoint
+ * can go, and nobody serves: the breakpoint stays, with nobody to call, and goes when it can.
+ */
+TEST_F_TIMEOUT(module, protected_and_shared, TIMEOUT)
+{
+	int id, status;
+	pid_t pid;
+
+	if (!set_up(0, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP))
+		SKIP(return, "no userfaultfd");
+	ASSERT_TRUE(provide());
+	id = PROBE(text);
+	pid = fork();
+	if (!pid) {
+		pause();
+		_exit(0);
+	}
+	ASSERT_TRUE(protect(true));
+	UNPROBE(id);
+	EXPECT_EQ(3, call(text, 1, 2));
+	EXPECT_EQ(INT3, byte_at(text));
+	ASSERT_TRUE(protect(false));
+	EXPECT_EQ(3, call(text, 1, 2));
+	EXPECT_EQ(0, memcmp(text, source, PAGE));
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+
+	/* The next probe does not find the leftovers of the last. */
+	id = PROBE(text);
+	pid = fork();
+	if (!pid) {
+		pause();
+		_exit(0);
+	}
+	ASSERT_TRUE(protect(true));
+	UNPROBE(id);
+	ASSERT_TRUE(protect(false));
+	ASSERT_EQ(INT3, byte_at(text));
+	id = PROBE(text);
+	EXPECT_EQ(3, call(text, 1, 2));
+	EXPECT_EQ(1, HITS(id));
+	UNPROBE(id);
+	EXPECT_EQ(0, memcmp(text, source, PAGE));
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+	close(uffd);
+}
+
+/* Pages that hold breakpoints are not moved to other addresses. */
+TEST_F_TIMEOUT(module, move, TIMEOUT)
+{
+	struct uffdio_move move = { .len = PAGE };
+	unsigned char *from;
+	int id;
+
+	if (!set_up(0, UFFDIO_REGISTER_MODE_MISSING))
+		SKIP(return, "no userfaultfd");
+	ASSERT_EQ(0, mprotect(text, PAGE, RWX));
+	from = anonymous_text(RWX);
+	ASSERT_NE(MAP_FAILED, from);
+	move.src = (unsigned long)from;
+	move.dst = (unsigned long)text;
+	id = PROBE(from);
+	EXPECT_EQ(-1, ioctl(uffd, UFFDIO_MOVE, &move));
+	EXPECT_EQ(EBUSY, errno);
+	EXPECT_EQ(3, call(from, 1, 2));
+	EXPECT_EQ(1, HITS(id));
+	UNPROBE(id);
+	move.move = 0;
+	EXPECT_EQ(0, ioctl(uffd, UFFDIO_MOVE, &move));
+	EXPECT_EQ(3, call(text, 1, 2));
+	close(uffd);
+}
+
+TEST_HARNESS_MAIN
