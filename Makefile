@@ -13,6 +13,8 @@ help:
 	@echo '               the stock kernel    [PARTS="PART…", as scripts/check says]'
 	@echo 'make differential   instructions with and without a breakpoint, in random states'
 	@echo '               [N=2000000] [SEED=n]'
+	@echo 'make storm     64 threads, signals, forks, for ten minutes on the debug kernel'
+	@echo '               [SECONDS=600]'
 	@echo 'make mutants   whether that test notices faults in the code    [NAMES="…"]'
 	@echo 'make costs     instructions of a system call, a page fault and others, against stock'
 	@echo 'make coverage  how many instructions of bash, libc, python3, libcrypto and node can be'
@@ -42,6 +44,10 @@ check:
 differential: tree
 	@scripts/build default >&2
 	@scripts/differential $(N) $(SEED)
+
+storm: tree
+	@KERNEL=debug scripts/build debug >&2
+	@scripts/storm $(SECONDS)
 
 mutants: tree
 	@scripts/mutants $(NAMES)
@@ -94,4 +100,4 @@ clean:
 		{ echo 'build/tree has been edited; first: make take-back, or remove build/ by hand'; exit 1; }
 	rm -rf build
 
-.PHONY: help run check differential mutants costs coverage kernel-selftests baseline setup tree build guest shell lint series take-back bisect clean
+.PHONY: help run check differential storm mutants costs coverage kernel-selftests baseline setup tree build guest shell lint series take-back bisect clean

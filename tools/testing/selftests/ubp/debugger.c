@@ -57,12 +57,8 @@ LABEL(9) LABEL(10) LABEL(11) LABEL(12)
 extern char walk_leaf[];
 extern uint64_t watched[];
 
-/*
- * Not popf: whether a debugger's step is over one is found by its opcode, which
- * a breakpoint hides, and TF in the flags is then taken for the debugger's.
- */
 static char *const probed[] = {
-	walk_0, walk_1, walk_2, walk_3, walk_4, walk_5, walk_6, walk_7,
+	walk_0, walk_1, walk_2, walk_3, walk_4, walk_5, walk_6, walk_7, walk_8,
 	walk_9, walk_10, walk_11, walk_12, walk_leaf,
 };
 
