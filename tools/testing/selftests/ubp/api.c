@@ -191,7 +191,7 @@ TEST_F(ubp, eperm_for_what_cannot_be_probed)
 {
 	static const unsigned char refused[][4] = {
 		{ 0x0f, 0x05 },	/* syscall */
-		{ 0x0f, 0x0b },	/* ud2 */
+		{ 0xfa },	/* cli */
 		{ 0xf4 },	/* hlt */
 		{ 0xcd, 0x80 },	/* int $0x80 */
 	};
