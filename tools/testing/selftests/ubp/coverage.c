@@ -179,7 +179,7 @@ static const char *base_name(const char *path)
 
 static void print_row(const char *name, const struct coverage *coverage)
 {
-	printf("%-20s %9lu %12lu %12lu %12lu %12lu %8lu %11.4f %10.3f\n", name,
+	printf("%-20s %9lu %12lu %12lu %12lu %12lu %8lu %11.4f %10.4f\n", name,
 	       coverage->functions, all(coverage), coverage->plans[UBP_TEST_EMULATE],
 	       coverage->plans[UBP_TEST_BOOST], coverage->plans[UBP_TEST_STEP],
 	       coverage->plans[UBP_TEST_REFUSED], probeable(coverage),
@@ -198,11 +198,11 @@ static int compare_reasons(const void *left, const void *right)
 
 static void print_reasons(struct coverage *coverage)
 {
-	const struct reason *reason;
+	const struct reason *reason = coverage->reasons, *end = reason + REASONS;
 
 	qsort(coverage->reasons, REASONS, sizeof(*coverage->reasons), compare_reasons);
 	printf("\n%s\n%-50s %8s\n%s\n", REASON_RULE, "refused because", "number", REASON_RULE);
-	for (reason = coverage->reasons; reason < &coverage->reasons[REASONS] && reason->count; reason++)
+	for (; reason < end && reason->count; reason++)
 		printf("%-50s %8lu\n", reason->text, reason->count);
 	printf("%s\n", REASON_RULE);
 	if (coverage->undecoded)
