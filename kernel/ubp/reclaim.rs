@@ -66,7 +66,7 @@ pub(crate) fn soon(mm: &Mm) {
 
 fn again(space: Arc<Space>) {
     // If it is queued already, it will see what is retired by now.
-    let _ = workqueue::system_unbound().enqueue_delayed(space, delay());
+    let _ = workqueue::system_long().enqueue_delayed(space, delay());
 }
 
 impl WorkItem for Space {

@@ -70,7 +70,12 @@ pub fn register(
             // No lock is held while others are waited for, on whom a handler, or the exit of the
             // process, might be waiting.
             Err(EAGAIN) => ubp::fault_in(&mm, at)?,
-            Err(error) => return Err(error),
+            Err(error) => {
+                // The client may have been published, and found by a thread that had hit an earlier
+                // breakpoint at the address.
+                ubp::wait_for_hits();
+                return Err(error);
+            }
         }
     };
     let registration = Registration {
