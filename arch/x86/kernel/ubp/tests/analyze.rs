@@ -101,7 +101,7 @@ const BOTH: &[(&[u8], Verdict)] = &[
     (b"\xff\xe0", Memory),
     (b"\x3e\xff\xe0", Memory),
     (b"\xff\xd0", Memory),
-    (b"\x64\xff\x10", Boosted),
+    (b"\x64\xff\x10", Stepped),
     // The stack.
     (b"\x55", Memory),
     (b"\x5d", Memory),
@@ -109,7 +109,7 @@ const BOTH: &[(&[u8], Verdict)] = &[
     (b"\x6a\xff", Memory),
     (b"\x9c", Memory),
     (b"\x9d", Memory),
-    (b"\x66\x9d", Boosted),
+    (b"\x66\x9d", Stepped),
     (b"\xc9", Memory),
     (b"\xc8\x10\x00\x00", Boosted),
     (b"\x66\x55", Boosted),
@@ -224,8 +224,8 @@ const BOTH: &[(&[u8], Verdict)] = &[
     (b"\x66\xff\xd0", No(ShortTransfer)),
     (b"\x66\x74\x00", No(ShortTransfer)),
     (b"\x66\xe2\x00", No(ShortTransfer)),
-    (b"\x66\xc3", Boosted),
-    (b"\x66\xff\xe0", Boosted),
+    (b"\x66\xc3", Stepped),
+    (b"\x66\xff\xe0", Stepped),
     // Privileged.
     (b"\xf4", No(Privileged)),
     (b"\x0f\x06", No(Privileged)),

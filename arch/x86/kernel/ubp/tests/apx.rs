@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Instructions with the prefixes of APX. They are stepped: whether the CPU has them is for it to
-//! say.
+//! Instructions with the prefixes of APX. They are executed in slots: whether the CPU has them is
+//! for it to say.
 
 use super::{
     super::{
@@ -12,8 +12,9 @@ use super::{
         failures,
         Verdict::{
             self,
+            Boosted,
             No,
-            Boosted, //
+            Stepped, //
         },
     },
     AT, //
@@ -36,18 +37,18 @@ const BITS64: &[(&[u8], Verdict)] = &[
     (b"\x66\xd5\x10\xb8\x01\x02", Boosted),
     (b"\xd5\x80\xaf\xc0", Boosted),
     (b"\xd5\x80\xba\xe0\x01", Boosted),
-    (b"\xd5\x10\xff\xd0", Boosted),
-    (b"\xd5\x10\xff\xe0", Boosted),
+    (b"\xd5\x10\xff\xd0", Stepped),
+    (b"\xd5\x10\xff\xe0", Stepped),
     (b"\xd5\x10\xff\x30", Boosted),
     (b"\xf0\xd5\x10\x01\x18", Boosted),
-    (b"\xd5\x08\xc3", Boosted),
-    (b"\xd5\x08\x9c", Boosted),
+    (b"\xd5\x08\xc3", Stepped),
+    (b"\xd5\x08\x9c", Stepped),
     // What would be emulated without it.
     (b"\xd5\x00\x90", Boosted),
     (b"\xd5\x80\x1f\x00", Boosted),
     (b"\xd5\x08\x01\xc8", Boosted),
     // JMPABS; with an address-size prefix, the decoder takes the wrong length.
-    (b"\xd5\x00\xa1\x00\x00\x00\x00\x00\x00\x00\x00", Boosted),
+    (b"\xd5\x00\xa1\x00\x00\x00\x00\x00\x00\x00\x00", Stepped),
     (b"\x67\xd5\x00\xa1\x00\x00\x00\x00", No(Undecodable)),
     // What is refused without it.
     (b"\xd5\x80\x05", No(SystemCall)),
