@@ -223,7 +223,7 @@ impl Step {
         Ok(image)
     }
 
-    /// Sends the thread to the slot, from which it returns by a debug trap. It may be there already.
+    /// Sends the thread to the slot, from which it returns by a debug trap. It may be there before.
     ///
     /// `slot` must hold the [`Step::slot_image`] for it. Must be called with interrupts enabled, as
     /// must be [`Step::finish`] and [`Step::abort`].

@@ -16,51 +16,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "texts.h"
 #include "ubp_selftest.h"
 #include "kselftest_harness.h"
 
 #define STEPS	60
-
-/*
- * The labels are probed: emulated, boosted and stepped ones. A repeated one is
- * repeated once: a step over a probed one is over all repetitions, which is said
- * in Documentation/trace/ubp.rst.
- */
-asm(".pushsection .text\n"
-    ".balign 64\n"
-    "walk:\n"
-    "walk_0: push %rbx\n"
-    "walk_1: mov $1, %ecx\n"
-    "walk_2: lea watched(%rip), %rdi\n"
-    "	mov $1, %ebx\n"
-    "walk_3: lock xadd %rbx, (%rdi)\n"
-    "walk_4: bswap %rbx\n"
-    "walk_5: call walk_leaf\n"
-    "walk_6: rep stosb\n"
-    "walk_7: pushf\n"
-    "walk_8: popf\n"
-    "walk_9: jrcxz walk_10\n"
-    "	ud2\n"
-    "walk_10: pop %rbx\n"
-    "walk_11: ret\n"
-    "walk_leaf: crc32 %ecx, %eax\n"
-    "walk_12: ret\n"
-    ".popsection\n"
-    ".pushsection .data\n"
-    ".balign 8\n"
-    "watched: .quad 0, 0, 0\n"
-    ".popsection\n");
-void walk(void);
-#define LABEL(n) extern char walk_##n[];
-LABEL(0) LABEL(1) LABEL(2) LABEL(3) LABEL(4) LABEL(5) LABEL(6) LABEL(7) LABEL(8)
-LABEL(9) LABEL(10) LABEL(11) LABEL(12)
-extern char walk_leaf[];
-extern uint64_t watched[];
-
-static char *const probed[] = {
-	walk_0, walk_1, walk_2, walk_3, walk_4, walk_5, walk_6, walk_7, walk_8,
-	walk_9, walk_10, walk_11, walk_12, walk_leaf,
-};
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -108,7 +68,7 @@ static int prepare(pid_t child, enum how how)
 		return set_debug_register(child, 0, (uintptr_t)watched) |
 		       set_debug_register(child, 7, 0x1 | (0x9 << 16));
 	case EXECUTE:
-		return set_debug_register(child, 0, (uintptr_t)walk_4) |
+		return set_debug_register(child, 0, (uintptr_t)walk_executed) |
 		       set_debug_register(child, 7, 0x1);
 	default:
 		return 0;
@@ -152,8 +112,8 @@ static int follow(int dev, enum how how, bool with_probes, struct stop *stops, i
 	}
 	if (child < 0 || waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
 		return -1;
-	for (i = 0; with_probes && i < COUNT(probed); i++) {
-		if (ubp_insert(dev, child, probed[i], UBP_TEST_TASK, NULL) <= 0)
+	for (i = 0; with_probes && i < COUNT(walk_probed); i++) {
+		if (ubp_insert(dev, child, walk_probed[i], UBP_TEST_TASK, NULL) <= 0)
 			goto fail;
 	}
 	if (prepare(child, how))
@@ -167,7 +127,7 @@ static int follow(int dev, enum how how, bool with_probes, struct stop *stops, i
 			goto fail;
 		/* The C library's part is not of interest. */
 		if (stops[count].ip >= (uintptr_t)walk &&
-		    stops[count].ip < (uintptr_t)walk_12 + 1)
+		    stops[count].ip < (uintptr_t)walk_end)
 			count++;
 	}
 fail:

@@ -7,7 +7,6 @@
  * so that whoever interrupts it finds it there.
  */
 #define _GNU_SOURCE
-#include <asm/perf_regs.h>
 #include <fcntl.h>
 #include <linux/perf_event.h>
 #include <pthread.h>
@@ -25,22 +24,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "texts.h"
 #include "ubp_selftest.h"
 #include "kselftest_harness.h"
 
 #define LENGTH		(256 * 1024)
 #define RING_PAGES	256
-
-asm(".pushsection .text\n"
-    "fill:\n"
-    "	mov %rsi, %rcx\n"
-    "	xor %eax, %eax\n"
-    "fill_rep: rep stosb\n"
-    "fill_next: nop\n"
-    "	ret\n"
-    ".popsection\n");
-void fill(void *to, size_t length);
-extern char fill_rep[], fill_next[];
+#define REGISTER_IP	8	/* PERF_REG_X86_IP */
 
 static char memory[LENGTH];
 
@@ -112,7 +102,7 @@ static int open_samples(struct ring *ring)
 		.config = PERF_COUNT_SW_CPU_CLOCK,
 		.sample_period = 200000,
 		.sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_CALLCHAIN | PERF_SAMPLE_REGS_USER,
-		.sample_regs_user = 1 << PERF_REG_X86_IP,
+		.sample_regs_user = 1 << REGISTER_IP,
 		.exclude_callchain_kernel = 1,
 	};
 	size_t page = sysconf(_SC_PAGESIZE);

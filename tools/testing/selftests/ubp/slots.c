@@ -17,31 +17,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "texts.h"
 #include "ubp_selftest.h"
 #include "kselftest_harness.h"
 
 #define PAGE		4096UL
 #define MANY		1000
-
-/* push, a load that is no mov, ret: emulated, boosted, emulated. */
-asm(".pushsection .text\n"
-    ".balign 4096\n"
-    "load_first: push %rdi\n"
-    "	xor %eax, %eax\n"
-    "load_value: lock xadd %rax, (%rdi)\n"
-    "load_swap: bswap %rcx\n"
-    "	pop %rdi\n"
-    "load_ret: ret\n"
-    /* push to wherever rdi points: the stack pointer is put back. */
-    "push_first: mov %rsp, %rax\n"
-    "	mov %rdi, %rsp\n"
-    "push_itself: push %rax\n"
-    "push_fault: mov %rax, %rsp\n"
-    "	ret\n"
-    ".popsection\n");
-long load_first(long *from);
-long push_first(void *stack);
-extern char load_value[], load_swap[], load_ret[], push_itself[], push_fault[];
 
 /* Counts the areas of the process. */
 static int areas(void)
@@ -51,7 +32,7 @@ static int areas(void)
 	int count = 0;
 
 	while (maps && fgets(line, sizeof(line), maps))
-		count += strstr(line, "[uprobes]") != NULL;
+		count += !!strstr(line, "[uprobes]");
 	if (maps)
 		fclose(maps);
 	return count;
@@ -244,7 +225,7 @@ static uintptr_t proc_ip(pid_t tid)
 
 TEST_F(slots, a_thread_in_a_slot_is_led_out)
 {
-	static long source[PAGE / sizeof(long)] __attribute__((aligned(4096)));
+	static long source[PAGE / sizeof(long)];
 	struct uffdio_copy copy = { .src = (uintptr_t)source, .len = PAGE };
 	struct uffd_msg message;
 	pthread_t thread;

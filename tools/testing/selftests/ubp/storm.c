@@ -23,56 +23,12 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "texts.h"
 #include "ubp_selftest.h"
 #include "kselftest_harness.h"
 
 #define MAX_THREADS	256
 #define MAX_TEXTS	64
-
-/*
- * Emulated, boosted and, as signals arrive, stepped ones; a loop, a repeated
- * one, calls, accesses to memory. Odd labels get the breakpoints that stay.
- */
-asm(".pushsection .text\n"
-    ".balign 64\n"
-    "storm:\n"
-    "storm_1: push %rbx\n"
-    "storm_2: mov %rdi, %rbx\n"
-    "storm_3: bswap %rbx\n"
-    "	movq $0x55, -64(%rsp)\n"
-    "storm_4: lock xadd %rbx, -64(%rsp)\n"
-    "storm_5: crc32q storm_data(%rip), %rbx\n"
-    "storm_6: lea -128(%rsp), %rdi\n"
-    "	mov $5, %ecx\n"
-    "	mov %rbx, %rax\n"
-    "storm_7: rep stosb\n"
-    "storm_8: rorq $3, -128(%rsp)\n"
-    "storm_9: call storm_leaf\n"
-    "storm_10: movq %rax, %xmm0\n"
-    "storm_11: paddq %xmm0, %xmm0\n"
-    "storm_12: movq %xmm0, %rax\n"
-    "storm_13: pop %rbx\n"
-    "storm_14: ret\n"
-    "storm_leaf: cmp $1, %rbx\n"
-    "	adc $17, %rax\n"
-    "storm_15: imul $3, %rax, %rax\n"
-    "storm_16: ret\n"
-    ".popsection\n"
-    ".pushsection .rodata\n"
-    "storm_data: .quad 0x123456789abcdef\n"
-    ".popsection\n");
-long storm(long);
-#define LABEL(n) extern char storm_##n[];
-LABEL(1) LABEL(2) LABEL(3) LABEL(4) LABEL(5) LABEL(6) LABEL(7) LABEL(8)
-LABEL(9) LABEL(10) LABEL(11) LABEL(12) LABEL(13) LABEL(14) LABEL(15) LABEL(16)
-
-static char *const staying[] = {
-	storm_1, storm_3, storm_5, storm_7, storm_9, storm_11, storm_13, storm_15,
-};
-
-static char *const passing[] = {
-	storm_2, storm_4, storm_6, storm_8, storm_10, storm_12, storm_14, storm_16,
-};
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -171,7 +127,7 @@ static double now(void)
 	struct timespec time;
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec + time.tv_nsec * 1e-9;
+	return time.tv_sec + time.tv_nsec * 0.000000001;
 }
 
 FIXTURE(storm)
@@ -202,7 +158,7 @@ TEST_F_TIMEOUT(storm, counts_are_exact, 1200)
 	const struct itimerval often = { { 0, 2000 }, { 0, 2000 } }, never = {};
 	unsigned int threads = setting("STORM_THREADS", 64), seconds = setting("STORM_SECONDS", 8);
 	unsigned long calls = 0, rounds = 0, forks = 0, passed = 0;
-	int ids[COUNT(staying)], passers[COUNT(passing)] = {};
+	int ids[COUNT(storm_staying)], passers[COUNT(storm_passing)] = {};
 	struct ubp_test_count count;
 	double end;
 	size_t i;
@@ -210,8 +166,8 @@ TEST_F_TIMEOUT(storm, counts_are_exact, 1200)
 	ASSERT_LE(threads, MAX_THREADS);
 	for (i = 0; i < COUNT(expected); i++)
 		expected[i] = storm(i);
-	for (i = 0; i < COUNT(staying); i++) {
-		ids[i] = ubp_insert(self->dev, 0, staying[i],
+	for (i = 0; i < COUNT(storm_staying); i++) {
+		ids[i] = ubp_insert(self->dev, 0, storm_staying[i],
 				    i % 2 ? UBP_TEST_TASK : UBP_TEST_INTERRUPT, NULL);
 		ASSERT_GT(ids[i], 0);
 	}
@@ -220,14 +176,14 @@ TEST_F_TIMEOUT(storm, counts_are_exact, 1200)
 	ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, NULL));
 
 	for (end = now() + seconds; now() < end; rounds++) {
-		i = rounds % COUNT(passing);
+		i = rounds % COUNT(storm_passing);
 		if (passers[i]) {
 			ASSERT_EQ(0, ubp_count(self->dev, passers[i], &count));
 			passed += count.task_hits;
 			ASSERT_EQ(0, ubp_remove(self->dev, passers[i]));
 			passers[i] = 0;
 		} else {
-			passers[i] = ubp_insert(self->dev, 0, passing[i], UBP_TEST_TASK, NULL);
+			passers[i] = ubp_insert(self->dev, 0, storm_passing[i], UBP_TEST_TASK, NULL);
 			ASSERT_GT(passers[i], 0);
 		}
 		pthread_kill(workers[rand() % threads].thread, SIGUSR1);
@@ -250,7 +206,7 @@ TEST_F_TIMEOUT(storm, counts_are_exact, 1200)
 	EXPECT_EQ(0, wrong_places);
 	EXPECT_GT(passed, 0);
 	EXPECT_GT(signals, seconds);
-	for (i = 0; i < COUNT(staying); i++) {
+	for (i = 0; i < COUNT(storm_staying); i++) {
 		/* rep stosb is one execution, however many bytes it fills. */
 		ASSERT_EQ(0, ubp_count(self->dev, ids[i], &count));
 		EXPECT_EQ(calls, count.task_hits + count.interrupt_hits) {

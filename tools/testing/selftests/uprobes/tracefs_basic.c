@@ -249,8 +249,9 @@ TEST_F_TIMEOUT(events, text_comes_back, TIMEOUT)
 
 	ASSERT_EQ(0, place(&self->target, "hit", probed_nop, ""));
 	EXPECT_FALSE(page_is_of_file(pid, probed_nop));
+	/* From outside, the program's text is seen. */
 	EXPECT_TRUE(text_read(pid, probed_nop, &byte, 1));
-	EXPECT_EQ(0xcc, byte);
+	EXPECT_EQ(0x90, byte);
 	EXPECT_TRUE(text_is_of_file(pid, probed_push, 64));
 
 	EXPECT_EQ(HITS * 3UL, target_call(&other, probed_nop, 1, 2, HITS));

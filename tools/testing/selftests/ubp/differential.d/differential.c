@@ -281,8 +281,11 @@ int main(int argc, char **argv)
 		wanted += is_wanted(&modes[i]);
 	if (!wanted)
 		usage(2);
-	if (!options.cases)
-		options.cases = slow_kernel() ? CASES / 3 : CASES;
+	if (!options.cases) {
+		options.cases = CASES;
+		if (slow_kernel())
+			options.cases /= 3;
+	}
 	ksft_print_header();
 	if (!options.native) {
 		device = device_open();

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The functions that the tests probe. */
+
+.macro label name
+	.globl	\name
+\name:
+.endm
+
+	.text
+/* slots.c: push, a load that is no mov, ret: emulated, boosted, emulated. */
+	.balign	4096
+label load_first
+	push	%rdi
+	xor	%eax, %eax
+label load_value
+	lock xadd %rax, (%rdi)
+label load_swap
+	bswap	%rcx
+	pop	%rdi
+label load_ret
+	ret
+
+/* slots.c: push to wherever rdi points; the stack pointer is put back. */
+label push_first
+	mov	%rsp, %rax
+	mov	%rdi, %rsp
+label push_itself
+	push	%rax
+label push_fault
+	mov	%rax, %rsp
+	ret
+
+/* hidden.c: nearly all of the time is spent in one instruction. */
+	.balign	64
+label fill
+	mov	%rsi, %rcx
+	xor	%eax, %eax
+label fill_rep
+	rep stosb
+label fill_next
+	nop
+	ret
+
+/*
+ * debugger.c: emulated, boosted and stepped ones. A repeated one is repeated
+ * once: a step over a probed one is over all repetitions, which is said in
+ * Documentation/trace/ubp.rst.
+ */
+	.balign	64
+label walk
+0:	push	%rbx
+1:	mov	$1, %ecx
+2:	lea	watched(%rip), %rdi
+	mov	$1, %ebx
+3:	lock xadd %rbx, (%rdi)
+label walk_executed
+	bswap	%rbx
+	call	walk_leaf
+6:	rep stosb
+7:	pushf
+8:	popf
+9:	jrcxz	10f
+	ud2
+10:	pop	%rbx
+11:	ret
+walk_leaf:
+	crc32	%ecx, %eax
+12:	ret
+label walk_end
+
+	.data
+	.balign	8
+label watched
+	.quad	0, 0, 0
+label walk_probed
+	.quad	0b, 1b, 2b, 3b, walk_executed, walk_executed + 3, 6b, 7b, 8b, 9b, 10b, 11b
+	.quad	walk_leaf, 12b
+
+/*
+ * storm.c: emulated, boosted and, as signals arrive, stepped ones; a repeated
+ * one, calls, accesses to memory.
+ */
+	.text
+	.balign	64
+label storm
+1:	push	%rbx
+2:	mov	%rdi, %rbx
+3:	bswap	%rbx
+	movq	$0x55, -64(%rsp)
+4:	lock xadd %rbx, -64(%rsp)
+5:	crc32q	storm_data(%rip), %rbx
+6:	lea	-128(%rsp), %rdi
+	mov	$5, %ecx
+	mov	%rbx, %rax
+7:	rep stosb
+8:	rorq	$3, -128(%rsp)
+9:	call	storm_leaf
+10:	movq	%rax, %xmm0
+11:	paddq	%xmm0, %xmm0
+12:	movq	%xmm0, %rax
+13:	pop	%rbx
+14:	ret
+storm_leaf:
+	cmp	$1, %rbx
+	adc	$17, %rax
+15:	imul	$3, %rax, %rax
+16:	ret
+
+	.section .rodata
+storm_data:
+	.quad	0x123456789abcdef
+
+	.data
+	.balign	8
+label storm_staying
+	.quad	1b, 3b, 5b, 7b, 9b, 11b, 13b, 15b
+label storm_passing
+	.quad	2b, 4b, 6b, 8b, 10b, 12b, 14b, 16b
+
+	.section .note.GNU-stack, "", @progbits

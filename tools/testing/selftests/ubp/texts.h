@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The functions of texts.S, and places in them. */
+#ifndef _TEXTS_H
+#define _TEXTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What is at @from; it is written to, but not changed. */
+long load_first(long *from);
+extern char load_value[], load_swap[], load_ret[];
+
+/* Pushes a word below @stack. */
+void push_first(void *stack);
+extern char push_itself[], push_fault[];
+
+/* Zeroes memory, by one instruction. */
+void fill(void *to, size_t length);
+extern char fill_rep[], fill_next[];
+
+/* Writes to @watched, and does nothing else of interest. */
+void walk(void);
+extern char walk_executed[], walk_end[];
+extern uint64_t watched[];
+extern char *const walk_probed[14];
+
+/* A number that each instruction contributes to. */
+long storm(long number);
+extern char *const storm_staying[8], *const storm_passing[8];
+
+#endif /* _TEXTS_H */
