@@ -10,6 +10,9 @@
 //!
 //! - An x87 instruction that is executed in a slot leaves its address there in the FPU's last
 //!   instruction pointer.
+//! - A repeated string instruction that is stepped, by the program or a debugger, is one step
+//!   instead of one for each iteration.
+//! - An emulated branch leaves the bounds of MPX as they are.
 //! - If another thread unmaps or protects the stack while a stepped `call` or `pushf` is corrected,
 //!   the thread gets the fault after its shadow stack has been pushed to.
 
