@@ -10,13 +10,16 @@
 #include <fcntl.h>
 #include <linux/perf_event.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/user.h>
@@ -194,6 +197,64 @@ TEST_F(hidden, from_signal_handlers)
 	EXPECT_EQ(0, elsewhere);
 	ASSERT_EQ(0, ubp_count(self->dev, self->id, &count));
 	EXPECT_EQ(200, count.task_hits);
+}
+
+static atomic_bool enough;
+
+/* Takes the processor away from the others. */
+static void *compete(void *unused)
+{
+	while (!enough)
+		sched_yield();
+	return NULL;
+}
+
+static void stay_on_one_processor(void)
+{
+	cpu_set_t first;
+
+	CPU_ZERO(&first);
+	CPU_SET(sched_getcpu(), &first);
+	sched_setaffinity(0, sizeof(first), &first);
+}
+
+/* Of those that are preempted or get a signal in the instruction, none may go on. */
+TEST_F(hidden, from_restartable_sequences)
+{
+	struct itimerval often = { { 0, 3000 }, { 0, 3000 } }, never = {};
+	struct sigaction action = { .sa_sigaction = on_alarm, .sa_flags = SA_SIGINFO };
+	struct rseq *rseq = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
+	struct ubp_test_count count;
+	int native = 0, probed = 0, id, i;
+	pthread_t other;
+
+	if (!__rseq_size)
+		SKIP(return, "the C library has not registered rseq");
+	stay_on_one_processor();
+	ASSERT_EQ(0, pthread_create(&other, NULL, compete, NULL));
+	for (i = 0; i < 400; i++)
+		native += fill_section(memory, LENGTH, (volatile uint64_t *)&rseq->rseq_cs);
+	id = ubp_insert(self->dev, 0, fill_section_rep, UBP_TEST_TASK, NULL);
+	ASSERT_GT(id, 0);
+	for (i = 0; i < 400; i++)
+		probed += fill_section(memory, LENGTH, (volatile uint64_t *)&rseq->rseq_cs);
+	TH_LOG("aborted: %d of 400, and %d with a breakpoint", native, probed);
+	EXPECT_GT(native, 0);
+	EXPECT_GT(probed, native / 4);
+
+	/* Signals have it finished first. */
+	slots = self->area;
+	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, NULL));
+	for (i = 0; i < 400; i++)
+		fill_section(memory, LENGTH, (volatile uint64_t *)&rseq->rseq_cs);
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &never, NULL));
+	EXPECT_GT(signals, 0);
+	EXPECT_EQ(0, seen_in_slot);
+	enough = true;
+	ASSERT_EQ(0, pthread_join(other, NULL));
+	ASSERT_EQ(0, ubp_count(self->dev, id, &count));
+	EXPECT_EQ(800, count.task_hits);
 }
 
 TEST_F(hidden, from_ptrace)

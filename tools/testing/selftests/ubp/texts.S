@@ -41,6 +41,28 @@ label fill_next
 	nop
 	ret
 
+/* hidden.c: the same as a restartable sequence, which returns whether it was aborted. */
+	.balign	64
+label fill_section
+	lea	section(%rip), %rax
+	mov	%rax, (%rdx)
+	mov	%rsi, %rcx
+	xor	%eax, %eax
+label fill_section_rep
+	rep stosb
+1:	xor	%eax, %eax
+	ret
+	.long	0x53053053
+2:	mov	$1, %eax
+	ret
+
+	.data
+	.balign	32
+section:
+	.long	0, 0
+	.quad	fill_section_rep, 1b - fill_section_rep, 2b
+	.text
+
 /*
  * debugger.c: emulated, boosted and stepped ones. A repeated one is repeated
  * once: a step over a probed one is over all repetitions, which is said in

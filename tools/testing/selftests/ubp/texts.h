@@ -18,6 +18,10 @@ extern char push_itself[], push_fault[];
 void fill(void *to, size_t length);
 extern char fill_rep[], fill_next[];
 
+/* The same in a restartable sequence; @rseq_cs is where the thread says so. */
+int fill_section(void *to, size_t length, volatile uint64_t *rseq_cs);
+extern char fill_section_rep[];
+
 /* Writes to @watched, and does nothing else of interest. */
 void walk(void);
 extern char walk_executed[], walk_end[];
