@@ -183,7 +183,8 @@ TEST_F_TIMEOUT(storm, counts_are_exact, 1200)
 			ASSERT_EQ(0, ubp_remove(self->dev, passers[i]));
 			passers[i] = 0;
 		} else {
-			passers[i] = ubp_insert(self->dev, 0, storm_passing[i], UBP_TEST_TASK, NULL);
+			passers[i] = ubp_insert(self->dev, 0, storm_passing[i], UBP_TEST_TASK,
+						NULL);
 			ASSERT_GT(passers[i], 0);
 		}
 		pthread_kill(workers[rand() % threads].thread, SIGUSR1);
