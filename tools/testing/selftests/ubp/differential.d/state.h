@@ -29,6 +29,7 @@
 #define FLAG_TF		0x100
 #define FLAG_DF		0x400
 #define FLAG_OF		0x800
+#define FLAG_NT		0x4000
 #define FLAG_AC		0x40000
 
 /* Offsets in an XSAVE image. */

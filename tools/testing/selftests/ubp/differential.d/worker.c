@@ -116,6 +116,12 @@ static unsigned int run_whole(const struct encoding *e, const struct start *star
 	if (mode->disturb & DISTURB_RSEQ && outcome->gregs[REG_IP] == ABORT_IP)
 		outcome->gregs[REG_IP] = start->ip;
 	outcome_normalize(outcome, e, start);
+	/*
+	 * A handler between this instruction and the next one costs NT, which sigreturn() does not
+	 * restore.
+	 */
+	if (mode->disturb & DISTURB_SIGNALS)
+		outcome->gregs[REG_EFL] &= ~(greg_t)FLAG_NT;
 	shared->aborts += aborts;
 	return aborts;
 }
