@@ -322,7 +322,7 @@ static __always_inline bool ubp_debug(struct pt_regs *regs, bool step)
 
 static __always_inline unsigned long ubp_user_ip(const struct pt_regs *regs)
 {
-	return instruction_pointer(regs);
+	return instruction_pointer((struct pt_regs *)regs);
 }
 
 static inline unsigned long ubp_task_ip(struct task_struct *task, unsigned long ip)
