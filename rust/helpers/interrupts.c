@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/irqflags.h>
-#include <linux/smp.h>
-#include <trace/events/ipi.h>
 
 __rust_helper void rust_helper_local_irq_enable(void)
 {
@@ -12,11 +10,4 @@ __rust_helper void rust_helper_local_irq_enable(void)
 __rust_helper void rust_helper_local_irq_disable(void)
 {
 	local_irq_disable();
-}
-
-__rust_helper void rust_helper_interrupt_this_cpu(void)
-{
-#ifdef CONFIG_SMP
-	smp_send_reschedule(raw_smp_processor_id());
-#endif
 }

@@ -8,6 +8,7 @@
 #include <linux/sched/task.h>
 #include <linux/sched/task_stack.h>
 #include <linux/smp.h>
+#include <trace/events/ipi.h>
 
 __rust_helper void rust_helper_tasklist_read_lock(void)
 {
@@ -74,6 +75,13 @@ __rust_helper int rust_helper_task_sigpending(struct task_struct *task)
 __rust_helper bool rust_helper_ptrace_may_attach(struct task_struct *task)
 {
 	return ptrace_may_access(task, PTRACE_MODE_ATTACH_REALCREDS);
+}
+
+__rust_helper void rust_helper_interrupt_this_cpu(void)
+{
+#ifdef CONFIG_SMP
+	smp_send_reschedule(raw_smp_processor_id());
+#endif
 }
 
 #ifdef CONFIG_X86_64
