@@ -141,6 +141,10 @@ const char *left_out(const struct encoding *e, unsigned int disturb)
 		return exception->reason;
 	if (is_qemu() && left_out_on_qemu(e))
 		return left_out_on_qemu(e);
+	/* The trap comes after the next instruction. */
+	if (is_qemu() && disturb & DISTURB_TRAP && encoding_is(e, MAP_PRIMARY, 0x90) &&
+	    e->prefixes & PREFIX_F3)
+		return "QEMU does not step over PAUSE";
 	if (IS_64BIT && !run_has_fsgsbase()) {
 		if (e->prefixes & (PREFIX_FS | PREFIX_GS))
 			return "FS and GS cannot be set without FSGSBASE";
