@@ -31,6 +31,7 @@
 #define FLAG_OF		0x800
 #define FLAG_NT		0x4000
 #define FLAG_AC		0x40000
+#define FLAG_ID		0x200000
 
 /* Offsets in an XSAVE image. */
 #define XSAVE_FCW	0

@@ -117,11 +117,11 @@ static unsigned int run_whole(const struct encoding *e, const struct start *star
 		outcome->gregs[REG_IP] = start->ip;
 	outcome_normalize(outcome, e, start);
 	/*
-	 * A handler between this instruction and the next one costs NT, which sigreturn() does not
-	 * restore.
+	 * A handler between this instruction and the next one costs NT and ID, which sigreturn()
+	 * does not restore.
 	 */
 	if (mode->disturb & DISTURB_SIGNALS)
-		outcome->gregs[REG_EFL] &= ~(greg_t)FLAG_NT;
+		outcome->gregs[REG_EFL] &= ~(greg_t)(FLAG_NT | FLAG_ID);
 	shared->aborts += aborts;
 	return aborts;
 }
