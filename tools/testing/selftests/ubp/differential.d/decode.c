@@ -73,9 +73,11 @@ static bool find_map(struct encoding *e, struct insn *insn)
 	return true;
 }
 
-/* The fourth bits of register numbers: R, X and B of a prefix. */
+/* The fourth bits of register numbers: R, X and B of a prefix. 32-bit code has none of these. */
 static unsigned int high_bits(const struct insn *insn)
 {
+	if (!IS_64BIT)
+		return 0;
 	if (insn->vex_prefix.nbytes == 2)
 		return (~insn->vex_prefix.bytes[1] >> 5) & 4;
 	if (insn->vex_prefix.nbytes)
@@ -110,7 +112,7 @@ static void find_address(struct encoding *e, const struct insn *insn, unsigned i
 		e->index = ((sib >> 3) & 7) | ((high & 2) << 2);
 		if (e->index == 4 && !e->is_vsib)
 			e->index = NO_REGISTER;
-		if (e->is_vsib && insn->vex_prefix.nbytes == 4 &&
+		if (IS_64BIT && e->is_vsib && insn->vex_prefix.nbytes == 4 &&
 		    !(insn->vex_prefix.bytes[3] & 8))
 			e->index += 16;
 		rm = sib & 7;

@@ -99,31 +99,44 @@ static void show(const char *how, unsigned int which, const struct outcome *outc
 	       (long long)outcome->gregs[REG_EFL]);
 }
 
-/* Runs a case until it was not aborted. Returns how often it was, or seems to have been. */
+/*
+ * A handler between this instruction and the next one costs NT and ID, which sigreturn() does not
+ * restore. Where signals are rare, as the watchdog's, it is done again.
+ */
+static bool flags_are_lost(uint64_t seen_before)
+{
+	return !(mode->disturb & DISTURB_SIGNALS) && shared->run.seen != seen_before;
+}
+
+/*
+ * Runs a case until it was not aborted, or disturbed by the watchdog. Returns how often it was, or
+ * seems to have been.
+ */
 static unsigned int run_whole(const struct encoding *e, const struct start *start,
 			      struct outcome *outcome)
 {
-	unsigned int aborts = 0;
+	unsigned int aborts = 0, again = 0;
+	uint64_t seen;
 
 	for (;;) {
+		seen = shared->run.seen;
 		run(start, prologue, outcome);
-		if (!(mode->disturb & DISTURB_RSEQ) || !outcome_is_abort(outcome, start) ||
-		    aborts == TRIES)
+		if (flags_are_lost(seen) && again < TRIES)
+			again++;
+		else if (mode->disturb & DISTURB_RSEQ && outcome_is_abort(outcome, start) &&
+			 aborts < TRIES)
+			aborts++;
+		else
 			break;
-		aborts++;
 	}
 	/* A fault in the sequence ends it too; but that is no abort before it. */
 	if (mode->disturb & DISTURB_RSEQ && outcome->gregs[REG_IP] == ABORT_IP)
 		outcome->gregs[REG_IP] = start->ip;
 	outcome_normalize(outcome, e, start);
-	/*
-	 * A handler between this instruction and the next one costs NT and ID, which sigreturn()
-	 * does not restore.
-	 */
 	if (mode->disturb & DISTURB_SIGNALS)
 		outcome->gregs[REG_EFL] &= ~(greg_t)(FLAG_NT | FLAG_ID);
 	shared->aborts += aborts;
-	return aborts;
+	return aborts + again;
 }
 
 static void check_hits(const struct encoding *e, int id, unsigned int flags, uint64_t runs,
