@@ -97,8 +97,12 @@ pub(crate) fn stream_ip_of(task: &Task, ip: usize) -> usize {
         .map_or(ip, |place| place.stream().as_usize())
 }
 
-/// Takes the current thread out of the slot if it is behind the copy.
+/// Takes the current thread out of the slot if it is behind the copy. One that is stepping is not
+/// done there: it has yet to come to its trap, or to the breakpoint behind a second copy.
 pub(crate) fn settle(regs: &mut PtRegs) {
+    if step::is_stepping() {
+        return;
+    }
     let found = with_space(|space, guard| place(space, regs.ip(), guard)).flatten();
     if let Some(Place::Done { next }) = found {
         regs.set_ip(next.as_usize());

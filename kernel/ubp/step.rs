@@ -205,10 +205,15 @@ pub(crate) fn finish_by_breakpoint(regs: &mut PtRegs) -> bool {
     finished
 }
 
+/// Returns whether the current thread is stepping.
+pub(crate) fn is_stepping() -> bool {
+    Stepping::current().get().is_some()
+}
+
 /// Handles a debug trap, which may be by the trap flag, by a hardware breakpoint or both. Returns
 /// whether it was by the trap flag, and that for us only.
 pub(crate) fn debug(regs: &mut PtRegs, step: bool, trap: &mut Trap) -> bool {
-    if Stepping::current().get().is_none() {
+    if !is_stepping() {
         // A watchpoint, or a step that began in the middle of a slot.
         slot::settle(regs);
         return false;
