@@ -63,6 +63,7 @@ mod area;
 mod breakpoint;
 mod c_api;
 mod entry;
+mod exits;
 mod fork;
 mod hit;
 mod insert;
@@ -78,6 +79,7 @@ pub use breakpoint::{
     OnHit,
     Then, //
 };
+pub use exits::exits;
 pub use fork::{
     fork_finish,
     fork_start, //

@@ -4,7 +4,11 @@
 //!
 //! Some of these call sites are of use to probes by file only. There is nothing to do for them.
 
-use crate::registry;
+use crate::{
+    c_api,
+    follow,
+    registry, //
+};
 
 use kernel::{
     bindings,
@@ -25,7 +29,10 @@ use kernel::{
 #[export]
 unsafe extern "C" fn uprobes_init() {
     // SAFETY: By the requirement on the caller.
-    unsafe { registry::init() };
+    unsafe {
+        registry::init();
+        c_api::init();
+    }
 }
 
 /// `oldmm` is about to be copied to `newmm`.
@@ -49,17 +56,29 @@ unsafe extern "C" fn uprobe_dup_mmap(
 /// `child` is valid; no lock is held.
 #[export]
 unsafe extern "C" fn uprobe_copy_process(child: *mut bindings::task_struct, flags: u64) {
-    if flags & u64::from(bindings::CLONE_VM) != 0 {
+    if flags & u64::from(bindings::CLONE_THREAD) != 0 {
         return;
     }
     // SAFETY: By the requirement on the caller. CAST: `Task` is a transparent wrapper.
     let child = unsafe { &*child.cast::<Task>() };
-    let Some(mm) = child.get_mm() else { return };
+    if flags & u64::from(bindings::CLONE_VM) == 0 && !has_own_text(child) {
+        return;
+    }
+    follow::inherit(child);
+}
+
+/// Gives a process that was copied the text of the program. Returns whether it has that.
+fn has_own_text(child: &Task) -> bool {
+    let Some(mm) = child.get_mm() else {
+        return false;
+    };
     if ubp::fork_finish(&mm).is_err() {
         // Its text has breakpoints that are not for it: it must not execute a single one.
         pr_warn!("no memory to restore the text of a copied process\n");
         child.kill();
+        return false;
     }
+    true
 }
 
 /// `mm` has no user left.

@@ -17,7 +17,7 @@
 //! not any more, and makes a new one.
 
 use crate::{
-    client::{
+    clients::{
         Clients,
         Entry, //
     },
@@ -39,9 +39,11 @@ use kernel::{
             Published, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        SetOnce, //
     },
     task::Task,
+    threads::ThreadGroup,
     time::{
         delay::fsleep,
         Delta, //
@@ -54,9 +56,10 @@ use ubp::{
     Vaddr, //
 };
 
+#[derive(Clone, Copy)]
 enum State {
     New,
-    Probed(Inserted),
+    Probed,
     Dead,
 }
 
@@ -70,6 +73,8 @@ pub(crate) struct Probepoint {
     clients: Published<Clients>,
     #[pin]
     state: Mutex<State>,
+    /// The breakpoint. Set with [`State::Probed`].
+    inserted: SetOnce<Inserted>,
 }
 
 /// What [`Probepoint::add`] did.
@@ -87,6 +92,7 @@ impl Probepoint {
                 at,
                 clients: Published::empty(),
                 state <- new_mutex!(State::New),
+                inserted: SetOnce::new(),
             }),
             GFP_KERNEL,
         )
@@ -95,13 +101,13 @@ impl Probepoint {
     /// Adds a client. With the first one, the breakpoint is inserted.
     pub(crate) fn add(self: &Arc<Self>, mm: &MmWithUser, entry: Entry) -> Result<Added> {
         let mut state = self.state.lock();
-        match &*state {
+        match *state {
             State::Dead => return Ok(Added::Dead),
-            State::Probed(inserted) if inserted.is_gone() => {
+            State::Probed if self.is_gone() => {
                 self.die(&mut state);
                 return Ok(Added::Dead);
             }
-            State::Probed(_) => {
+            State::Probed => {
                 let list = self.read(|clients| clients.with(entry))?;
                 self.clients.publish(list, GFP_KERNEL)?;
             }
@@ -112,7 +118,10 @@ impl Probepoint {
                     .and_then(|list| Ok(self.clients.publish(list, GFP_KERNEL)?))
                     .and_then(|()| Ok(ubp::insert(mm, self.at, self.clone())?));
                 match added {
-                    Ok(inserted) => *state = State::Probed(inserted),
+                    Ok(inserted) => {
+                        self.inserted.populate(inserted);
+                        *state = State::Probed;
+                    }
                     Err(error) => {
                         self.die(&mut state);
                         return Err(error);
@@ -152,7 +161,8 @@ impl Probepoint {
     /// Makes the probepoint dead, from any state.
     fn die(&self, state: &mut State) {
         self.clients.clear();
-        if let State::Probed(inserted) = core::mem::replace(state, State::Dead) {
+        *state = State::Dead;
+        if let Some(inserted) = self.inserted.as_ref() {
             // If the page cannot be had, the breakpoint stays; its hits find no clients, and
             // try to remove it.
             let _ = inserted.remove();
@@ -160,11 +170,57 @@ impl Probepoint {
         registry::forget(self);
     }
 
-    fn read<R>(&self, f: impl FnOnce(&Clients) -> R) -> R {
+    /// Returns whether the breakpoint has gone, by itself or with the last client.
+    #[inline]
+    pub(crate) fn is_gone(&self) -> bool {
+        self.inserted
+            .as_ref()
+            .is_none_or(|inserted| inserted.is_gone())
+    }
+
+    /// The function here has returned to `to`.
+    #[inline]
+    pub(crate) fn returned(
+        &self,
+        group: ThreadGroup,
+        newest: u64,
+        to: usize,
+        regs: &mut PtRegs,
+        guard: &Guard,
+    ) {
+        if let Some(clients) = self.clients.read(guard) {
+            clients.returned(group, newest, to, regs);
+        }
+    }
+
+    /// Calls `f` with the clients as they are now.
+    pub(crate) fn read<R>(&self, f: impl FnOnce(&Clients) -> R) -> R {
         let guard = kernel::sync::tasks_trace::read_lock();
         match self.clients.read(&guard) {
             Some(clients) => f(clients),
             None => f(&Clients::new()),
+        }
+    }
+}
+
+/// Adds a client at an address, where it is called as soon as its probe is live. Returns the
+/// probepoint, which others may have made.
+///
+/// Context: may sleep; takes `mmap_lock`.
+///
+/// # Errors
+///
+/// As of [`register`](crate::register).
+pub(crate) fn place(mm: &MmWithUser, at: Vaddr, entry: &Entry) -> Result<Arc<Probepoint>> {
+    loop {
+        let probepoint = registry::probepoint(mm, at)?;
+        match probepoint.add(mm, entry.clone()) {
+            Ok(Added::Yes) => return Ok(probepoint),
+            Ok(Added::Dead) => (),
+            // No lock is held while others are waited for, on whom a handler, or the exit of the
+            // process, might be waiting.
+            Err(EAGAIN) => ubp::fault_in(mm, at)?,
+            Err(error) => return Err(error),
         }
     }
 }

@@ -49,18 +49,29 @@ impl Process {
         if pid <= 0 {
             return Err(EINVAL);
         }
-        let task = threads::find(pid).ok_or(ESRCH)?;
+        let process = Self::of(&*threads::find(pid).ok_or(ESRCH)?)?;
+        // One that exits has nothing that could be probed, permitted or not.
+        if !process.task.may_attach() {
+            return Err(EPERM);
+        }
+        Ok(process)
+    }
+
+    /// Returns the process of a thread. Nobody's permission is asked for.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: a kernel thread. `ESRCH`: it exits. `ENOMEM`.
+    pub fn of(task: &Task) -> Result<Arc<Self>> {
         if task.is_kernel_thread() {
             return Err(EINVAL);
         }
-        let group = Group::of(&task).ok_or(ESRCH)?;
-        // A process that exits has nothing that could be probed, permitted or not.
+        let group = Group::of(task).ok_or(ESRCH)?;
         let mm = group.get_mm().ok_or(ESRCH)?;
-        if !task.may_attach() {
-            return Err(EPERM);
-        }
         let process = Self {
-            task,
+            task: ARef::from(task),
             group,
             mm: ARef::from(&**mm),
         };

@@ -109,7 +109,7 @@ pub(crate) fn forget(probepoint: &Probepoint) {
 }
 
 /// Calls `f` with each probepoint of an address space, no lock held.
-pub(crate) fn for_each_probepoint(mm: &Mm, f: impl Fn(&Arc<Probepoint>)) {
+pub(crate) fn for_each_probepoint(mm: &Mm, mut f: impl FnMut(&Arc<Probepoint>)) {
     let mut next = key(mm, Vaddr::new(0));
     loop {
         let found = with(|registry| {

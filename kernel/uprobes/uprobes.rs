@@ -46,22 +46,36 @@
 mod c_api;
 mod call_sites;
 mod client;
+mod clients;
+mod contain;
+mod follow;
+mod frames;
+mod presence;
+mod probe;
 mod probepoint;
 mod process;
 mod registration;
 mod registry;
+mod returns;
 mod watch;
 
 /// What the messages of this crate begin with.
 const __LOG_PREFIX: &[u8] = b"uprobes\0";
 
-pub use client::Client;
+pub use client::{
+    Client,
+    Handler,
+    Spot,
+    Wants, //
+};
+pub use probe::Counts;
 pub use process::Process;
 pub use registration::{
     register,
     Registration, //
 };
 pub use ubp::{
+    exits,
     Refusal,
     Refused,
     Vaddr, //

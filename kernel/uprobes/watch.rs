@@ -4,7 +4,8 @@
 
 use crate::{
     process::Process,
-    registry, //
+    registry,
+    returns::Returns, //
 };
 
 use kernel::{
@@ -44,6 +45,9 @@ pub(crate) struct Watch {
     over: Atomic<bool>,
     #[pin]
     users: Mutex<usize>,
+    /// Noticing returns, and how many probes want that.
+    #[pin]
+    returns: Mutex<(usize, Option<Arc<Returns>>)>,
     /// It refers back to this; the last user takes it out.
     #[pin]
     attachment: Mutex<Option<AttachedProcess<Self>>>,
@@ -57,6 +61,7 @@ impl Watch {
                 mm: mm.into(),
                 over: Atomic::new(false),
                 users <- new_mutex!(0),
+                returns <- new_mutex!((0, None)),
                 attachment <- new_mutex!(None),
             }),
             GFP_KERNEL,
@@ -125,6 +130,20 @@ impl Watched {
         Ok(Self(used?))
     }
 
+    /// Has returns of the process noticed.
+    pub(crate) fn use_returns(&self) -> Result<UsedReturns> {
+        let mut used = self.0.returns.lock();
+        let returns = match &used.1 {
+            Some(returns) => returns.clone(),
+            None => Returns::new(self.0.group, &self.0.mm)?,
+        };
+        *used = (used.0 + 1, Some(returns.clone()));
+        Ok(UsedReturns {
+            watch: self.0.clone(),
+            returns,
+        })
+    }
+
     /// Returns whether the process has exited, or has another image, since.
     pub(crate) fn is_over(&self) -> bool {
         self.0.is_over()
@@ -135,6 +154,30 @@ impl Drop for Watched {
     fn drop(&mut self) {
         if registry::unuse_watch(&self.0) {
             self.0.detach();
+        }
+    }
+}
+
+/// The use of a process's [`Returns`] by a registration.
+pub(crate) struct UsedReturns {
+    watch: Arc<Watch>,
+    returns: Arc<Returns>,
+}
+
+impl UsedReturns {
+    pub(crate) fn returns(&self) -> &Arc<Returns> {
+        &self.returns
+    }
+}
+
+impl Drop for UsedReturns {
+    fn drop(&mut self) {
+        let mut used = self.watch.returns.lock();
+        used.0 -= 1;
+        let last = if used.0 == 0 { used.1.take() } else { None };
+        drop(used);
+        if let Some(returns) = last {
+            returns.close();
         }
     }
 }

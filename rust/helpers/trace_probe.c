@@ -262,24 +262,3 @@ rust_helper_trace_probe_next_link_rcu(struct trace_probe *tp,
 	return list_next_or_null_rcu(files, link ? &link->list : files,
 				     struct event_file_link, list);
 }
-
-__rust_helper void *rust_helper_alloc_percpu_ulong(void)
-{
-	return alloc_percpu(unsigned long);
-}
-
-__rust_helper void rust_helper_this_cpu_inc_ulong(void *counter)
-{
-	this_cpu_inc(*(unsigned long __percpu *)counter);
-}
-
-__rust_helper unsigned long rust_helper_percpu_sum_ulong(void *counter)
-{
-	unsigned long sum = 0;
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(*per_cpu_ptr((unsigned long __percpu *)counter,
-					      cpu));
-	return sum;
-}

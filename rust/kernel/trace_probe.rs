@@ -31,7 +31,6 @@ use crate::{
 mod args;
 mod class;
 mod command;
-mod counter;
 mod event_type;
 mod fetch;
 mod files;
@@ -45,7 +44,6 @@ pub use self::{
         EventName,
         Problem, //
     },
-    counter::Counter,
     event_type::EventType,
     files::{
         create_file,

@@ -4,6 +4,7 @@
 
 use crate::place::Place;
 use kernel::{
+    counter::Counter,
     prelude::*,
     ptregs::PtRegs,
     seq_file::{
@@ -20,7 +21,6 @@ use kernel::{
     },
     trace_probe::{
         Command,
-        Counter,
         EventType,
         Probe,
         ProbeEvent,
@@ -31,6 +31,7 @@ use uprobes::{
     Client,
     Process,
     Registration,
+    Spot,
     Vaddr, //
 };
 
@@ -179,7 +180,7 @@ impl ProbeEvent for UserProbe {
         let place = probe.place();
         let hits = Arc::new(Hits(probe.into()), GFP_KERNEL)?;
 
-        uprobes::register(&place.process, place.addr, hits)
+        uprobes::register(&place.process, Spot::at(place.addr), hits)
     }
 
     fn disable(enabled: impl Iterator<Item = Registration>) {

@@ -44,8 +44,10 @@ pub use thread::{
 #[cfg(CONFIG_X86_64)]
 pub use x86::{
     analyze,
+    flow,
     is_at_copy,
     length,
+    Flow,
     InMemory,
     InRegisters,
     Insn,

@@ -18,6 +18,7 @@
 
 mod alu;
 mod decode;
+mod flow;
 mod in_memory;
 mod in_registers;
 mod operand;
@@ -44,6 +45,10 @@ use kernel::{
     }, //
 };
 
+pub use flow::{
+    flow,
+    Flow, //
+};
 pub use in_memory::InMemory;
 pub use in_registers::InRegisters;
 pub use kernel::insn::{

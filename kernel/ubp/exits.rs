@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Finding the instructions by which a function returns.
+
+use crate::{
+    insert::Refused,
+    private_text::{
+        self,
+        fault_in, //
+    },
+    space::Space, //
+};
+
+use kernel::{
+    mm::{
+        write::MmapWrite,
+        MmWithUser, //
+    },
+    prelude::*,
+    sync::tasks_trace, //
+};
+use ubp_arch::{
+    flow,
+    Flow,
+    Mode,
+    Refusal,
+    Vaddr,
+    MAX_INSN_SIZE, //
+};
+
+/// The largest function that is looked through, in bytes.
+const MAX_SIZE: usize = 1 << 20;
+
+/// What has been found in a function so far.
+struct Found {
+    start: usize,
+    end: usize,
+    /// Where instructions begin, as offsets.
+    starts: KVec<u32>,
+    /// Where jumps within the function lead to, as offsets.
+    targets: KVec<u32>,
+    exits: KVec<Vaddr>,
+}
+
+/// Returns the addresses of the instructions by which the function returns that begins at `start`
+/// and has `size` bytes.
+///
+/// Jumps through tables and registers are taken to stay within the function.
+///
+/// Context: may sleep; takes `mmap_lock`.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP`: a jump leads out of the function, so that there may be other ways to leave it.
+/// `EINVAL`: there is no return; or these are not the bytes of a whole function, or not only of
+/// instructions: some cannot be decoded, the last one does not end with it, a jump leads into the
+/// middle of one. `E2BIG`: more than a megabyte. Others as of [`insert`](crate::insert).
+pub fn exits(mm: &MmWithUser, start: Vaddr, size: usize) -> Result<KVec<Vaddr>, Refused> {
+    if size > MAX_SIZE {
+        return Err(E2BIG.into());
+    }
+    let end = start.as_usize().checked_add(size).ok_or(EINVAL)?;
+    let mut found = Found {
+        start: start.as_usize(),
+        end,
+        starts: KVec::new(),
+        targets: KVec::new(),
+        exits: KVec::new(),
+    };
+    let mut at = start;
+    while at.as_usize() < end {
+        at = found.look_at(mm, at)?;
+    }
+    if at.as_usize() != end || !found.is_consistent() || found.exits.is_empty() {
+        return Err(EINVAL.into());
+    }
+    Ok(found.exits)
+}
+
+impl Found {
+    /// Looks at the instructions from `at` on, as many as can be without waiting for text that
+    /// somebody else has to provide. Returns the address of the next one.
+    fn look_at(&mut self, mm: &MmWithUser, at: Vaddr) -> Result<Vaddr, Refused> {
+        let added = {
+            let mmap = mm.mmap_write_lock_killable()?;
+            self.add(&mmap, at)
+        };
+        match added {
+            Err(Refused::Errno(EAGAIN)) => {
+                fault_in(mm, at)?;
+                Ok(at)
+            }
+            added => added,
+        }
+    }
+
+    fn add(&mut self, mmap: &MmapWrite<'_>, first: Vaddr) -> Result<Vaddr, Refused> {
+        let mut at = first;
+        // Others get the lock in between.
+        const AT_ONCE: usize = 256;
+        for _ in 0..AT_ONCE {
+            if at.as_usize() >= self.end {
+                break;
+            }
+            let (flow, len) = match decode(mmap, at) {
+                Err(Refused::Insn(Refusal::Undecodable | Refusal::CutOff)) => {
+                    return Err(EINVAL.into())
+                }
+                Err(Refused::Errno(EAGAIN)) if at != first => break,
+                decoded => decoded?,
+            };
+            self.starts.push(self.offset(at), GFP_KERNEL).map_err(Error::from)?;
+            match flow {
+                Flow::Next => (),
+                Flow::Return => self.exits.push(at, GFP_KERNEL).map_err(Error::from)?,
+                Flow::Jump(to) if (self.start..self.end).contains(&to.as_usize()) => self
+                    .targets
+                    .push(self.offset(to), GFP_KERNEL)
+                    .map_err(Error::from)?,
+                Flow::Jump(_) => return Err(EOPNOTSUPP.into()),
+            }
+            at = at.checked_add(len).ok_or(EINVAL)?;
+        }
+        Ok(at)
+    }
+
+    /// Not larger than [`MAX_SIZE`].
+    fn offset(&self, at: Vaddr) -> u32 {
+        at.as_usize().wrapping_sub(self.start) as u32
+    }
+
+    /// Whether all jumps lead to where instructions begin.
+    fn is_consistent(&self) -> bool {
+        self.targets
+            .iter()
+            .all(|target| self.starts.binary_search(target).is_ok())
+    }
+}
+
+/// Decodes the instruction of the program at an address: breakpoints are not looked at.
+fn decode(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<(Flow, usize), Refused> {
+    private_text::text_vma(mmap, at)?;
+    let mut code = private_text::read(mmap, at)?;
+    if let Some(space) = Space::of(mmap.mm()) {
+        let guard = tasks_trace::read_lock();
+        let end = at.as_usize().saturating_add(MAX_INSN_SIZE);
+        for bp in space.armed_in(at.as_usize(), end, &guard) {
+            let offset = bp.at().as_usize().wrapping_sub(at.as_usize());
+            code.patch(offset, bp.original());
+        }
+    }
+    flow(code.as_bytes(), at, Mode::of_mm(mmap.mm())).map_err(Refused::Insn)
+}

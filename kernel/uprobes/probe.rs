@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A client that is registered: what all the places where it is called share.
+//!
+//! # The life of a probe
+//!
+//! ```text
+//!            everything is in place            unregister, or a handler that
+//!   Silent ----------------------------> Live ------------------------------> Silent, for good
+//!      |                                       has misbehaved (disarm)
+//!      +---------------------------------------------------------------------> (registration failed)
+//! ```
+//!
+//! A hit passes over a probe that is silent. What it has in lists of clients, and with the last one
+//! there the breakpoint, is taken out by [`Probe::take_out`], afterwards.
+
+use crate::{
+    client::{
+        Client,
+        Spot,
+        Wants, //
+    },
+    follow::Following,
+    presence::Presence,
+    process::Process,
+    registry, //
+};
+
+use kernel::{
+    counter::Counter,
+    impl_has_work, new_mutex, new_work,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full,
+            Release, //
+        },
+        Arc,
+        Mutex, //
+    },
+    workqueue::{
+        self,
+        Work,
+        WorkItem, //
+    },
+};
+
+/// What has come of a probe so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// How often it fired.
+    pub hits: usize,
+    /// How often [`Client::returned`] was called.
+    pub returns: usize,
+    /// How often it should have fired, or returns should have been noticed, and could not be.
+    pub misses: usize,
+}
+
+/// A registered client.
+#[pin_data]
+pub(crate) struct Probe {
+    /// Higher than that of any probe that was registered before.
+    pub(crate) id: u64,
+    pub(crate) wants: Wants,
+    pub(crate) spot: Spot,
+    following: Option<Following>,
+    client: Arc<dyn Client>,
+    live: Atomic<bool>,
+    pub(crate) hits: Counter,
+    pub(crate) returns: Counter,
+    pub(crate) misses: Counter,
+    /// The processes in which it is; nothing any more once it has been taken out.
+    #[pin]
+    presences: Mutex<Option<KVec<Presence>>>,
+    #[pin]
+    work: Work<Self>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Probe { self.work }
+}
+
+impl Probe {
+    pub(crate) fn new(client: Arc<dyn Client>, spot: Spot) -> Result<Arc<Self>> {
+        let (hits, returns, misses) = (Counter::new()?, Counter::new()?, Counter::new()?);
+        Arc::pin_init(
+            pin_init!(Self {
+                id: registry::new_id(),
+                wants: client.wants(),
+                spot,
+                following: spot.follow.then(Following::new),
+                client,
+                live: Atomic::new(false),
+                hits,
+                returns,
+                misses,
+                presences <- new_mutex!(Some(KVec::new())),
+                work <- new_work!("uprobes::Probe"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Makes one for a client of this crate's own, which puts it where it wants by itself.
+    pub(crate) fn internal(client: Arc<dyn Client>) -> Result<Arc<Self>> {
+        Self::new(client, Spot::at(ubp::Vaddr::new(0)))
+    }
+
+    /// Puts the probe in a process.
+    ///
+    /// # Errors
+    ///
+    /// As of [`register`](crate::register); and `ESRCH` if it has been taken out.
+    pub(crate) fn enter(self: &Arc<Self>, process: &Process) -> Result {
+        let mut presences = self.presences.lock();
+        let presences = (*presences).as_mut().ok_or(ESRCH)?;
+        // Those of processes that have ended hold nothing but memory.
+        presences.retain(|presence| !presence.is_over());
+        presences.reserve(1, GFP_KERNEL)?;
+        let presence = Presence::new(process, self)?;
+        Ok(presences.push(presence, GFP_KERNEL)?)
+    }
+
+    /// Whether it follows `fork()`.
+    pub(crate) fn follows(&self) -> bool {
+        self.following.is_some()
+    }
+
+    #[inline]
+    pub(crate) fn client(&self) -> &dyn Client {
+        &*self.client
+    }
+
+    /// Everything is in place.
+    pub(crate) fn go_live(&self) {
+        self.live.store(true, Release);
+    }
+
+    /// Whether the probe is to fire for the current thread.
+    #[inline]
+    pub(crate) fn fires(&self) -> bool {
+        self.live.load(Acquire)
+            && (!self.wants.filter || self.client.fires_for(kernel::current!()))
+    }
+
+    /// Hits pass over the probe from now on. Returns whether they did not do so before.
+    ///
+    /// Context: any.
+    pub(crate) fn silence(&self) -> bool {
+        self.live.xchg(false, Full)
+    }
+
+    /// Silences the probe, and has it taken out in a while. Returns as [`Probe::silence`].
+    ///
+    /// Context: any; the caller may be one of its handlers.
+    pub(crate) fn disarm(self: &Arc<Self>) -> bool {
+        let was_live = self.silence();
+        if was_live {
+            // It can only be queued already if somebody else was faster.
+            let _ = workqueue::system_unbound().enqueue(self.clone());
+        }
+        was_live
+    }
+
+    /// Takes the probe out wherever it is. Handlers may still be executing.
+    ///
+    /// Context: may sleep.
+    pub(crate) fn take_out(&self) {
+        self.silence();
+        let presences = self.presences.lock().take();
+        for presence in presences.iter().flatten() {
+            presence.take_out(self.id);
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            hits: self.hits.sum(),
+            returns: self.returns.sum(),
+            misses: self.misses.sum(),
+        }
+    }
+}
+
+impl WorkItem for Probe {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.take_out();
+    }
+}

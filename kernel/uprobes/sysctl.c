@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * How long a handler of a user-space probe may take.
+ */
+
+#include <linux/init.h>
+#include <linux/sysctl.h>
+#include <linux/uprobes.h>
+
+unsigned long uprobe_handler_budget_us __read_mostly;
+
+static const struct ctl_table uprobes_table[] = {
+	{
+		.procname	= "uprobe_handler_budget_us",
+		.data		= &uprobe_handler_budget_us,
+		.maxlen		= sizeof(uprobe_handler_budget_us),
+		.mode		= 0644,
+		.proc_handler	= proc_doulongvec_minmax,
+	},
+};
+
+static int __init uprobes_sysctl_init(void)
+{
+	register_sysctl_init("kernel", uprobes_table);
+	return 0;
+}
+late_initcall(uprobes_sysctl_init);

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the current context may do, and putting that right after code that has changed it.
+//!
+//! Who calls code of others, and must go on afterwards whatever that has done, notes the
+//! [`Context`] before, and [restores](Context::restore) it after.
+//!
+//! C headers: [`include/linux/preempt.h`](srctree/include/linux/preempt.h),
+//! [`include/linux/irqflags.h`](srctree/include/linux/irqflags.h)
+
+use crate::{
+    bindings,
+    fmt,
+    task::Task,
+    types::NotThreadSafe, //
+};
+
+/// Interrupts, preemption and RCU of the current thread, as they are at some time.
+pub struct Context {
+    interrupts_off: bool,
+    preempt_count: u32,
+    rcu_depth: i32,
+    /// How often the thread had been switched away from.
+    switches: usize,
+    _not_send: NotThreadSafe,
+}
+
+/// What [`Context::restore`] has found to be different.
+///
+/// Displayed, it is a list of what the code has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imbalance {
+    /// Interrupts, enabled or disabled.
+    pub interrupts: bool,
+    /// Preemption, or bottom halves, enabled or disabled.
+    pub preemption: bool,
+    /// RCU read-side critical sections, begun or ended.
+    pub rcu: bool,
+    /// The thread has slept although interrupts were disabled.
+    pub slept: bool,
+}
+
+impl Imbalance {
+    /// Whether nothing was different.
+    #[inline]
+    pub fn is_none(&self) -> bool {
+        !(self.interrupts || self.preemption || self.rcu || self.slept)
+    }
+}
+
+impl fmt::Display for Imbalance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = [
+            (self.slept, "slept with interrupts disabled"),
+            (self.interrupts, "left interrupts unbalanced"),
+            (self.preemption, "left preemption unbalanced"),
+            (self.rcu, "left RCU unbalanced"),
+        ];
+        let mut comma = "";
+        for (_, word) in words.iter().filter(|(is, _)| *is) {
+            f.write_str(comma)?;
+            f.write_str(word)?;
+            comma = ", ";
+        }
+        Ok(())
+    }
+}
+
+/// How often the current thread has been switched away from.
+#[inline]
+fn switches() -> usize {
+    // SAFETY: Counters of the current thread, which nobody writes to while it executes.
+    let (voluntary, involuntary) = unsafe {
+        let task = Task::current_raw();
+        ((*task).nvcsw, (*task).nivcsw)
+    };
+    voluntary.wrapping_add(involuntary)
+}
+
+impl Context {
+    /// Notes what the current context is.
+    #[inline]
+    pub fn now() -> Self {
+        // SAFETY: These may be asked at any time.
+        unsafe {
+            Self {
+                interrupts_off: bindings::irqs_disabled(),
+                preempt_count: bindings::preempt_count(),
+                rcu_depth: bindings::rcu_preempt_depth(),
+                switches: switches(),
+                _not_send: NotThreadSafe,
+            }
+        }
+    }
+
+    fn difference(&self, now: &Self) -> Imbalance {
+        Imbalance {
+            interrupts: now.interrupts_off != self.interrupts_off,
+            preemption: now.preempt_count != self.preempt_count,
+            rcu: now.rcu_depth != self.rcu_depth,
+            slept: self.interrupts_off && now.switches != self.switches,
+        }
+    }
+
+    /// Makes the context what it was. Returns what was different.
+    ///
+    /// Locks that were taken and not released stay so: nothing says which they are.
+    #[inline]
+    pub fn restore(&self) -> Imbalance {
+        let now = Self::now();
+        let imbalance = self.difference(&now);
+        if !imbalance.is_none() {
+            self.mend(&now);
+        }
+        imbalance
+    }
+
+    #[cold]
+    fn mend(&self, now: &Self) {
+        for _ in self.rcu_depth..now.rcu_depth {
+            // SAFETY: Somebody has begun a section, and does not end it.
+            unsafe { bindings::rcu_read_unlock() };
+        }
+        for _ in now.rcu_depth..self.rcu_depth {
+            // SAFETY: There are no requirements on the caller.
+            unsafe { bindings::rcu_read_lock() };
+        }
+        self.mend_bottom_halves();
+        // SAFETY: With this, interrupts and preemption are again as whoever is going on expects.
+        unsafe {
+            bindings::preempt_count_set(self.preempt_count);
+            match (self.interrupts_off, bindings::irqs_disabled()) {
+                (true, false) => bindings::local_irq_disable(),
+                (false, true) => bindings::local_irq_enable(),
+                (true, true) | (false, false) => (),
+            }
+        }
+    }
+
+    /// Enabling bottom halves executes those that are waiting, so it is not done by the count alone.
+    fn mend_bottom_halves(&self) {
+        const MASK: u32 = bindings::SOFTIRQ_MASK;
+        // SAFETY: May be asked at any time.
+        let disabled = || unsafe { bindings::preempt_count() } & MASK;
+        while disabled() > self.preempt_count & MASK {
+            // SAFETY: Somebody has disabled them, and does not enable them; which needs interrupts
+            // enabled, as they were when this was to be called, or that somebody's callee has them.
+            unsafe {
+                if bindings::irqs_disabled() {
+                    bindings::local_irq_enable();
+                }
+                bindings::local_bh_enable();
+            }
+        }
+    }
+}
+
+#[cfg(CONFIG_RUST_TASKS_TRACE_KUNIT_TEST)]
+#[macros::kunit_tests(rust_context)]
+mod tests {
+    use super::*;
+    use crate::{
+        prelude::*,
+        str::CString, //
+    };
+
+    #[test]
+    fn nothing_is_different() {
+        let before = Context::now();
+        assert!(before.restore().is_none());
+    }
+
+    #[test]
+    fn interrupts_are_enabled_again() {
+        let before = Context::now();
+        // SAFETY: They are enabled below.
+        unsafe { bindings::local_irq_disable() };
+        let imbalance = before.restore();
+        assert!(imbalance.interrupts && !imbalance.preemption && !imbalance.rcu);
+        assert!(before.restore().is_none());
+    }
+
+    #[test]
+    fn interrupts_are_disabled_again() {
+        // SAFETY: Interrupts are enabled again at the end of the block.
+        unsafe {
+            bindings::local_irq_disable();
+            let before = Context::now();
+            bindings::local_irq_enable();
+            let imbalance = before.restore();
+            let is_off = bindings::irqs_disabled();
+            bindings::local_irq_enable();
+            assert!(imbalance.interrupts);
+            assert!(is_off);
+        }
+    }
+
+    #[test]
+    fn rcu_sections_are_ended() {
+        let before = Context::now();
+        // SAFETY: There are no requirements on the caller.
+        unsafe {
+            bindings::rcu_read_lock();
+            bindings::rcu_read_lock();
+        }
+        assert!(before.restore().rcu);
+        assert!(before.restore().is_none());
+    }
+
+    #[test]
+    fn preemption_is_enabled_again() {
+        let before = Context::now();
+        // SAFETY: Enabled below.
+        unsafe { bindings::preempt_disable_notrace() };
+        assert!(before.restore().preemption);
+        assert!(before.restore().is_none());
+    }
+
+    #[test]
+    fn an_imbalance_is_put_into_words() -> Result {
+        let both = Imbalance {
+            interrupts: true,
+            slept: true,
+            ..Imbalance::default()
+        };
+        let text = CString::try_from_fmt(fmt!("{both}"))?;
+        let expected = c"slept with interrupts disabled, left interrupts unbalanced";
+        assert_eq!(text.to_bytes(), expected.to_bytes());
+        Ok(())
+    }
+}
