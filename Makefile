@@ -15,6 +15,8 @@ help:
 	@echo '               [N=2000000] [SEED=n]'
 	@echo 'make storm     64 threads, signals, forks, for ten minutes on the debug kernel'
 	@echo '               [SECONDS=600]'
+	@echo 'make languages   C++, Go, Rust, Python and JavaScript with probes on calls and returns'
+	@echo '               for a minute each    [SECONDS=60] [KERNEL=default|debug]'
 	@echo 'make mutants   whether that test notices faults in the code    [NAMES="…"]'
 	@echo 'make costs     instructions of a system call, a page fault and others, against stock'
 	@echo 'make coverage  how many instructions of bash, libc, python3, libcrypto and node can be'
@@ -48,6 +50,9 @@ differential: tree
 storm: tree
 	@KERNEL=debug scripts/build debug >&2
 	@scripts/storm $(SECONDS)
+
+languages: build
+	@scripts/languages $(SECONDS)
 
 mutants: tree
 	@scripts/mutants $(NAMES)
@@ -100,4 +105,4 @@ clean:
 		{ echo 'build/tree has been edited; first: make take-back, or remove build/ by hand'; exit 1; }
 	rm -rf build
 
-.PHONY: help run check differential storm mutants costs coverage kernel-selftests baseline setup tree build guest shell lint series take-back bisect clean
+.PHONY: help run check differential storm languages mutants costs coverage kernel-selftests baseline setup tree build guest shell lint series take-back bisect clean

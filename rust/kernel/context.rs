@@ -183,16 +183,17 @@ mod tests {
     #[test]
     fn interrupts_are_disabled_again() {
         // SAFETY: Interrupts are enabled again at the end of the block.
-        unsafe {
+        let (imbalance, is_off) = unsafe {
             bindings::local_irq_disable();
             let before = Context::now();
             bindings::local_irq_enable();
             let imbalance = before.restore();
             let is_off = bindings::irqs_disabled();
             bindings::local_irq_enable();
-            assert!(imbalance.interrupts);
-            assert!(is_off);
-        }
+            (imbalance, is_off)
+        };
+        assert!(imbalance.interrupts);
+        assert!(is_off);
     }
 
     #[test]
