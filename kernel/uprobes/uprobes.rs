@@ -2,46 +2,70 @@
 
 //! uprobes: who wants a probe where, and what happens on a hit.
 //!
-//! A probe is a [`Client`] at an address of a process. Any number of clients, of one process or of
-//! several that share memory, may have probes at the same address: they share one breakpoint, and
-//! are called in the order in which they registered. A client is called for threads of its own
-//! process only.
+//! A probe is a [`Client`] at a [`Spot`] of a process. Any number of probes, of one process or of
+//! several that share memory, may be at the same address: they share one breakpoint, and are called
+//! in the order in which they were registered. A client is called for threads of its own process
+//! only, and for those of the processes that it follows.
 //!
 //! # Data model
 //!
 //! - A [`Process`] is a thread group with the address space that it had when it was found. What
 //!   is registered for it ends when it exits, or gets a new address space by `execve()`.
 //! - A [`probepoint::Probepoint`] is an address in an address space. It owns the breakpoint, and
-//!   the list of the clients there.
-//! - A [`Registration`] is one client at one probepoint. It is the registrar's; dropping it
-//!   unregisters.
+//!   the list of those who are called there, [`clients::Clients`].
+//! - A [`probe::Probe`] is a client that has been registered, with its counts, and a
+//!   [`presence::Presence`] for each process that it is in: the probepoints that have it on their
+//!   lists. In most cases that is one probepoint of one process; a probe that follows `fork()` has
+//!   several presences, one on the instructions by which a function returns several probepoints.
+//! - A [`Registration`] is the registrar's hold on a probe; dropping it unregisters.
+//! - [`returns::Returns`] notices, for one process, the returns of functions whose size is not
+//!   known. It is a client itself, at the addresses that they return to.
 //! - The registry finds the probepoint of an address, and the watch of a process: the utrace engine
 //!   that reports its exec and exit.
 //!
+//! ```text
+//!   Registration --> Probe --> Presence --> Watched --> Watch --> Returns (as long as it is used)
+//!                      ^          |                                  |
+//!                      |          v                                  v
+//!                    Entry <-- Probepoint (by the registry, too) <-- sites, functions
+//! ```
+//!
 //! The list of clients is a snapshot, published under Tasks Trace RCU: a change makes a new one,
 //! and a hit reads the one that it finds. A client that has been unregistered is called no more
-//! after a grace period.
+//! after a grace period. A probe is silent until all of it is in place, and from when it is to go:
+//! hits pass over it, so that a registration that fails has nothing to wait for.
 //!
 //! # Lifetimes
 //!
 //! | event | what goes |
 //! |---|---|
 //! | unregister | the client; with the last one at an address, the breakpoint |
+//! | the same within a handler | the same, by a worker, which tells the client when it is done |
+//! | a handler misbehaves ([`contain`]) | as if it had been unregistered |
 //! | exit of the last thread, exec | all clients of the process, as above |
-//! | `fork()` | nothing; the child has no probes ([`ubp::fork_start`]) |
+//! | `fork()` | nothing; the child has those that follow ([`follow`]), and no other |
 //! | `munmap()`, `MADV_DONTNEED`, `mremap()` | the breakpoints in the range |
 //! | the last user of the address space goes | its breakpoints |
+//! | the module of a C client is unloaded | what it has left registered, with a message |
 //!
 //! Clients whose breakpoint has gone get no more hits; a later registration at the address starts
 //! anew. Unregistering what has gone does nothing.
 //!
 //! # Locks
 //!
-//! 1. `Probepoint::state`, a mutex: its clients and its breakpoint change under it. UBP's locks,
+//! 1. `Probe::presences`, a mutex: held while a probe enters a process or is taken out.
+//! 2. `Returns::sites_probe`, a mutex: held while a site or a function is added.
+//! 3. `Probepoint::state`, a mutex: its clients and its breakpoint change under it. UBP's locks,
 //!    `mmap_lock` first, nest inside.
-//! 2. The registry, a mutex: innermost; nothing but lookup and allocation is done under it.
+//! 4. `Watch::returns`, a mutex: who uses them.
+//! 5. The registry, a mutex: innermost; nothing but lookup and allocation is done under it.
 //!
-//! A hit takes none of these.
+//! A hit takes none of these, with two exceptions: the first time that a function is entered from
+//! a call instruction, the return site is added; and a page of the stack has a spinlock for the
+//! calls that are noted there, which only the thread on that stack takes: see [`frames`].
+//!
+//! Engines are detached, which waits for their reports, with the first lock held at most; a report
+//! takes 3 and 5.
 
 mod c_api;
 mod call_sites;
