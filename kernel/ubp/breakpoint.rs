@@ -44,6 +44,10 @@ pub trait OnHit: Send + Sync {
 
     /// Called in task context, as a system call is: may sleep, and access user memory.
     fn hit(&self, regs: &mut PtRegs, guard: &tasks_trace::Guard);
+
+    /// Told that the breakpoint is gone, for whatever reason. Called in any context, by several at
+    /// a time, and maybe more than once.
+    fn gone(&self) {}
 }
 
 /// Whether the text holds the `int3`.
@@ -142,6 +146,7 @@ impl Breakpoint {
     /// Goes to [`State::Gone`], from which there is no way back.
     pub(crate) fn set_gone(&self) {
         self.state.store(State::Gone as i32, Relaxed);
+        self.owner.gone();
     }
 
     /// Says that nobody will remove the breakpoint any more, so that whoever meets it may.

@@ -199,12 +199,6 @@ impl Inserted {
         self.bp.insn().plan().kind()
     }
 
-    /// Returns whether the breakpoint is gone because its mapping is, or because the process has
-    /// discarded the page.
-    pub fn is_gone(&self) -> bool {
-        self.bp.state() == State::Gone
-    }
-
     /// Takes the breakpoint out. Threads that have hit it before may still be calling its owner;
     /// a Tasks Trace RCU grace period later none does.
     ///

@@ -412,6 +412,8 @@ fn begin_ending(u: *mut bindings::uprobe, by: *mut bindings::task_struct) -> End
             Stage::Ending(task) if !by.is_null() && *task == by => {
                 return Some(Ending::Done(known.client.clone()));
             }
+            // `unregistered` has no need to do this, and cannot wait for itself.
+            Stage::Leaving(task) if *task == Task::current_raw() => return None,
             Stage::Ending(_) | Stage::Leaving(_) => (),
         }
         Some(Ending::Others(known.client.clone()))

@@ -57,7 +57,7 @@ impl Calls {
         let moved = regs.ip();
         regs.set_ip(at);
         let budget = budget_us();
-        if budget == 0 {
+        if budget == 0 || probe.is_internal {
             invoke(probe, handler, regs);
         } else {
             timed(probe, handler, regs, budget);

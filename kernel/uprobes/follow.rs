@@ -14,6 +14,7 @@ use crate::{
 
 use kernel::{
     mm::Mm,
+    prelude::*,
     sync::{
         atomic::{
             Atomic,
@@ -57,32 +58,37 @@ pub(crate) fn inherit(child: &Task) {
     let Ok(process) = Process::of(child) else {
         return;
     };
-    // In the order of their registration: that is the order of their calls.
-    let mut last = None;
-    while let Some(probe) = next_after(last, mm, group) {
-        last = Some(probe.id);
-        join(&probe, &process);
+    for probe in &following(mm, group) {
+        join(probe, &process);
     }
 }
 
-/// Returns the oldest probe, of those newer than `last`, that follows the process.
-fn next_after(last: Option<u64>, mm: &Mm, group: ThreadGroup) -> Option<Arc<Probe>> {
-    let mut next: Option<Arc<Probe>> = None;
+/// Returns the probes that follow a process, in the order of their registration: that is the order
+/// in which the child's are called.
+fn following(mm: &Mm, group: ThreadGroup) -> KVec<Arc<Probe>> {
+    let mut found = KVec::<Arc<Probe>>::new();
     registry::for_each_probepoint(mm, |probepoint| {
         probepoint.read(|clients| {
-            for entry in clients.iter() {
-                let probe = &entry.probe;
-                if entry.group == group
-                    && probe.follows()
-                    && last.is_none_or(|last| probe.id > last)
-                    && next.as_ref().is_none_or(|next| probe.id < next.id)
-                {
-                    next = Some(probe.clone());
+            let of_group = clients.iter().filter(|entry| entry.group == group);
+            for entry in of_group.filter(|entry| entry.probe.follows()) {
+                // The child goes without those that there is no memory for.
+                if add(&mut found, &entry.probe).is_err() {
+                    entry.probe.misses.increment();
                 }
             }
         });
     });
-    next
+    found
+}
+
+/// Adds a probe to a list in the order of their numbers, unless it is there.
+fn add(list: &mut KVec<Arc<Probe>>, probe: &Arc<Probe>) -> Result {
+    if let Err(at) = list.binary_search_by_key(&probe.id, |there| there.id) {
+        list.reserve(1, GFP_KERNEL)?;
+        list.insert_within_capacity(at, probe.clone())
+            .map_err(|_| ENOMEM)?;
+    }
+    Ok(())
 }
 
 /// Puts a probe in a child as well. If that fails, the child goes without.

@@ -66,6 +66,8 @@ pub(crate) struct Probe {
     pub(crate) wants: Wants,
     pub(crate) spot: Spot,
     following: Option<Following>,
+    /// Of a client of this crate's own, whose handler calls those of others.
+    pub(crate) is_internal: bool,
     client: Arc<dyn Client>,
     live: Atomic<bool>,
     pub(crate) hits: Counter,
@@ -84,6 +86,10 @@ impl_has_work! {
 
 impl Probe {
     pub(crate) fn new(client: Arc<dyn Client>, spot: Spot) -> Result<Arc<Self>> {
+        Self::make(client, spot, false)
+    }
+
+    fn make(client: Arc<dyn Client>, spot: Spot, is_internal: bool) -> Result<Arc<Self>> {
         let (hits, returns, misses) = (Counter::new()?, Counter::new()?, Counter::new()?);
         Arc::pin_init(
             pin_init!(Self {
@@ -91,6 +97,7 @@ impl Probe {
                 wants: client.wants(),
                 spot,
                 following: spot.follow.then(Following::new),
+                is_internal,
                 client,
                 live: Atomic::new(false),
                 hits,
@@ -105,7 +112,7 @@ impl Probe {
 
     /// Makes one for a client of this crate's own, which puts it where it wants by itself.
     pub(crate) fn internal(client: Arc<dyn Client>) -> Result<Arc<Self>> {
-        Self::new(client, Spot::at(ubp::Vaddr::new(0)))
+        Self::make(client, Spot::at(ubp::Vaddr::new(0)), true)
     }
 
     /// Puts the probe in a process.

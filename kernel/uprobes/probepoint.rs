@@ -34,13 +34,16 @@ use kernel::{
     ptregs::PtRegs,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         tasks_trace::{
             Guard,
             Published, //
         },
         Arc,
-        Mutex,
-        SetOnce, //
+        Mutex, //
     },
     task::Task,
     threads::ThreadGroup,
@@ -56,10 +59,9 @@ use ubp::{
     Vaddr, //
 };
 
-#[derive(Clone, Copy)]
 enum State {
     New,
-    Probed,
+    Probed(Inserted),
     Dead,
 }
 
@@ -73,8 +75,8 @@ pub(crate) struct Probepoint {
     clients: Published<Clients>,
     #[pin]
     state: Mutex<State>,
-    /// The breakpoint. Set with [`State::Probed`].
-    inserted: SetOnce<Inserted>,
+    /// The breakpoint has gone, by itself or because the probepoint is dead.
+    gone: Atomic<bool>,
 }
 
 /// What [`Probepoint::add`] did.
@@ -92,7 +94,7 @@ impl Probepoint {
                 at,
                 clients: Published::empty(),
                 state <- new_mutex!(State::New),
-                inserted: SetOnce::new(),
+                gone: Atomic::new(false),
             }),
             GFP_KERNEL,
         )
@@ -101,13 +103,13 @@ impl Probepoint {
     /// Adds a client. With the first one, the breakpoint is inserted.
     pub(crate) fn add(self: &Arc<Self>, mm: &MmWithUser, entry: Entry) -> Result<Added> {
         let mut state = self.state.lock();
-        match *state {
+        match &*state {
             State::Dead => return Ok(Added::Dead),
-            State::Probed if self.is_gone() => {
+            State::Probed(_) if self.is_gone() => {
                 self.die(&mut state);
                 return Ok(Added::Dead);
             }
-            State::Probed => {
+            State::Probed(_) => {
                 let list = self.read(|clients| clients.with(entry))?;
                 self.clients.publish(list, GFP_KERNEL)?;
             }
@@ -118,10 +120,7 @@ impl Probepoint {
                     .and_then(|list| Ok(self.clients.publish(list, GFP_KERNEL)?))
                     .and_then(|()| Ok(ubp::insert(mm, self.at, self.clone())?));
                 match added {
-                    Ok(inserted) => {
-                        self.inserted.populate(inserted);
-                        *state = State::Probed;
-                    }
+                    Ok(inserted) => *state = State::Probed(inserted),
                     Err(error) => {
                         self.die(&mut state);
                         return Err(error);
@@ -161,8 +160,9 @@ impl Probepoint {
     /// Makes the probepoint dead, from any state.
     fn die(&self, state: &mut State) {
         self.clients.clear();
-        *state = State::Dead;
-        if let Some(inserted) = self.inserted.as_ref() {
+        self.gone.store(true, Relaxed);
+        // The breakpoint refers back to this.
+        if let State::Probed(inserted) = core::mem::replace(state, State::Dead) {
             // If the page cannot be had, the breakpoint stays; its hits find no clients, and
             // try to remove it.
             let _ = inserted.remove();
@@ -173,9 +173,7 @@ impl Probepoint {
     /// Returns whether the breakpoint has gone, by itself or with the last client.
     #[inline]
     pub(crate) fn is_gone(&self) -> bool {
-        self.inserted
-            .as_ref()
-            .is_none_or(|inserted| inserted.is_gone())
+        self.gone.load(Relaxed)
     }
 
     /// The function here has returned to `to`.
@@ -243,5 +241,9 @@ impl OnHit for Probepoint {
         if let Some(clients) = self.clients.read(guard) {
             clients.hit(self.at.as_usize(), Task::current_group(), regs);
         }
+    }
+
+    fn gone(&self) {
+        self.gone.store(true, Relaxed);
     }
 }
