@@ -9,12 +9,12 @@
 //!
 //! ```text
 //!               success               unregister            nobody is called any more
-//!  Registering ---------> Registered ------------> Ending ----------------------------+
-//!    |     |                                         |                                |
-//!    |     | success, and unregistered meanwhile     | by a handler: `unregistered`   v
-//!    |     +---------------------------------------->+--------------------> Leaving --> (not known)
-//!    | failure                                                                        ^
-//!    +--------------------------------------------------------------------------------+
+//!  Registering ---------> Registered ------------> Ending ------------------------+
+//!    |     |                                         |                            |
+//!    |     | success, and unregistered meanwhile     | by a handler: tell it      v
+//!    |     +---------------------------------------->+----------------> Leaving ---> unknown
+//!    | failure                                                                    ^
+//!    +----------------------------------------------------------------------------+
 //! ```
 //!
 //! Who unregisters a probe that is not `Registered` waits until it is not known any more; a handler

@@ -44,8 +44,8 @@ impl Calls {
         }
     }
 
-    /// Calls a handler of `probe`, with the instruction pointer at `at`, wherever an earlier one has
-    /// moved it. The last move counts.
+    /// Calls a handler of `probe`, with the instruction pointer at `at`, wherever an earlier one
+    /// has moved it. The last move counts.
     #[inline]
     pub(crate) fn call(
         &self,

@@ -5,10 +5,11 @@
 //! # The life of a probe
 //!
 //! ```text
-//!            everything is in place            unregister, or a handler that
-//!   Silent ----------------------------> Live ------------------------------> Silent, for good
-//!      |                                       has misbehaved (disarm)
-//!      +---------------------------------------------------------------------> (registration failed)
+//!            everything is in place         unregistered, or a handler has misbehaved
+//!   Silent ----------------------------> Live ---------------------------------> Silent, for good
+//!      |                                                                           ^
+//!      +---------------------------------------------------------------------------+
+//!            the registration has failed
 //! ```
 //!
 //! A hit passes over a probe that is silent. What it has in lists of clients, and with the last one

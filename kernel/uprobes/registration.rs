@@ -50,7 +50,7 @@ impl_has_work! {
 /// Registers a client at a spot of a process. From when it returns, at the latest, each thread of
 /// the process that is about to execute the instruction there calls the client first.
 ///
-/// Context: may sleep; takes `mmap_lock` of the process. May be called in task context by a handler.
+/// Context: may sleep; takes `mmap_lock` of the process. Handlers may call it in task context.
 ///
 /// # Errors
 ///

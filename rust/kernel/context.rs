@@ -137,7 +137,7 @@ impl Context {
         }
     }
 
-    /// Enabling bottom halves executes those that are waiting, so it is not done by the count alone.
+    /// Enabling bottom halves executes those that are waiting: the count alone would not do.
     fn mend_bottom_halves(&self) {
         const MASK: u32 = bindings::SOFTIRQ_MASK;
         // SAFETY: May be asked at any time.
