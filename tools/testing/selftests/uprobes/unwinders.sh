@@ -1,0 +1,133 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Who walks a program's stack while the calls and the returns of its functions are probed finds
+# the callers that there are: the C library, gdb, and perf in its two ways.
+
+TRACEFS=/sys/kernel/tracing
+TMP=$(mktemp -d) || exit 1
+tests=0 failed=0 program=
+
+ok() { tests=$((tests + 1)); echo "ok $tests $1"; }
+not_ok() { tests=$((tests + 1)); failed=1; echo "not ok $tests $1"; }
+skip() { tests=$((tests + 1)); echo "ok $tests $1 # SKIP $2"; }
+check() { if [ "$2" = 0 ]; then ok "$1"; else not_ok "$1"; fi; }
+skip_all() { echo "1..0 # SKIP $1"; rm -rf "$TMP"; exit 4; }
+have() { command -v "$1" > /dev/null && "$1" --version > /dev/null 2>&1; }
+
+clean_up() {
+	echo 0 > events/unwinders/enable
+	echo > uprobe_events
+	kill "$program"
+	rm -rf "$TMP"
+} 2> /dev/null
+
+# Has the program do something; $answer is the first line that it says.
+tell() { echo "$1" >&"$to"; read -r -t 60 answer <&"$from"; }
+result() { read -r -t 60 answer <&"$from" && [ "$answer" = "result 16" ]; }
+
+# The innermost function, and those that have called it, each of which is in a line of a file.
+callers_in() { # file
+	local function
+	for function in unwound_inner unwound_middle unwound_outer main; do
+		grep -q "\\b$function\\b" "$1" || return 1
+	done
+}
+
+# The share of perf's samples of the program that have all callers, in per cent.
+complete_samples() { # perf script's output
+	awk -v RS= '
+		/unwound_inner/ { samples++ }
+		/unwound_inner/ && /unwound_middle/ && /unwound_outer/ && /main/ { complete++ }
+		END { print samples ? int(100 * complete / samples) : 0 }' "$1"
+}
+
+here=$(cd "$(dirname "$0")" && pwd)
+echo "TAP version 13"
+[ "$(id -u)" = 0 ] || skip_all "needs root"
+cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || {
+	mount -t tracefs nodev "$TRACEFS" 2> /dev/null
+	cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || skip_all "no uprobe_events"
+}
+grep -q '<pid>:<address>' README || skip_all "uprobe_events takes no PID:VADDR"
+
+trap clean_up EXIT
+echo > uprobe_events
+mkfifo "$TMP/to" "$TMP/from"
+"$here/unwound" < "$TMP/to" > "$TMP/from" &
+program=$!
+exec {to}> "$TMP/to" {from}< "$TMP/from"
+read -r -t 60 outer middle inner <&"$from"
+
+tell walk
+without=$answer
+result
+check "program: result without probes" $?
+
+for function in outer middle inner; do
+	echo "p:unwinders/${function}_call $program:${!function}" >> uprobe_events &&
+		echo "r:unwinders/${function}_return $program:${!function}" >> uprobe_events || break
+done
+[ "$(wc -l < uprobe_events)" = 6 ] && echo 1 > events/unwinders/enable
+check "probes placed" $?
+
+tell walk
+[ "$answer" = "$without" ] && [[ $answer == *unwound_inner*unwound_middle*unwound_outer*main* ]]
+check "C library: the same callers" $?
+result
+check "C library: result" $?
+
+if have gdb; then
+	tell wait
+	gdb -nx -batch -p "$program" -ex bt -ex detach > "$TMP/gdb" 2>&1
+	callers_in "$TMP/gdb"
+	check "gdb: backtrace" $?
+	echo on >&"$to"
+	result
+	check "gdb: result" $?
+	tell wait
+	# gdb has a breakpoint of its own where the return probe has its.
+	gdb -nx -batch -p "$program" -ex 'frame function unwound_inner' \
+		-ex "shell touch $TMP/goes_on" -ex finish -ex detach > "$TMP/gdb" 2>&1 &
+	gdb=$!
+	for _ in $(seq 300); do
+		[ -e "$TMP/goes_on" ] && break
+		sleep 0.1
+	done
+	sleep 0.5
+	echo on >&"$to"
+	result
+	check "gdb: result after finish" $?
+	wait $gdb
+	grep -q 'Value returned is .* = 4$' "$TMP/gdb"
+	check "gdb: finish" $?
+else
+	skip "gdb" "not installed"
+fi
+
+if have perf; then
+	for way in fp dwarf; do
+		perf record -o "$TMP/perf.data" -e cpu-clock -F 200 --call-graph $way \
+			-p "$program" -- sleep 3 > /dev/null 2>&1 &
+		perf=$!
+		sleep 0.7
+		tell spin
+		[ "$answer" = "result 16" ]
+		check "perf, $way: result" $?
+		wait $perf
+		perf script -i "$TMP/perf.data" > "$TMP/script" 2> /dev/null
+		[ "$(complete_samples "$TMP/script")" -ge 95 ]
+		check "perf, $way: callers" $?
+	done
+else
+	skip "perf" "not installed"
+fi
+
+for function in outer middle inner; do
+	awk -v call="${function}_call" -v ret="${function}_return" '
+		$2 == call { calls = $3 } $2 == ret { returns = $3 }
+		END { exit !(calls > 0 && calls == returns) }' uprobe_profile
+	check "$function: as many returns as calls" $?
+done
+echo "1..$tests"
+exit $failed
