@@ -116,6 +116,22 @@ impl Process {
         ubp::check(&*self.mm()?, at)
     }
 
+    /// Says whether the returns of the function at an address, of `size` bytes, could be probed by
+    /// the instructions that return; see [`Spot::size`](crate::Spot::size).
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// As of [`exits`](crate::exits), and of [`register`](crate::register).
+    pub fn check_returns(&self, at: Vaddr, size: usize) -> Result<(), Refused> {
+        let mm = self.mm()?;
+        for exit in &ubp::exits(&mm, at, size)? {
+            ubp::check(&mm, *exit)?;
+        }
+        Ok(())
+    }
+
     /// Returns the offset in its file of the byte at an address, if a file is mapped there.
     ///
     /// Context: may sleep.
