@@ -34,6 +34,7 @@ mod command;
 mod event_type;
 mod fetch;
 mod files;
+mod kind;
 mod linked;
 mod lock;
 mod probe;
@@ -49,6 +50,7 @@ pub use self::{
         create_file,
         EventFile, //
     },
+    kind::Kind,
     linked::Linked,
     probe::Probe, //
 };
@@ -71,6 +73,12 @@ pub trait ProbeEvent: Sized + Send + Sync + 'static {
     /// [`ECANCELED`] if the line is one of another type's, as far as one can tell. Other errors
     /// should have been entered in the log by [`Command::reject`].
     fn create(command: &Command<'_>) -> Result;
+
+    /// What the probe notices.
+    fn kind(&self) -> Kind;
+
+    /// The address of the instruction, or of the function that returns.
+    fn address(&self) -> usize;
 
     /// Writes the place in the form in which lines have it.
     fn show_place(&self, m: &SeqFile);

@@ -16,12 +16,18 @@ use kernel::{
         CString, //
     },
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         ArcBorrow, //
     },
     trace_probe::{
         Command,
         EventType,
+        Kind,
+        Linked,
         Probe,
         ProbeEvent,
         Problem, //
@@ -32,7 +38,8 @@ use uprobes::{
     Process,
     Registration,
     Spot,
-    Vaddr, //
+    Vaddr,
+    Wants, //
 };
 
 /// Group of the events for which the line names none.
@@ -45,18 +52,23 @@ pub(crate) static EVENTS: EventType<UserProbe> = EventType::new();
 pub(crate) struct UserProbe {
     process: Arc<Process>,
     /// Number of the process, as the writer of the line saw it.
-    pub(crate) pid: i32,
-    pub(crate) addr: Vaddr,
+    pid: i32,
+    kind: Kind,
+    addr: Vaddr,
+    /// Bytes of the function, if its returns are to be found by the instructions that return.
+    size: Option<usize>,
     /// Where the file that is mapped at the address would begin.
     file_base: Option<usize>,
-    /// Hits, recorded or not.
+    /// Hits or returns, but for those that are misses.
     pub(crate) hits: Counter,
-    /// Hits that were not recorded, for want of memory.
-    pub(crate) misses: Counter,
+    /// Those that were not recorded, for want of memory.
+    unrecorded: Counter,
+    /// Those that were not noticed, up to when the event was last disabled.
+    unnoticed: Atomic<usize>,
 }
 
 impl UserProbe {
-    /// Finds the process, and makes sure that a probe can be at the address.
+    /// Finds the process, and makes sure that there can be a probe.
     fn new(command: &Command<'_>, place: &Place) -> Result<Self> {
         let addr = Vaddr::new(place.addr);
         let process = Process::from_pid(place.pid).map_err(|error| {
@@ -70,12 +82,22 @@ impl UserProbe {
             command.reject(1, 0, problem, error)
         })?;
 
-        process.check(addr).map_err(|refused| {
+        let checked = match place.size {
+            None => process.check(addr),
+            Some(size) => process.check_returns(addr, size),
+        };
+        checked.map_err(|refused| {
             let error = Error::from(refused);
+            let is_code = || process.check(addr).map_err(Error::from) != Err(EINVAL);
             let (offset, problem) = match error {
+                E2BIG => (place.addr_offset, Problem::FunctionTooLarge),
                 EEXIST => (place.addr_offset, Problem::ForeignBreakpoint),
                 EFAULT => (place.addr_offset, Problem::InstructionCutOff),
+                EINVAL if place.size.is_some() && is_code() => {
+                    (place.addr_offset, Problem::NotFunction)
+                }
                 EINVAL => (place.addr_offset, Problem::NotExecutable),
+                EOPNOTSUPP => (place.addr_offset, Problem::LeftByJump),
                 EPERM => (place.addr_offset, Problem::BadInstruction),
                 ESRCH => (0, Problem::NoProcess),
                 _ => return error,
@@ -87,33 +109,54 @@ impl UserProbe {
         Ok(Self {
             process,
             pid: place.pid,
+            kind: place.kind,
             addr,
+            size: place.size,
             file_base: file_offset.map(|offset| addr.as_usize().wrapping_sub(offset)),
             hits: Counter::new()?,
-            misses: Counter::new()?,
+            unrecorded: Counter::new()?,
+            unnoticed: Atomic::new(0),
         })
+    }
+
+    /// How many hits or returns are in no trace although the event was enabled.
+    pub(crate) fn misses(probe: &Linked<'_, Self>) -> usize {
+        let place = probe.probe().place();
+        let now = probe.inspect(Enabled::unnoticed).unwrap_or(0);
+
+        // The sums wrap, as those of the counters do.
+        place
+            .unrecorded
+            .sum()
+            .wrapping_add(place.unnoticed.load(Relaxed))
+            .wrapping_add(now)
+    }
+}
+
+/// A probe that is in place.
+pub(crate) struct Enabled {
+    probe: Arc<Probe<UserProbe>>,
+    registration: Registration,
+}
+
+impl Enabled {
+    /// How many hits or returns were not noticed since then.
+    fn unnoticed(&self) -> usize {
+        self.registration.counts().misses
     }
 }
 
 /// What the first word of a line asks for.
-enum Request {
-    Probe,
-    ReturnProbe,
-    Other,
-}
-
-impl Request {
-    fn parse(word: &[u8]) -> Self {
-        match word {
-            [b'p'] | [b'p', b':', ..] => Self::Probe,
-            [b'r', ..] => Self::ReturnProbe,
-            _ => Self::Other,
-        }
+fn requested(word: &[u8]) -> Option<Kind> {
+    match word {
+        [b'p'] | [b'p', b':', ..] => Some(Kind::Hit),
+        [b'r'] | [b'r', b':', ..] => Some(Kind::Return),
+        _ => None,
     }
 }
 
 impl ProbeEvent for UserProbe {
-    type Enabled = Registration;
+    type Enabled = Enabled;
 
     const NAME: &'static CStr = c"uprobe_events";
 
@@ -122,21 +165,17 @@ impl ProbeEvent for UserProbe {
     }
 
     fn create(command: &Command<'_>) -> Result {
-        let request = Request::parse(command.word(0).to_bytes());
+        let requested = requested(command.word(0).to_bytes());
         let word = command.word(1).to_bytes();
 
-        if !command.is_ours() && (matches!(request, Request::Other) || !Place::is_meant(word)) {
+        if !command.is_ours() && (requested.is_none() || !Place::is_meant(word)) {
             return Err(ECANCELED);
         }
-        match request {
-            Request::Probe => (),
-            Request::ReturnProbe => {
-                return Err(command.reject(0, 0, Problem::NoReturnProbe, EOPNOTSUPP));
-            }
-            Request::Other => return Err(command.reject(0, 0, Problem::BadCommand, EINVAL)),
-        }
+        let Some(kind) = requested else {
+            return Err(command.reject(0, 0, Problem::BadCommand, EINVAL));
+        };
 
-        let place = Place::parse(word)
+        let place = Place::parse(word, kind)
             .map_err(|wrong| command.reject(1, wrong.offset, wrong.problem, wrong.error))?;
         let name = command.event_name()?;
         let probe = Self::new(command, &place)?;
@@ -145,7 +184,9 @@ impl ProbeEvent for UserProbe {
         let event = match name.event() {
             Some(event) => event,
             None => {
-                default_name = CString::try_from_fmt(fmt!("p_{}_{:#x}", place.pid, place.addr))?;
+                let letter = place.kind.letter();
+                default_name =
+                    CString::try_from_fmt(fmt!("{}_{}_{:#x}", letter, place.pid, place.addr))?;
                 &*default_name
             }
         };
@@ -158,17 +199,34 @@ impl ProbeEvent for UserProbe {
         )
     }
 
+    #[inline]
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    #[inline]
+    fn address(&self) -> usize {
+        self.addr.as_usize()
+    }
+
     fn show_place(&self, m: &SeqFile) {
-        seq_print!(m, "{}:{:#018x}", self.pid, self.addr.as_usize());
+        seq_print!(m, "{}:{:#018x}", self.pid, self.address());
+        if let Some(size) = self.size {
+            seq_print!(m, "-{:#018x}", self.address().wrapping_add(size));
+        }
     }
 
     fn is_at(&self, place: &CStr) -> bool {
-        Place::parse(place.to_bytes())
-            .is_ok_and(|place| place.pid == self.pid && place.addr == self.addr.as_usize())
+        Place::parse(place.to_bytes(), self.kind).is_ok_and(|place| {
+            place.pid == self.pid
+                && place.addr == self.address()
+                && place.kind == self.kind
+                && place.size == self.size
+        })
     }
 
     fn is_same_place(&self, other: &Self) -> bool {
-        self.pid == other.pid && self.addr == other.addr
+        self.pid == other.pid && self.addr == other.addr && self.size == other.size
     }
 
     #[inline]
@@ -176,28 +234,58 @@ impl ProbeEvent for UserProbe {
         self.file_base
     }
 
-    fn enable(probe: ArcBorrow<'_, Probe<Self>>) -> Result<Registration> {
+    fn enable(probe: ArcBorrow<'_, Probe<Self>>) -> Result<Enabled> {
         let place = probe.place();
-        let hits = Arc::new(Hits(probe.into()), GFP_KERNEL)?;
+        let spot = Spot {
+            size: place.size,
+            ..Spot::at(place.addr)
+        };
+        let client = Arc::new(Recorder(probe.into()), GFP_KERNEL)?;
 
-        uprobes::register(&place.process, Spot::at(place.addr), hits)
+        Ok(Enabled {
+            probe: probe.into(),
+            registration: uprobes::register(&place.process, spot, client)?,
+        })
     }
 
-    fn disable(enabled: impl Iterator<Item = Registration>) {
-        Registration::unregister_all(enabled);
+    fn disable(enabled: impl Iterator<Item = Enabled>) {
+        Registration::unregister_all(enabled.map(|enabled| {
+            let unnoticed = &enabled.probe.place().unnoticed;
+
+            unnoticed.add(enabled.unnoticed(), Relaxed);
+            enabled.registration
+        }));
     }
 }
 
-/// Takes the hits of an enabled probe.
-struct Hits(Arc<Probe<UserProbe>>);
+/// Takes the hits or returns of an enabled probe.
+struct Recorder(Arc<Probe<UserProbe>>);
 
-impl Client for Hits {
-    fn hit(&self, regs: &mut PtRegs) {
+impl Recorder {
+    #[inline]
+    fn record(&self, regs: &PtRegs) {
         let place = self.0.place();
 
-        place.hits.increment();
-        if self.0.trace(regs).is_err() {
-            place.misses.increment();
+        match self.0.trace(regs) {
+            Ok(()) => place.hits.increment(),
+            Err(_) => place.unrecorded.increment(),
         }
+    }
+}
+
+impl Client for Recorder {
+    fn wants(&self) -> Wants {
+        match self.0.place().kind {
+            Kind::Hit => Wants::TASK,
+            Kind::Return => Wants::RETURNED,
+        }
+    }
+
+    fn hit(&self, regs: &mut PtRegs) {
+        self.record(regs);
+    }
+
+    fn returned(&self, regs: &mut PtRegs) {
+        self.record(regs);
     }
 }

@@ -11,7 +11,8 @@ use kernel::{
     str::CStr,
     trace_probe::{
         EventFile,
-        Linked, //
+        Linked,
+        ProbeEvent, //
     },
 };
 
@@ -29,7 +30,7 @@ impl EventFile for Control {
     }
 }
 
-/// `uprobe_profile`: counts the hits of each probe, and those that were lost.
+/// `uprobe_profile`: counts the hits or returns of each probe, and apart from these what was lost.
 pub(crate) struct Profile;
 
 impl EventFile for Profile {
@@ -41,14 +42,14 @@ impl EventFile for Profile {
     fn show(probe: &Linked<'_, UserProbe>, m: &SeqFile) {
         let place = probe.probe().place();
 
+        seq_print!(m, "  ");
+        place.show_place(m);
         seq_print!(
             m,
-            "  {}:{:#018x} {:<44} {:>15} {:>15}\n",
-            place.pid,
-            place.addr.as_usize(),
+            " {:<44} {:>15} {:>15}\n",
             probe.name().to_str().unwrap_or_default(),
             place.hits.sum(),
-            place.misses.sum(),
+            UserProbe::misses(probe),
         );
     }
 }

@@ -4,7 +4,10 @@
 
 use kernel::{
     prelude::*,
-    trace_probe::Problem, //
+    trace_probe::{
+        Kind,
+        Problem, //
+    },
 };
 
 /// A place that a line names.
@@ -16,6 +19,10 @@ pub(crate) struct Place {
     pub(crate) addr: usize,
     /// Where in the word the address begins.
     pub(crate) addr_offset: usize,
+    /// What is to be noticed there.
+    pub(crate) kind: Kind,
+    /// Bytes of the function that begins there, if the word says where it ends.
+    pub(crate) size: Option<usize>,
 }
 
 /// What is wrong with a word that should be a [`Place`].
@@ -47,28 +54,48 @@ impl Malformed {
 }
 
 impl Place {
-    /// Parses a word.
-    pub(crate) fn parse(word: &[u8]) -> Result<Self, Malformed> {
+    /// Parses a word, of a line that asks for a probe of this kind.
+    pub(crate) fn parse(word: &[u8], kind: Kind) -> Result<Self, Malformed> {
         if word.contains(&b'/') {
             return Err(Malformed::unsupported(0, Problem::NoFileProbe));
         }
-        let (pid, addr) = split(word).ok_or(Malformed::new(0, Problem::NoPidAddress))?;
+        let (pid, rest) = split(word).ok_or(Malformed::new(0, Problem::NoPidAddress))?;
         let addr_offset = pid.len() + 1;
         let pid = parse_pid(pid).ok_or(Malformed::new(0, Problem::BadPid))?;
 
-        if let Some(at) = addr.iter().position(|&c| c == b'%') {
-            let (problem, at) = (Problem::NoReturnProbe, addr_offset + at);
-            if word.ends_with(b"%return") {
-                return Err(Malformed::unsupported(at, problem));
+        let (rest, kind) = match cut(rest, b'%') {
+            None => (rest, kind),
+            Some((rest, b"return")) => (rest, Kind::Return),
+            Some((rest, _)) => {
+                let at = addr_offset + rest.len();
+                return Err(Malformed::new(at, Problem::BadAddressSuffix));
             }
-        }
-        let addr =
-            parse_address(addr).ok_or(Malformed::new(addr_offset, Problem::BadProbeAddress))?;
+        };
+        let address_at = |text: &[u8], at| {
+            parse_address(text).ok_or(Malformed::new(at, Problem::BadProbeAddress))
+        };
+        let (addr, size) = match cut(rest, b'-') {
+            None => (address_at(rest, addr_offset)?, None),
+            Some((start, end)) => {
+                let dash = addr_offset + start.len();
+                let start = address_at(start, addr_offset)?;
+                if kind == Kind::Hit {
+                    return Err(Malformed::new(dash, Problem::RangeOnProbe));
+                }
+                let size = address_at(end, dash + 1)?
+                    .checked_sub(start)
+                    .filter(|&size| size > 0)
+                    .ok_or(Malformed::new(dash + 1, Problem::BadRange))?;
+                (start, Some(size))
+            }
+        };
 
         Ok(Self {
             pid,
             addr,
             addr_offset,
+            kind,
+            size,
         })
     }
 
@@ -84,9 +111,14 @@ impl Place {
 
 /// Splits a word at its first colon, if something is before it.
 fn split(word: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = word.iter().position(|&c| c == b':').filter(|&at| at > 0)?;
+    cut(word, b':').filter(|(before, _)| !before.is_empty())
+}
 
-    Some((word.get(..colon)?, word.get(colon + 1..)?))
+/// What is before the first `mark` in a word, and what is after it.
+fn cut(word: &[u8], mark: u8) -> Option<(&[u8], &[u8])> {
+    let at = word.iter().position(|&c| c == mark)?;
+
+    Some((word.get(..at)?, word.get(at + 1..)?))
 }
 
 /// A positive decimal number.
@@ -126,14 +158,24 @@ fn parse_digits(text: &[u8], radix: u32) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn problem(word: &[u8]) -> Option<(usize, Problem, Error)> {
-        let wrong = Place::parse(word).err()?;
+    fn problem_of(word: &[u8], kind: Kind) -> Option<(usize, Problem, Error)> {
+        let wrong = Place::parse(word, kind).err()?;
 
         Some((wrong.offset, wrong.problem, wrong.error))
     }
 
+    fn problem(word: &[u8]) -> Option<(usize, Problem, Error)> {
+        problem_of(word, Kind::Hit)
+    }
+
     fn address(word: &[u8]) -> Option<usize> {
-        Place::parse(word).ok().map(|place| place.addr)
+        Place::parse(word, Kind::Hit).ok().map(|place| place.addr)
+    }
+
+    fn function(word: &[u8], kind: Kind) -> Option<(usize, Option<usize>)> {
+        let place = Place::parse(word, kind).ok()?;
+
+        (place.kind == Kind::Return).then_some((place.addr, place.size))
     }
 
     #[test]
@@ -142,8 +184,82 @@ mod tests {
             pid: 1234,
             addr: 0x401126,
             addr_offset: 5,
+            kind: Kind::Hit,
+            size: None,
         };
-        assert_eq!(Place::parse(b"1234:0x401126"), Ok(expected));
+        assert_eq!(Place::parse(b"1234:0x401126", Kind::Hit), Ok(expected));
+    }
+
+    #[test]
+    fn functions_may_have_an_end() {
+        assert_eq!(function(b"1:0x10", Kind::Return), Some((16, None)));
+        assert_eq!(function(b"1:0x10-0x11", Kind::Return), Some((16, Some(1))));
+        assert_eq!(function(b"1:0-020", Kind::Return), Some((0, Some(16))));
+        assert_eq!(
+            function(b"1:0-0xffffffffffffffff", Kind::Return),
+            Some((0, Some(usize::MAX)))
+        );
+    }
+
+    #[test]
+    fn returns_can_be_asked_for_in_the_place() {
+        assert_eq!(function(b"1:0x10", Kind::Hit), None);
+        for kind in [Kind::Hit, Kind::Return] {
+            assert_eq!(function(b"1:0x10%return", kind), Some((16, None)));
+            assert_eq!(function(b"1:16-32%return", kind), Some((16, Some(16))));
+        }
+    }
+
+    #[test]
+    fn bad_ends_are_found_after_the_hyphen() {
+        let bad: [(&[u8], Problem); 8] = [
+            (b"12:16-", Problem::BadProbeAddress),
+            (b"12:16-0x", Problem::BadProbeAddress),
+            (b"12:16-zz", Problem::BadProbeAddress),
+            (b"12:16--1", Problem::BadProbeAddress),
+            (b"12:16-32-48", Problem::BadProbeAddress),
+            (b"12:16-16", Problem::BadRange),
+            (b"12:16-15", Problem::BadRange),
+            (b"12:16-0", Problem::BadRange),
+        ];
+        for (word, expected) in bad {
+            assert_eq!(
+                problem_of(word, Kind::Return),
+                Some((6, expected, EINVAL))
+            );
+        }
+        assert_eq!(
+            problem_of(b"12:-0x10", Kind::Return),
+            Some((3, Problem::BadProbeAddress, EINVAL))
+        );
+    }
+
+    #[test]
+    fn only_functions_have_an_end() {
+        let expected = Some((7, Problem::RangeOnProbe, EINVAL));
+        assert_eq!(problem(b"12:0x10-0x20"), expected);
+        assert_eq!(problem(b"12:0x10-junk"), expected);
+    }
+
+    #[test]
+    fn suffixes_are_known_or_refused() {
+        let bad: [&[u8]; 5] = [
+            b"12:0x10%",
+            b"12:0x10%ret",
+            b"12:0x10%returns",
+            b"12:0x10%return%return",
+            b"12:0x10%return-0x20",
+        ];
+        for word in bad {
+            for kind in [Kind::Hit, Kind::Return] {
+                let expected = Some((7, Problem::BadAddressSuffix, EINVAL));
+                assert_eq!(problem_of(word, kind), expected);
+            }
+        }
+        assert_eq!(
+            problem(b"12:%return"),
+            Some((3, Problem::BadProbeAddress, EINVAL))
+        );
     }
 
     #[test]
@@ -190,7 +306,7 @@ mod tests {
         for word in bad {
             assert_eq!(problem(word), Some((0, Problem::BadPid, EINVAL)));
         }
-        assert!(Place::parse(b"2147483647:0x10").is_ok());
+        assert!(Place::parse(b"2147483647:0x10", Kind::Hit).is_ok());
     }
 
     #[test]
@@ -206,10 +322,6 @@ mod tests {
         assert_eq!(
             problem(b"/bin/sh:0x10"),
             Some((0, Problem::NoFileProbe, EOPNOTSUPP))
-        );
-        assert_eq!(
-            problem(b"12:0x10%return"),
-            Some((7, Problem::NoReturnProbe, EOPNOTSUPP))
         );
     }
 

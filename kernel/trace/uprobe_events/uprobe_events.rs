@@ -3,21 +3,28 @@
 //! The control file of user-space probes.
 //!
 //! A line written to `uprobe_events` in tracefs puts a probe at an address of one process, and
-//! makes a trace event of its hits:
+//! makes a trace event of its hits, or of the returns of the function there:
 //!
 //! ```text
 //! p[:[GRP/][EVENT]] PID:VADDR [FETCHARGS]
+//! r[:[GRP/][EVENT]] PID:VADDR[-END] [FETCHARGS]
 //! -:[GRP/][EVENT]
 //! ```
 //!
 //! PID is any thread of the process, as the writer sees it; VADDR is the address of the first byte
-//! of an instruction. FETCHARGS are those of all user-space probes; `@+OFFSET` is relative to the
-//! file that is mapped at VADDR. The address is checked when the line is written, but nothing is
-//! put there until the event is enabled. When the process exits or executes another program, the
-//! probe is gone; its event stays listed, and to enable it fails with `ESRCH`.
+//! of an instruction, END that of the first byte after the function. FETCHARGS are those of all
+//! user-space probes; `@+OFFSET` is relative to the file that is mapped at VADDR. The place is
+//! checked when the line is written, but nothing is put there until the event is enabled. When the
+//! process exits or executes another program, the probe is gone; its event stays listed, and to
+//! enable it fails with `ESRCH`.
 //!
-//! `uprobe_profile` has a line for each probe: how often it was hit, and how many of these hits are
-//! in no trace, since there was no memory to put their entry together.
+//! Returns are noticed where the function returns to or, if END is given, at its instructions that
+//! return; see [`uprobes::Spot::size`]. The address of where that is, is in the entry, beside that
+//! of the function. `%return` after the place makes `p` the same as `r`.
+//!
+//! `uprobe_profile` has a line for each probe: how many of its hits or returns were recorded, and
+//! how many are in no trace: there was no memory to put their entry together, or to note the call
+//! of the function, or there can be no breakpoint where it returns to.
 //!
 //! See [`kernel::trace_probe`] for what probe events have in common.
 

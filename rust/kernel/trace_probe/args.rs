@@ -4,9 +4,12 @@
 //!
 //! C header: [`kernel/trace/trace_probe.h`](srctree/kernel/trace/trace_probe.h)
 
-use super::command::{
-    Command,
-    Problem, //
+use super::{
+    command::{
+        Command,
+        Problem, //
+    },
+    kind::Kind, //
 };
 use crate::{
     alloc::{
@@ -33,6 +36,7 @@ use core::{
 struct Header {
     /// The [`Probe`](super::Probe) that owns this.
     owner: *const c_void,
+    kind: Kind,
     tp: bindings::trace_probe,
 }
 
@@ -40,8 +44,8 @@ struct Header {
 ///
 /// # Invariants
 ///
-/// `header` points to a zeroed allocation from [`Kmalloc`] of the layout that [`layout`] gives for
-/// `len` arguments, in which `trace_probe_init()` succeeded.
+/// `header` points to an initialised header, in an allocation from [`Kmalloc`] of the layout that
+/// [`layout`] gives for `len` arguments, in which `trace_probe_init()` succeeded.
 pub(super) struct Args {
     header: NonNull<Header>,
     len: usize,
@@ -65,7 +69,7 @@ fn layout(len: usize) -> Result<Layout> {
 
 impl Args {
     /// Makes a probe of an event of its own, with `len` arguments that are yet to be parsed.
-    pub(super) fn new(group: &CStr, event: &CStr, len: usize) -> Result<Self> {
+    pub(super) fn new(kind: Kind, group: &CStr, event: &CStr, len: usize) -> Result<Self> {
         let nr_args = c_int::try_from(len)?;
         let layout = layout(len)?;
         let header =
@@ -73,6 +77,7 @@ impl Args {
 
         // SAFETY: The allocation is large enough, zeroed, and ours; the names are copied.
         let ret = unsafe {
+            (&raw mut (*header.as_ptr()).kind).write(kind);
             bindings::trace_probe_init(
                 &raw mut (*header.as_ptr()).tp,
                 event.as_char_ptr(),
@@ -94,6 +99,13 @@ impl Args {
     pub(super) fn as_ptr(&self) -> *mut bindings::trace_probe {
         // SAFETY: By the type invariants the header exists.
         unsafe { &raw mut (*self.header.as_ptr()).tp }
+    }
+
+    /// What the probe notices.
+    #[inline]
+    pub(super) fn kind(&self) -> Kind {
+        // SAFETY: By the type invariants the header is initialised.
+        unsafe { (*self.header.as_ptr()).kind }
     }
 
     /// The trace event. Not for use after the probe was unlinked from it.
@@ -137,10 +149,20 @@ impl Args {
         unsafe { (*container_of!(tp, Header, tp)).owner }
     }
 
+    /// What a probe notices.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Args::owner`].
+    pub(super) unsafe fn kind_of(tp: *mut bindings::trace_probe) -> Kind {
+        // SAFETY: By the safety requirements `tp` is in a header, which is initialised.
+        unsafe { (*container_of!(tp, Header, tp)).kind }
+    }
+
     /// Parses the words of `command` from `first` on as the arguments.
     pub(super) fn parse(&mut self, command: &Command<'_>, first: usize) -> Result {
         let mut context = ParseContext(KBox::init(pin_init::init_zeroed(), GFP_KERNEL)?);
-        context.0.flags = bindings::TPARG_FL_USER;
+        context.0.flags = self.kind().parser_flags();
 
         for i in 0..self.len {
             command.index_log(first + i);
@@ -159,10 +181,7 @@ impl Args {
 
         // SAFETY: The arguments are parsed.
         to_result(unsafe {
-            bindings::traceprobe_set_print_fmt(
-                self.as_ptr(),
-                bindings::probe_print_type_PROBE_PRINT_NORMAL, //
-            )
+            bindings::traceprobe_set_print_fmt(self.as_ptr(), self.kind().print_type())
         })
     }
 

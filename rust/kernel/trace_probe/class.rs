@@ -6,6 +6,10 @@
 
 use super::{
     args::Args,
+    kind::{
+        Entry,
+        Kind, //
+    },
     linked::Linked,
     lock::EventsLocked,
     Probe,
@@ -35,15 +39,6 @@ use core::{
     },
     ptr, //
 };
-
-/// What an entry in a trace buffer begins with. The arguments follow.
-///
-/// Entries are aligned to four bytes only.
-#[repr(C)]
-pub(super) struct Entry {
-    pub(super) common: bindings::trace_entry,
-    pub(super) ip: c_ulong,
-}
 
 /// Something that C code changes.
 struct Shared<V>(Opaque<V>);
@@ -251,8 +246,8 @@ unsafe extern "C" fn print(
     event: *mut bindings::trace_event,
 ) -> bindings::print_line_t {
     // SAFETY: The tracing core keeps the event registered meanwhile, so that it has a probe, and
-    // has an entry in `iter`, which was written by [`super::fetch`] with the fields that the
-    // probes of the event agree on.
+    // has an entry in `iter`, which was written by [`super::fetch`] with the addresses and fields
+    // that the probes of the event agree on.
     unsafe {
         let seq = &raw mut (*iter).seq;
         let entry = (*iter).ent.cast::<Entry>();
@@ -262,17 +257,27 @@ unsafe extern "C" fn print(
             return bindings::trace_handle_return(seq);
         }
 
-        bindings::trace_seq_printf(
-            seq,
-            c"%s: (0x%lx)".as_char_ptr(),
-            bindings::trace_probe_name(tp),
-            (&raw const (*entry).ip).read_unaligned(),
-        );
+        let kind = Args::kind_of(tp);
+        let name = bindings::trace_probe_name(tp);
+        let addresses = (&raw const (*entry).addresses).cast::<c_ulong>();
+        let first = addresses.read_unaligned();
+        match kind {
+            Kind::Hit => {
+                bindings::trace_seq_printf(seq, c"%s: (0x%lx)".as_char_ptr(), name, first)
+            }
+            Kind::Return => bindings::trace_seq_printf(
+                seq,
+                c"%s: (0x%lx <- 0x%lx)".as_char_ptr(),
+                name,
+                addresses.add(1).read_unaligned(),
+                first,
+            ),
+        };
         let printed = bindings::trace_probe_print_args(
             seq,
             (*tp).args.as_mut_ptr(),
             (*tp).nr_args as c_int,
-            entry.byte_add(size_of::<Entry>()).cast(),
+            entry.byte_add(kind.head_len()).cast(),
             entry.cast(),
         );
         if printed == 0 {
@@ -292,19 +297,22 @@ unsafe extern "C" fn define_fields(call: *mut bindings::trace_event_call) -> c_i
         // SAFETY: The event is being registered, and has a probe, whose arguments are parsed.
         unsafe {
             let tp = bindings::trace_probe_primary_from_call(call);
+            let kind = Args::kind_of(tp);
 
-            to_result(bindings::trace_define_field(
-                call,
-                c"unsigned long".as_char_ptr(),
-                bindings::FIELD_STRING_IP.as_ptr().cast::<c_char>(),
-                offset_of!(Entry, ip) as c_int,
-                size_of::<c_ulong>() as c_int,
-                0,
-                bindings::FILTER_OTHER as c_int,
-            ))?;
+            for (i, name) in kind.fields().iter().enumerate() {
+                to_result(bindings::trace_define_field(
+                    call,
+                    c"unsigned long".as_char_ptr(),
+                    name.as_ptr().cast::<c_char>(),
+                    (offset_of!(Entry, addresses) + i * size_of::<c_ulong>()) as c_int,
+                    size_of::<c_ulong>() as c_int,
+                    0,
+                    bindings::FILTER_OTHER as c_int,
+                ))?;
+            }
             to_result(bindings::traceprobe_define_arg_fields(
                 call,
-                size_of::<Entry>(),
+                kind.head_len(),
                 tp,
             ))?;
         }

@@ -24,6 +24,8 @@ const NAME_LEN: usize = bindings::MAX_EVENT_NAME_LEN as usize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Problem {
+    /// What follows the address is unknown.
+    BadAddressSuffix = bindings::TP_ERR_BAD_ADDR_SUFFIX,
     /// It begins with what is not a command.
     BadCommand = bindings::TP_ERR_BAD_COMMAND,
     /// The argument fetches from a file, and there is none.
@@ -34,8 +36,12 @@ pub enum Problem {
     BadPid = bindings::TP_ERR_BAD_PID,
     /// Not a number that an address can be.
     BadProbeAddress = bindings::TP_ERR_BAD_PROBE_ADDR,
+    /// The end of a function is not behind its beginning.
+    BadRange = bindings::TP_ERR_BAD_RANGE,
     /// Probes of one event differ in their arguments.
     DifferentArgument = bindings::TP_ERR_DIFF_ARG_TYPE,
+    /// Probes of one event differ in what they notice.
+    DifferentKind = bindings::TP_ERR_DIFF_PROBE_TYPE,
     /// The event is enabled, or somebody refers to it.
     EventBusy = bindings::TP_ERR_EVENT_BUSY,
     /// The name is one of an event of another type.
@@ -44,24 +50,30 @@ pub enum Problem {
     FailedToRegister = bindings::TP_ERR_FAIL_REG_PROBE,
     /// Somebody else's breakpoint is at the address.
     ForeignBreakpoint = bindings::TP_ERR_FOREIGN_BP,
+    /// A function is larger than can be looked through.
+    FunctionTooLarge = bindings::TP_ERR_FUNC_TOO_LARGE,
     /// The instruction's end is not mapped.
     InstructionCutOff = bindings::TP_ERR_INSN_CUT_OFF,
     /// Not a process of user space.
     KernelThread = bindings::TP_ERR_KERNEL_THREAD,
+    /// A jump leads out of the function.
+    LeftByJump = bindings::TP_ERR_LEFT_BY_JUMP,
     /// A place in a file.
     NoFileProbe = bindings::TP_ERR_NO_FILE_UPROBE,
     /// A place should be here.
     NoPidAddress = bindings::TP_ERR_NO_PID_ADDR,
     /// There is no such process.
     NoProcess = bindings::TP_ERR_NO_PROCESS,
-    /// A probe on return.
-    NoReturnProbe = bindings::TP_ERR_NO_RETPROBE,
     /// There is no such event.
     NoSuchEvent = bindings::TP_ERR_NO_SUCH_EVENT,
+    /// These are not the instructions of a function that returns.
+    NotFunction = bindings::TP_ERR_NOT_FUNCTION,
     /// The address is not one of code.
     NotExecutable = bindings::TP_ERR_NOT_EXECUTABLE,
     /// The writer may not trace the process.
     NotPermitted = bindings::TP_ERR_NOT_PERMITTED,
+    /// The extent of a function, where no return is to be noticed.
+    RangeOnProbe = bindings::TP_ERR_RANGE_ON_PROBE,
     /// The event has the same probe already.
     SameProbe = bindings::TP_ERR_SAME_PROBE,
     /// There are more arguments than an event can have.

@@ -8,7 +8,10 @@
 //! C header: [`kernel/trace/trace_probe_tmpl.h`](srctree/kernel/trace/trace_probe_tmpl.h)
 
 use super::{
-    class::Entry,
+    kind::{
+        Entry,
+        Kind, //
+    },
     Probe,
     ProbeEvent, //
 };
@@ -38,14 +41,12 @@ const MAX_ENTRY: usize = 4096 - 64;
 /// Largest entry that is put together on the stack. For others memory is allocated.
 const MAX_ON_STACK: usize = 512;
 
-/// What is in an entry before the arguments.
-const HEAD: usize = size_of::<Entry>();
-
-static_assert!(HEAD + (bindings::MAX_PROBE_EVENT_SIZE as usize) < MAX_ENTRY);
+static_assert!(size_of::<Entry>() + (bindings::MAX_PROBE_EVENT_SIZE as usize) < MAX_ENTRY);
 
 impl<T: ProbeEvent> Probe<T> {
-    /// Records a hit of the current task, whose registers are `regs`, in the trace buffers for
-    /// which the event is enabled. May sleep.
+    /// Records a hit of the current task, or a return, in the trace buffers for which the event is
+    /// enabled. The instruction pointer in `regs` is that of the probed instruction, or of where
+    /// the return was noticed. May sleep.
     ///
     /// # Errors
     ///
@@ -56,11 +57,18 @@ impl<T: ProbeEvent> Probe<T> {
             return Ok(());
         }
 
+        let place = self.place();
+        let kind = self.args.kind();
         let source = Source {
+            head: kind.head_len(),
+            addresses: match kind {
+                Kind::Hit => [regs.ip(), 0],
+                Kind::Return => [place.address(), regs.ip()],
+            },
             args: self.args.as_slice(),
             fixed: self.args.size(),
             regs,
-            file_base: self.place().file_base().unwrap_or(0),
+            file_base: place.file_base().unwrap_or(0),
         };
         let len = source.entry_len();
         let mut buffer = [MaybeUninit::<u64>::uninit(); MAX_ON_STACK / size_of::<u64>()];
@@ -130,7 +138,7 @@ unsafe fn write(file: *mut bindings::trace_event_file, entry: &[u8]) {
     }
 
     // What all entries begin with has just been written there.
-    let skip = offset_of!(Entry, ip);
+    let skip = offset_of!(Entry, addresses);
     // SAFETY: As many bytes as `entry` has have been reserved, and it has at least a head. The
     // reservation is ours to commit.
     unsafe {
@@ -165,6 +173,10 @@ impl Drop for NoPreemption {
 
 /// What an entry is made from.
 struct Source<'a> {
+    /// Bytes before the arguments.
+    head: usize,
+    /// As many as have room there are stored.
+    addresses: [usize; 2],
     args: &'a [bindings::probe_arg],
     /// Bytes of the arguments, not counting what is in strings.
     fixed: usize,
@@ -176,7 +188,7 @@ impl Source<'_> {
     /// Length that the entry needs, as things are now.
     #[inline]
     fn entry_len(&self) -> usize {
-        let mut len = HEAD + self.fixed;
+        let mut len = self.head + self.fixed;
         let mut has_strings = false;
 
         for arg in self.args.iter().filter(|arg| arg.dynamic) {
@@ -200,20 +212,23 @@ impl Source<'_> {
         let Some(end) = entry.len().checked_sub(1) else {
             return;
         };
-        let mut next = HEAD + self.fixed;
+        let mut next = self.head + self.fixed;
         let base = entry.as_mut_ptr();
 
         debug_assert!(next <= entry.len());
-        // SAFETY: There is room for the head.
-        unsafe {
-            base.add(offset_of!(Entry, ip))
-                .cast::<c_ulong>()
-                .write_unaligned(self.regs.ip() as c_ulong)
-        };
+        let places = (offset_of!(Entry, addresses)..self.head).step_by(size_of::<c_ulong>());
+        for (at, address) in places.zip(self.addresses) {
+            // SAFETY: There is room for the head.
+            unsafe {
+                base.add(at)
+                    .cast::<c_ulong>()
+                    .write_unaligned(address as c_ulong)
+            };
+        }
 
         for arg in self.args {
             // SAFETY: The parser gave every argument its own place in the fixed part.
-            let dest = unsafe { base.add(HEAD + arg.offset as usize) };
+            let dest = unsafe { base.add(self.head + arg.offset as usize) };
             if !arg.dynamic {
                 // An argument that cannot be fetched is zero.
                 // SAFETY: As above, and it is as long as its type says.

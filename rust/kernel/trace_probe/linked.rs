@@ -78,6 +78,11 @@ impl<'a, T: ProbeEvent> Linked<'a, T> {
         unsafe { bindings::trace_probe_is_enabled(self.as_ptr()) }
     }
 
+    /// Looks at what keeps the probe in place, if the event is enabled.
+    pub fn inspect<R>(&self, f: impl FnOnce(&T::Enabled) -> R) -> Option<R> {
+        self.probe.inspect(f, self._locked)
+    }
+
     /// Whether the event has other probes.
     pub(super) fn has_sibling(&self) -> bool {
         // SAFETY: By the type invariants there is an event, and its list of probes stays.
@@ -92,7 +97,8 @@ impl<'a, T: ProbeEvent> Linked<'a, T> {
 
     /// Writes the probe as a line that would make it.
     pub fn show(&self, m: &SeqFile) {
-        seq_print!(m, "p:{}/{} ", self.group(), self.name());
+        let letter = self.probe.args.kind().letter();
+        seq_print!(m, "{}:{}/{} ", letter, self.group(), self.name());
         self.probe.place().show_place(m);
         for arg in self.probe.args.as_slice() {
             // SAFETY: The arguments are parsed, and live as long as the probe.
@@ -126,6 +132,10 @@ impl<'a, T: ProbeEvent> Linked<'a, T> {
 
     /// Makes the probe one more of the event of `other`, in place of its own.
     pub(super) fn append_to(&self, other: &Linked<'_, T>, command: &Command<'_>) -> Result {
+        // Their entries begin differently.
+        if self.probe.args.kind() != other.probe.args.kind() {
+            return Err(command.reject(0, 0, Problem::DifferentKind, EEXIST));
+        }
         // SAFETY: The arguments of both are parsed.
         let differs =
             unsafe { bindings::trace_probe_compare_arg_type(self.as_ptr(), other.as_ptr()) };

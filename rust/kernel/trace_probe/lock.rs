@@ -64,4 +64,13 @@ impl<V> LockedSlot<V> {
         // outlives a call of this function.
         core::mem::replace(unsafe { &mut *self.0.get() }, value)
     }
+
+    /// Calls `f` with the value, if there is one. Meanwhile the slot is empty.
+    pub(super) fn inspect<R>(&self, f: impl FnOnce(&V) -> R, locked: &EventsLocked) -> Option<R> {
+        let value = self.replace(None, locked)?;
+        let result = f(&value);
+
+        self.replace(Some(value), locked);
+        Some(result)
+    }
 }

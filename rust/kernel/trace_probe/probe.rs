@@ -80,7 +80,7 @@ impl<T: ProbeEvent> Probe<T> {
             return Err(command.reject(first, 0, Problem::TooManyArguments, E2BIG));
         }
 
-        let mut args = Args::new(group, event, len)?;
+        let mut args = Args::new(place.kind(), group, event, len)?;
         args.parse(command, first)?;
         if place.file_base().is_none() {
             args.refuse_file_offsets(command, first)?;
@@ -183,6 +183,15 @@ impl<T: ProbeEvent> Probe<T> {
     /// Takes what keeps the probe in place.
     pub(super) fn take_enabled(&self, locked: &EventsLocked) -> Option<T::Enabled> {
         self.enabled.replace(None, locked)
+    }
+
+    /// Looks at what keeps the probe in place, if it is.
+    pub(super) fn inspect<R>(
+        &self,
+        f: impl FnOnce(&T::Enabled) -> R,
+        locked: &EventsLocked,
+    ) -> Option<R> {
+        self.enabled.inspect(f, locked)
     }
 
     /// Puts a listed probe in place.
