@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Placing, listing, counting and removing probes through uprobe_events. */
+#include "returned.h"
 #include "tracefs_fixture.h"
 
 #define HITS	1000
@@ -209,6 +210,59 @@ TEST_F_TIMEOUT(events, listing_and_names, TIMEOUT)
 	EXPECT_EQ(0, tracefs_replace("uprobe_events", "%s", ""));
 	expect_list(_metadata, "");
 	EXPECT_FALSE(tracefs_exists("events/uprobes/named"));
+}
+
+/* What is listed of return probes makes the same events. */
+TEST_F_TIMEOUT(events, listing_of_return_probes, TIMEOUT)
+{
+	unsigned long at = (unsigned long)returned_sum, end = (unsigned long)returned_sum_end;
+	unsigned long deep = (unsigned long)returned_deep;
+	char expected[1024], *list, *again;
+	pid_t pid = self->target.pid;
+
+	snprintf(expected, sizeof(expected),
+		 "r:uprobes/r_%d_0x%lx %d:0x%016lx\n"
+		 "r:selftest/back %d:0x%016lx-0x%016lx v=$retval:x64\n"
+		 "r:selftest/back %d:0x%016lx v=+0($retval):x64\n"
+		 "r:uprobes/r_%d_0x%lx %d:0x%016lx arg1=$retval\n"
+		 "p:selftest/hit %d:0x%016lx\n",
+		 pid, at, pid, at, pid, at, end, pid, at, pid, deep, pid, deep, pid, at);
+	ASSERT_EQ(0, tracefs_append("uprobe_events", "r %d:%p", pid, returned_sum));
+	ASSERT_EQ(0, tracefs_append("uprobe_events",
+				    "p:selftest/back %d:%lu-%lu%%return v=$retval:x64",
+				    pid, at, end));
+	ASSERT_EQ(0, tracefs_append("uprobe_events",
+				    "r:selftest/back %d:0%lo%%return v=+0($retval):x64",
+				    pid, at));
+	ASSERT_EQ(0, tracefs_append("uprobe_events", "p %d:%p%%return $retval", pid,
+				    returned_deep));
+	ASSERT_EQ(0, tracefs_append("uprobe_events", "p:selftest/hit %d:%p", pid, returned_sum));
+	list = tracefs_read("uprobe_events");
+	EXPECT_STREQ(expected, list);
+	ASSERT_EQ(0, tracefs_replace("uprobe_events", "%s", list));
+	again = tracefs_read("uprobe_events");
+	EXPECT_STREQ(expected, again);
+	free(again);
+
+	/* Through the other file, and with places that tell which probe of an event to remove. */
+	ASSERT_EQ(0, tracefs_replace("uprobe_events", "%s", ""));
+	ASSERT_EQ(0, tracefs_append("dynamic_events", "%s", list));
+	again = tracefs_read("uprobe_events");
+	EXPECT_STREQ(expected, again);
+	free(again);
+	free(list);
+	EXPECT_EQ(-ENOENT, tracefs_append("uprobe_events", "-:selftest/back %d:0x%lx-0x%lx", pid,
+					  at, end + 1));
+	EXPECT_EQ(-ENOENT, tracefs_append("uprobe_events", "-:selftest/hit %d:0x%lx%%return", pid,
+					  at));
+	EXPECT_EQ(0, tracefs_append("uprobe_events", "-:selftest/back %d:0x%lx-0x%lx", pid, at,
+				    end));
+	list = tracefs_read("uprobe_events");
+	EXPECT_EQ(1, count_lines(list, "r:selftest/back "));
+	EXPECT_NE(NULL, strstr(list, " v=+0($retval):x64\n"));
+	free(list);
+	EXPECT_EQ(0, tracefs_append("uprobe_events", "-:selftest/back %d:0x%lx", pid, at));
+	EXPECT_FALSE(tracefs_exists("events/selftest/back"));
 }
 
 /* Several lines in one write; comments and blank lines are skipped. */

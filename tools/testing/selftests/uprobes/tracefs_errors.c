@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Lines of uprobe_events that are wrong in themselves. */
 #include "refused.h"
+#include "returned.h"
 #include "tracefs_fixture.h"
 
 TEST_F_TIMEOUT(events, no_such_line, TIMEOUT)
@@ -46,7 +47,8 @@ TEST_F_TIMEOUT(events, numbers_out_of_range, TIMEOUT)
 TEST_F_TIMEOUT(events, garbage, TIMEOUT)
 {
 	static const char * const lines[] = {
-		"p", "q 1:1", "nonsense", "-", ":", "pp 1:1", "p:", "\377\376\375",
+		"p", "q 1:1", "nonsense", "-", ":", "pp 1:1", "p:", "r", "rr 1:1",
+		"r:", "\377\376\375",
 	};
 	struct snapshot before, after;
 	unsigned int i;
@@ -72,11 +74,75 @@ TEST_F_TIMEOUT(events, file_probes, TIMEOUT)
 	REFUSED(EOPNOTSUPP, "p:selftest/hit ^/bin/true:0x1000");
 }
 
+/* Suffixes, and the end of a function. */
 TEST_F_TIMEOUT(events, return_probes, TIMEOUT)
 {
-	REFUSED(EOPNOTSUPP, "^r %d:%p", self->target.pid, probed_nop);
-	REFUSED(EOPNOTSUPP, "^r:selftest/back %d:%p", self->target.pid, probed_nop);
-	REFUSED(EOPNOTSUPP, "p %d:%p^%%return", self->target.pid, probed_nop);
+	pid_t pid = self->target.pid;
+
+	REFUSED(EINVAL, "r %d:^", pid);
+	REFUSED(EINVAL, "r ^zero:%p", returned_sum);
+	REFUSED(EINVAL, "p %d:%p^%%", pid, returned_sum);
+	REFUSED(EINVAL, "p %d:%p^%%ret", pid, returned_sum);
+	REFUSED(EINVAL, "r %d:%p^%%returns", pid, returned_sum);
+	REFUSED(EINVAL, "r %d:%p^%%return%%return", pid, returned_sum);
+	REFUSED(EINVAL, "r %d:^%%return", pid);
+
+	REFUSED(EINVAL, "p %d:%p^-%p", pid, returned_sum, returned_sum_end);
+	REFUSED(EINVAL, "r %d:%p-^", pid, returned_sum);
+	REFUSED(EINVAL, "r %d:%p-^0x", pid, returned_sum);
+	REFUSED(EINVAL, "r %d:%p-^%p-%p", pid, returned_sum, returned_sum_end, returned_sum_end);
+	REFUSED(EINVAL, "r %d:^-%p", pid, returned_sum);
+	REFUSED(EINVAL, "r %d:%p-^%p", pid, returned_sum, returned_sum);
+	REFUSED(EINVAL, "r %d:%p-^%p%%return", pid, returned_sum_end, returned_sum);
+	REFUSED(EINVAL, "r %d:%p-^0x10000000000000000", pid, returned_sum);
+}
+
+/* The line is refused with @error at its '^', for the reason that @said tells. */
+static void expect_said(struct __test_metadata *_metadata, int error, const char *said,
+			const char *format, ...)
+{
+	char *line, *log;
+	va_list args;
+	bool caret;
+	int ret;
+
+	va_start(args, format);
+	ASSERT_LT(0, vasprintf(&line, format, args));
+	va_end(args);
+	ret = tracefs_refused(line, &caret, &log);
+	EXPECT_EQ(-error, ret) TH_LOG("%s", line);
+	EXPECT_TRUE(caret && strstr(log, said)) TH_LOG("%s\n%s", line, log);
+	free(log);
+	free(line);
+}
+
+#define SAID(error, said, ...) expect_said(_metadata, error, said, __VA_ARGS__)
+
+/* What is between START and END is looked at when the line is written. */
+TEST_F_TIMEOUT(events, functions, TIMEOUT)
+{
+	unsigned long start = (unsigned long)returned_sum;
+	pid_t pid = self->target.pid;
+
+	SAID(EOPNOTSUPP, "A jump leads out of the function", "r %d:^%p-%p", pid, returned_tail,
+	     returned_tail_end);
+	SAID(EINVAL, "not that of a function", "r %d:^%p-%p", pid, returned_never,
+	     returned_never_end);
+	/* The end is in the middle of the call. */
+	SAID(EINVAL, "not that of a function", "r %d:^%p-%p", pid, returned_deep,
+	     returned_deep_call + 2);
+	SAID(EINVAL, "not that of a function", "r %d:^%p-%p", pid, returned_sum, returned_sum_ret);
+	SAID(E2BIG, "too large", "r %d:^0x%lx-0x%lx", pid, start, start + (1 << 20) + 1);
+	SAID(EINVAL, "executable memory", "r %d:^%p-%p", pid, &probed_data, &probed_data + 1);
+	SAID(EINVAL, "executable memory", "r %d:^0-0x10", pid);
+	SAID(EINVAL, "executable memory", "r %d:^%p", pid, &probed_data);
+	SAID(EINVAL, "is for return probes", "p %d:%p^-%p", pid, returned_sum, returned_sum_end);
+	SAID(EINVAL, "higher than START", "r %d:%p-^%p", pid, returned_sum, returned_sum);
+	SAID(EINVAL, "Invalid probed address suffix", "r %d:%p^%%back", pid, returned_sum);
+
+	REFUSED(EOPNOTSUPP, "r %d:^%p-%p", pid, returned_tail, returned_tail_end);
+	REFUSED(EINVAL, "r %d:^%p-%p", pid, returned_never, returned_never_end);
+	REFUSED(ESRCH, "r ^2147483647:%p-%p", returned_sum, returned_sum_end);
 }
 
 TEST_F_TIMEOUT(events, names, TIMEOUT)
@@ -110,6 +176,12 @@ TEST_F_TIMEOUT(events, arguments, TIMEOUT)
 	REFUSED(EINVAL, "p:selftest/hit %d:%p a=^", pid, probed_nop);
 	REFUSED(EINVAL, "p:selftest/hit %d:%p a=%%ax ^a=%%bx", pid, probed_nop);
 	REFUSED(EINVAL, "p:selftest/hit %d:%p +0(%%si^", pid, probed_nop);
+
+	/* What was passed to a function is not known any more when it returns. */
+	REFUSED(EINVAL, "r:selftest/back %d:%p ^$arg1", pid, returned_sum);
+	REFUSED(EINVAL, "p:selftest/hit %d:%p ^$arg1", pid, returned_sum);
+	REFUSED(EINVAL, "p:selftest/hit %d:%p +0(^$retval)", pid, returned_sum);
+	REFUSED(EINVAL, "r:selftest/back %d:%p $retval:^nosuch", pid, returned_sum);
 }
 
 /* 128 arguments are taken, one more is not. */
@@ -143,6 +215,15 @@ TEST_F_TIMEOUT(events, names_in_use, TIMEOUT)
 	REFUSED(EEXIST, "^p:selftest/hit %d:%p a=%%di", pid, probed_nop);
 	REFUSED(EEXIST, "p:selftest/hit %d:%p ^b=%%di", pid, probed_lea);
 	REFUSED(EEXIST, "p:selftest/hit %d:%p ^a=%%di:u8", pid, probed_lea);
+	REFUSED(EEXIST, "^r:selftest/hit %d:%p a=%%di", pid, probed_lea);
+	REFUSED(EEXIST, "^p:selftest/hit %d:%p%%return a=%%di", pid, probed_lea);
+
+	ASSERT_EQ(0, tracefs_append("uprobe_events", "r:selftest/back %d:%p a=$retval", pid,
+				    returned_sum));
+	REFUSED(EEXIST, "^r:selftest/back %d:%p a=$retval", pid, returned_sum);
+	REFUSED(EEXIST, "^p:selftest/back %d:%p%%return a=$retval", pid, returned_sum);
+	REFUSED(EEXIST, "^p:selftest/back %d:%p a=%%ax", pid, returned_deep);
+	REFUSED(EEXIST, "r:selftest/back %d:%p ^b=$retval", pid, returned_deep);
 	if (tracefs_exists("events/sched/sched_switch"))
 		REFUSED(EEXIST, "^p:sched/sched_switch %d:%p", pid, probed_lea);
 }

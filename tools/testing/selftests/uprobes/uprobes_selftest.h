@@ -72,6 +72,7 @@ int tracefs_open(const char *file, int flags);
 char *tracefs_read(const char *file);
 /* Hits of @event in uprobe_profile, -1 if it is not there. */
 long long profile_hits(const char *event);
+long long profile_misses(const char *event);
 unsigned int count_lines(const char *text, const char *containing);
 /*
  * Writes @marked, without its '^', to uprobe_events. Whether error_log then has

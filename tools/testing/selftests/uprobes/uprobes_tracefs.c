@@ -131,22 +131,41 @@ char *tracefs_read(const char *file)
 	return text;
 }
 
-long long profile_hits(const char *event)
+struct profile {
+	long long hits;
+	long long misses;
+};
+
+static struct profile profile_read(const char *event)
 {
 	char *text = tracefs_read("uprobe_profile"), *rest, *line;
-	long long sum = -1;
+	struct profile sum = { -1, -1 };
 
 	for (rest = text; (line = strsep(&rest, "\n"));) {
 		char name[128];
 		long long hits, misses;
 
+		if (sscanf(line, "%*s %127s %lld %lld", name, &hits, &misses) != 3 ||
+		    strcmp(name, event))
+			continue;
 		/* Several probes may share a name. */
-		if (sscanf(line, "%*s %127s %lld %lld", name, &hits, &misses) == 3 &&
-		    !strcmp(name, event))
-			sum = (sum < 0 ? 0 : sum) + hits;
+		if (sum.hits < 0)
+			sum = (struct profile){ 0, 0 };
+		sum.hits += hits;
+		sum.misses += misses;
 	}
 	free(text);
 	return sum;
+}
+
+long long profile_hits(const char *event)
+{
+	return profile_read(event).hits;
+}
+
+long long profile_misses(const char *event)
+{
+	return profile_read(event).misses;
 }
 
 unsigned int count_lines(const char *text, const char *containing)

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Functions whose returns are probed. Each NAME has a NAME_end, behind it. */
+#ifndef _RETURNED_H
+#define _RETURNED_H
+
+#include "uprobes_selftest.h"
+
+/* Returns @base + @add. */
+unsigned long returned_sum(unsigned long base, unsigned long add);
+extern const char returned_sum_ret[], returned_sum_end[];
+
+/* The same if @base is even, else returns @base. */
+unsigned long returned_two_ways(unsigned long base, unsigned long add);
+extern const char returned_even_ret[], returned_odd_ret[], returned_two_ways_end[];
+
+/* Returns @base + @add, calling itself @base times at returned_deep_call. */
+unsigned long returned_deep(unsigned long base, unsigned long add);
+extern const char returned_deep_call[], returned_deep_site[], returned_deep_end[];
+
+/* Ends with a jump to returned_sum(@base, @add + 1). */
+unsigned long returned_tail(unsigned long base, unsigned long add);
+extern const char returned_tail_end[];
+
+/* Has no instruction that returns. */
+unsigned long returned_never(unsigned long base, unsigned long add);
+extern const char returned_never_end[];
+
+/* @base is that of this. Returns @add. */
+struct late {
+	unsigned int inside;
+	unsigned int go;
+};
+
+unsigned long returned_late(unsigned long base, unsigned long add);
+extern const char returned_late_end[];
+
+/*
+ * Makes the system call that returned_sum(@base, @add) returns the number of,
+ * with an instruction where no return can be noticed.
+ */
+unsigned long returned_before_syscall(unsigned long base, unsigned long add);
+
+#endif /* _RETURNED_H */
