@@ -21,7 +21,9 @@ use kernel::{
 };
 use ubp_arch::{
     flow,
+    Depth,
     Flow,
+    Flowed,
     Mode,
     Refusal,
     Vaddr,
@@ -102,7 +104,7 @@ impl Found {
             if at.as_usize() >= self.end {
                 break;
             }
-            let (flow, len) = match decode(mmap, at) {
+            let flowed = match decode(mmap, at, Depth::ENTRY) {
                 Err(Refused::Insn(Refusal::Undecodable | Refusal::CutOff)) => {
                     return Err(EINVAL.into())
                 }
@@ -110,16 +112,18 @@ impl Found {
                 decoded => decoded?,
             };
             self.starts.push(self.offset(at), GFP_KERNEL).map_err(Error::from)?;
-            match flow {
-                Flow::Next => (),
+            match flowed.flow {
+                Flow::Next | Flow::Call | Flow::Anywhere | Flow::Nowhere => (),
                 Flow::Return => self.exits.push(at, GFP_KERNEL).map_err(Error::from)?,
-                Flow::Jump(to) if (self.start..self.end).contains(&to.as_usize()) => self
-                    .targets
-                    .push(self.offset(to), GFP_KERNEL)
-                    .map_err(Error::from)?,
-                Flow::Jump(_) => return Err(EOPNOTSUPP.into()),
+                Flow::Branch(to) | Flow::Jump(to) => {
+                    if !(self.start..self.end).contains(&to.as_usize()) {
+                        return Err(EOPNOTSUPP.into());
+                    }
+                    let target = self.offset(to);
+                    self.targets.push(target, GFP_KERNEL).map_err(Error::from)?;
+                }
             }
-            at = at.checked_add(len).ok_or(EINVAL)?;
+            at = at.checked_add(flowed.len).ok_or(EINVAL)?;
         }
         Ok(at)
     }
@@ -138,7 +142,11 @@ impl Found {
 }
 
 /// Decodes the instruction of the program at an address: breakpoints are not looked at.
-fn decode(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<(Flow, usize), Refused> {
+pub(crate) fn decode(
+    mmap: &MmapWrite<'_>,
+    at: Vaddr,
+    depth: Depth,
+) -> Result<Flowed, Refused> {
     private_text::text_vma(mmap, at)?;
     let mut code = private_text::read(mmap, at)?;
     if let Some(space) = Space::of(mmap.mm()) {
@@ -149,5 +157,5 @@ fn decode(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<(Flow, usize), Refused> {
             code.patch(offset, bp.original());
         }
     }
-    flow(code.as_bytes(), at, Mode::of_mm(mmap.mm())).map_err(Refused::Insn)
+    flow(code.as_bytes(), at, Mode::of_mm(mmap.mm()), depth).map_err(Refused::Insn)
 }

@@ -64,6 +64,7 @@ mod breakpoint;
 mod c_api;
 mod entry;
 mod exits;
+mod explore;
 mod fork;
 mod hit;
 mod insert;
@@ -80,6 +81,10 @@ pub use breakpoint::{
     Then, //
 };
 pub use exits::exits;
+pub use explore::{
+    explore,
+    Explored, //
+};
 pub use fork::{
     fork_finish,
     fork_start, //

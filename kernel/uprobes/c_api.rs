@@ -29,6 +29,7 @@ use crate::{
     client::{
         Client,
         Handler,
+        Returning,
         Spot,
         Wants, //
     },
@@ -260,7 +261,7 @@ impl Client for CClient {
         self.call(self.handler_in_interrupt, regs);
     }
 
-    fn returned(&self, regs: &mut PtRegs) {
+    fn returned(&self, regs: &mut PtRegs, _how: Returning) {
         self.call(self.return_handler, regs);
     }
 
@@ -278,7 +279,7 @@ impl Client for CClient {
         Symbol(match handler {
             Handler::Task => task,
             Handler::Interrupt => interrupt,
-            Handler::Return => returned,
+            Handler::Return(_) => returned,
         })
     }
 }

@@ -37,8 +37,8 @@ pub trait Client: Send + Sync {
     }
 
     /// Called when the function that begins at the probe returns, in the context of the thread.
-    fn returned(&self, regs: &mut PtRegs) {
-        let _ = regs;
+    fn returned(&self, regs: &mut PtRegs, how: Returning) {
+        let _ = (regs, how);
     }
 
     /// The client was unregistered within a handler, and is called no more.
@@ -51,7 +51,7 @@ pub trait Client: Send + Sync {
         let hit = match handler {
             Handler::Task => Self::hit as fn(&Self, &mut PtRegs) as usize,
             Handler::Interrupt => Self::hit_in_interrupt as fn(&Self, &mut PtRegs) as usize,
-            Handler::Return => Self::returned as fn(&Self, &mut PtRegs) as usize,
+            Handler::Return(_) => Self::returned as fn(&Self, &mut PtRegs, Returning) as usize,
         };
         Symbol(hit)
     }
@@ -65,7 +65,28 @@ pub enum Handler {
     /// [`Client::hit_in_interrupt`].
     Interrupt,
     /// [`Client::returned`].
-    Return,
+    Return(Returning),
+}
+
+/// Where a thread is when a return is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returning {
+    /// At the instruction that returns; the return address is on the top of the stack.
+    From,
+    /// Where it has returned to.
+    To,
+}
+
+impl Returning {
+    /// Returns the address that the thread returns to, if it can be read.
+    ///
+    /// Context: may sleep; the registers are the current thread's.
+    pub fn address(self, regs: &PtRegs) -> Option<usize> {
+        match self {
+            Self::From => crate::returns::return_address(regs).ok(),
+            Self::To => Some(regs.ip()),
+        }
+    }
 }
 
 /// What a [`Client`] wants to be called for.

@@ -3,7 +3,10 @@
 //! The list of those who are called at one probepoint.
 
 use crate::{
-    client::Handler,
+    client::{
+        Handler,
+        Returning, //
+    },
     contain::Calls,
     probe::Probe,
     returns::Returns, //
@@ -146,7 +149,7 @@ impl Clients {
                 }
                 Role::Exit => {
                     probe.returns.increment();
-                    calls.call(probe, Handler::Return, at, regs);
+                    calls.call(probe, Handler::Return(Returning::From), at, regs);
                 }
             }
         }
@@ -174,13 +177,20 @@ impl Clients {
         })
     }
 
-    /// The function here has returned: calls the handlers for that.
+    /// The function here returns: calls the handlers for that. The instruction pointer is at `at`.
     #[inline]
-    pub(crate) fn returned(&self, group: ThreadGroup, newest: u64, to: usize, regs: &mut PtRegs) {
+    pub(crate) fn returned(
+        &self,
+        group: ThreadGroup,
+        newest: u64,
+        how: Returning,
+        at: usize,
+        regs: &mut PtRegs,
+    ) {
         let calls = Calls::begin();
         for entry in self.waiting_for_return(group, newest) {
             entry.probe.returns.increment();
-            calls.call(&entry.probe, Handler::Return, to, regs);
+            calls.call(&entry.probe, Handler::Return(how), at, regs);
         }
     }
 }

@@ -84,7 +84,7 @@ impl Client for Noting {
         self.note(self.name.to_ascii_uppercase(), regs);
     }
 
-    fn returned(&self, regs: &mut PtRegs) {
+    fn returned(&self, regs: &mut PtRegs, _how: Returning) {
         self.note('<', regs);
     }
 }

@@ -77,7 +77,7 @@ fn invoke(probe: &Probe, handler: Handler, regs: &mut PtRegs) {
     match handler {
         Handler::Task => probe.client().hit(regs),
         Handler::Interrupt => probe.client().hit_in_interrupt(regs),
-        Handler::Return => probe.client().returned(regs),
+        Handler::Return(how) => probe.client().returned(regs, how),
     }
 }
 

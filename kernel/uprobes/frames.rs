@@ -59,6 +59,8 @@ pub(crate) struct Frame {
     pub(crate) function: usize,
     /// The newest of the return probes that are to be told.
     pub(crate) newest: u64,
+    /// All instructions are known by which the function returns.
+    pub(crate) by_exit: bool,
 }
 
 /// How many frames a page begins with.
@@ -118,13 +120,13 @@ impl List {
         }
     }
 
-    /// Takes out the newest frame in a place, if it returns to `site`.
+    /// Takes out the newest frame in a place that `returns` holds for.
     #[inline]
-    fn pop(&mut self, slot: usize, site: usize) -> Option<Frame> {
+    fn pop(&mut self, slot: usize, returns: impl Fn(&Frame) -> bool) -> Option<Frame> {
         let mut at = self.position(slot);
         let mut found = None;
         while let Some(frame) = self.0.get(at).filter(|frame| frame.slot == slot) {
-            if frame.site == site {
+            if returns(frame) {
                 found = Some(at);
             }
             at += 1;
@@ -132,14 +134,19 @@ impl List {
         self.0.remove(found?).ok()
     }
 
-    /// The highest place at or below `top`, but not below `lowest`, of a frame that returns to
-    /// `site`.
-    fn highest(&self, top: usize, lowest: usize, site: usize) -> Option<usize> {
+    /// The highest place at or below `top`, but not below `lowest`, of a frame that `returns` holds
+    /// for.
+    fn highest(
+        &self,
+        top: usize,
+        lowest: usize,
+        returns: impl Fn(&Frame) -> bool,
+    ) -> Option<usize> {
         let below = self.0.get(self.position(top)..)?;
         below
             .iter()
             .take_while(|frame| frame.slot >= lowest)
-            .find(|frame| frame.site == site)
+            .find(|frame| returns(frame))
             .map(|frame| frame.slot)
     }
 }
@@ -169,12 +176,17 @@ impl Page {
     }
 
     #[inline]
-    fn pop(&self, slot: usize, site: usize) -> Option<Frame> {
-        (*self.frames.lock()).as_mut()?.pop(slot, site)
+    fn pop(&self, slot: usize, returns: impl Fn(&Frame) -> bool) -> Option<Frame> {
+        (*self.frames.lock()).as_mut()?.pop(slot, returns)
     }
 
-    fn highest(&self, top: usize, lowest: usize, site: usize) -> Option<usize> {
-        self.frames.lock().as_ref()?.highest(top, lowest, site)
+    fn highest(
+        &self,
+        top: usize,
+        lowest: usize,
+        returns: impl Fn(&Frame) -> bool,
+    ) -> Option<usize> {
+        self.frames.lock().as_ref()?.highest(top, lowest, returns)
     }
 
     /// Drops the frames that are dead. Returns how many are left.
@@ -277,20 +289,27 @@ impl Frames {
         }
     }
 
-    /// Takes out the newest call of those whose return address is at `slot`, if that is `site`.
+    /// Takes out the newest call, of those whose return address is at `slot`, that `returns` holds
+    /// for, which must be quick.
     #[inline]
-    pub(crate) fn pop(&self, slot: usize, site: usize) -> Option<Frame> {
+    pub(crate) fn pop(&self, slot: usize, returns: impl Fn(&Frame) -> bool) -> Option<Frame> {
         let guard = tasks_trace::read_lock();
-        self.pages.get(Self::number(slot), &guard)?.pop(slot, site)
+        let page = self.pages.get(Self::number(slot), &guard)?;
+        page.pop(slot, returns)
     }
 
-    /// Returns the highest place at or below `top`, but not below `lowest`, of a call that is to
-    /// return to `site`.
-    pub(crate) fn highest(&self, top: usize, lowest: usize, site: usize) -> Option<usize> {
+    /// Returns the highest place at or below `top`, but not below `lowest`, of a call that `returns`
+    /// holds for.
+    pub(crate) fn highest(
+        &self,
+        top: usize,
+        lowest: usize,
+        returns: impl Fn(&Frame) -> bool,
+    ) -> Option<usize> {
         let guard = tasks_trace::read_lock();
         [top, lowest].into_iter().find_map(|address| {
             let page = self.pages.get(Self::number(address), &guard)?;
-            page.highest(top, lowest, site)
+            page.highest(top, lowest, &returns)
         })
     }
 
@@ -338,7 +357,13 @@ mod tests {
             site,
             function,
             newest: 0,
+            by_exit: false,
         }
+    }
+
+    /// What returns to `site`.
+    fn to(site: usize) -> impl Fn(&Frame) -> bool {
+        move |frame| frame.site == site
     }
 
     fn list(frames: &[Frame]) -> Result<List> {
@@ -353,8 +378,8 @@ mod tests {
     fn recursion_returns_in_the_reverse_order() -> Result {
         let mut list = list(&[frame(0x80, 1, 9), frame(0x60, 1, 9), frame(0x40, 1, 9)])?;
         for slot in [0x40, 0x60, 0x80] {
-            assert_eq!(list.pop(slot, 1), Some(frame(slot, 1, 9)));
-            assert_eq!(list.pop(slot, 1), None);
+            assert_eq!(list.pop(slot, to(1)), Some(frame(slot, 1, 9)));
+            assert_eq!(list.pop(slot, to(1)), None);
         }
         Ok(())
     }
@@ -362,10 +387,10 @@ mod tests {
     #[test]
     fn other_sites_and_places_are_no_returns() -> Result {
         let mut list = list(&[frame(0x80, 1, 9)])?;
-        assert_eq!(list.pop(0x80, 2), None);
-        assert_eq!(list.pop(0x88, 1), None);
-        assert_eq!(list.pop(0x78, 1), None);
-        assert!(list.pop(0x80, 1).is_some());
+        assert_eq!(list.pop(0x80, to(2)), None);
+        assert_eq!(list.pop(0x88, to(1)), None);
+        assert_eq!(list.pop(0x78, to(1)), None);
+        assert!(list.pop(0x80, to(1)).is_some());
         Ok(())
     }
 
@@ -373,7 +398,7 @@ mod tests {
     fn a_place_that_is_used_again_had_a_dead_frame() -> Result {
         // By another call, and by the same one.
         let mut list = list(&[frame(0x80, 1, 9), frame(0x80, 2, 9), frame(0x80, 2, 9)])?;
-        assert!(list.pop(0x80, 2).is_some());
+        assert!(list.pop(0x80, to(2)).is_some());
         assert!(list.0.is_empty());
         Ok(())
     }
@@ -381,26 +406,26 @@ mod tests {
     #[test]
     fn a_tail_call_shares_its_place() -> Result {
         let mut list = list(&[frame(0x80, 1, 8), frame(0x80, 1, 9)])?;
-        assert_eq!(list.pop(0x80, 1), Some(frame(0x80, 1, 9)));
-        assert_eq!(list.pop(0x80, 1), Some(frame(0x80, 1, 8)));
+        assert_eq!(list.pop(0x80, to(1)), Some(frame(0x80, 1, 9)));
+        assert_eq!(list.pop(0x80, to(1)), Some(frame(0x80, 1, 8)));
         Ok(())
     }
 
     #[test]
     fn what_a_dead_tail_call_led_to_is_dead() -> Result {
         let mut list = list(&[frame(0x80, 1, 8), frame(0x80, 1, 9), frame(0x80, 1, 8)])?;
-        assert_eq!(list.pop(0x80, 1), Some(frame(0x80, 1, 8)));
-        assert_eq!(list.pop(0x80, 1), None);
+        assert_eq!(list.pop(0x80, to(1)), Some(frame(0x80, 1, 8)));
+        assert_eq!(list.pop(0x80, to(1)), None);
         Ok(())
     }
 
     #[test]
     fn the_nearest_place_below_is_found() -> Result {
         let list = list(&[frame(0x80, 1, 8), frame(0x60, 1, 8), frame(0x40, 2, 8)])?;
-        assert_eq!(list.highest(0x78, 0x40, 1), Some(0x60));
-        assert_eq!(list.highest(0x80, 0x40, 1), Some(0x80));
-        assert_eq!(list.highest(0x58, 0, 1), None);
-        assert_eq!(list.highest(0x78, 0x48, 2), None);
+        assert_eq!(list.highest(0x78, 0x40, to(1)), Some(0x60));
+        assert_eq!(list.highest(0x80, 0x40, to(1)), Some(0x80));
+        assert_eq!(list.highest(0x58, 0, to(1)), None);
+        assert_eq!(list.highest(0x78, 0x48, to(2)), None);
         Ok(())
     }
 
@@ -409,9 +434,9 @@ mod tests {
         // Two stacks in one page: the upper one goes on while the lower one waits.
         let mut list = list(&[frame(0x80, 1, 8), frame(0x40, 2, 9), frame(0x60, 3, 7)])?;
         assert!(list.0.iter().map(|frame| frame.slot).eq([0x80, 0x60, 0x40]));
-        assert!(list.pop(0x60, 3).is_some());
-        assert!(list.pop(0x40, 2).is_some());
-        assert!(list.pop(0x80, 1).is_some());
+        assert!(list.pop(0x60, to(3)).is_some());
+        assert!(list.pop(0x40, to(2)).is_some());
+        assert!(list.pop(0x80, to(1)).is_some());
         Ok(())
     }
 

@@ -75,7 +75,7 @@ impl Presence {
             let entry = Entry::new(probe.clone(), group, Role::Hit(returns.clone()));
             let probepoint = self.place(mm, spot.at, &entry)?;
             if let Some(returns) = returns {
-                returns.add_function(&probepoint)?;
+                returns.add_function(mm, &probepoint)?;
             }
         }
         if let (true, Some(size)) = (probe.wants.returned, spot.size) {

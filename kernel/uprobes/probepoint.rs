@@ -17,6 +17,7 @@
 //! not any more, and makes a new one.
 
 use crate::{
+    client::Returning,
     clients::{
         Clients,
         Entry, //
@@ -176,18 +177,18 @@ impl Probepoint {
         self.gone.load(Relaxed)
     }
 
-    /// The function here has returned to `to`.
+    /// The function here returns. The instruction pointer is at `at`.
     #[inline]
     pub(crate) fn returned(
         &self,
         group: ThreadGroup,
         newest: u64,
-        to: usize,
+        (how, at): (Returning, usize),
         regs: &mut PtRegs,
         guard: &Guard,
     ) {
         if let Some(clients) = self.clients.read(guard) {
-            clients.returned(group, newest, to, regs);
+            clients.returned(group, newest, how, at, regs);
         }
     }
 

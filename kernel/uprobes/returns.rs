@@ -1,36 +1,46 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Noticing that functions return.
+//! Noticing that functions return whose size is not known.
 //!
 //! Nothing that belongs to the program is changed: neither return addresses on stacks, nor shadow
-//! stacks. When a thread enters the function, the return address is read from the stack, and a
-//! breakpoint is put at the instruction there, a *return site*, with this process's [`Returns`] as
-//! a client. It stays for as long as the process has return probes. What is noted of the call is
-//! where on the stack the return address is ([`Frame`]). A thread that comes to the site with the
-//! stack pointer just above that has returned from the function; others, who come by a jump, or
-//! deeper in a recursion, have not.
+//! stacks. When a thread enters the function, it is noted where on the stack the return address is
+//! ([`Frame`]). That the function returns is noticed by breakpoints, with this process's
+//! [`Returns`] as their client, of two kinds:
+//!
+//! - At the *exits*, the return instructions that [`ubp::explore`] has found when the probe was
+//!   registered. A thread that is about to execute one, with the stack pointer at the place that was
+//!   noted, returns from the function.
+//! - If there may be others than those that were found, also at the *site*: the address that is
+//!   returned to, as it is on the stack at the entry. A thread that comes there with the stack
+//!   pointer just above the place has returned from the function; or it has left it before in
+//!   another way, and comes by a jump.
+//!
+//! The breakpoints stay for as long as the process has return probes.
 //!
 //! What is noted belongs to the stack, not to the thread: a coroutine may go on in another thread.
 //! What was called and has not returned, as after `longjmp()`, an exception, or the death of the
-//! thread, is found out by the place on the stack being used for another return address.
+//! thread, is found out by the place on the stack being used for another call.
 //!
 //! # What is noticed, and what not
 //!
 //! - A function that ends by jumping to another one (a tail call) returns when that returns.
-//! - If a function was left by an exception or `longjmp()`, and then the same call instruction, an
-//!   indirect one, calls another function with the same stack pointer, which is not probed: the
-//!   return of that is taken for the function's.
 //! - If the stack has been moved meanwhile, as Go's are, the return is not noticed.
+//! - If not all exits are known, and a function was left by an exception or `longjmp()`, and the
+//!   thread then comes to where it would have returned to, with the same stack pointer, by a jump or
+//!   from another function, then that is taken for its return.
 //!
 //! Where the size of the function is known, none of this is needed: see [`crate::client::Spot`].
 //!
 //! # Locks
 //!
-//! `Returns::sites_probe`, a mutex, is held while a site is added, so that none is added after the
+//! `Returns::client`, a mutex, is held while a breakpoint is added, so that none is added after the
 //! last return probe has gone. The state of probepoints nests inside.
 
 use crate::{
-    client::Client,
+    client::{
+        Client,
+        Returning, //
+    },
     clients::{
         Entry,
         Role, //
@@ -59,6 +69,7 @@ use kernel::{
         aref::ARef,
         tasks_trace::{
             self,
+            Guard,
             Map, //
         },
         Arc,
@@ -68,13 +79,24 @@ use kernel::{
     uaccess::UserPtr,
     user_thread, //
 };
-use ubp::Vaddr;
+use ubp::{
+    Explored,
+    Vaddr, //
+};
 
-/// Where a function may return to.
-enum Site {
+/// An address where a function may be noticed to return.
+enum Place {
     Probed(Arc<Probepoint>),
     /// There can be no breakpoint.
     Refused,
+}
+
+/// A function that has return probes.
+struct Function {
+    probepoint: Arc<Probepoint>,
+    exits: KVec<Vaddr>,
+    /// Whether it has no others.
+    complete: bool,
 }
 
 /// The return probes of a process.
@@ -82,22 +104,22 @@ enum Site {
 pub(crate) struct Returns {
     group: ThreadGroup,
     mm: ARef<Mm>,
-    /// By the address of the function.
+    /// By their addresses.
     #[pin]
-    functions: Map<Arc<Probepoint>>,
+    functions: Map<Function>,
     #[pin]
-    sites: Map<Site>,
+    places: Map<Place>,
     #[pin]
     frames: Frames,
-    /// What the sites are registered as; nothing when the last return probe has gone.
+    /// What the places are registered as; nothing when the last return probe has gone.
     #[pin]
-    sites_probe: Mutex<Option<Arc<Probe>>>,
+    client: Mutex<Option<Arc<Probe>>>,
 }
 
-/// Called at return sites.
-struct AtSite(Arc<Returns>);
+/// Called at the places.
+struct AtPlace(Arc<Returns>);
 
-impl Client for AtSite {
+impl Client for AtPlace {
     fn hit(&self, regs: &mut PtRegs) {
         self.0.came_to(regs);
     }
@@ -110,57 +132,64 @@ impl Returns {
                 group,
                 mm: ARef::from(mm),
                 functions <- Map::new(),
-                sites <- Map::new(),
+                places <- Map::new(),
                 frames <- Frames::new(),
-                sites_probe <- new_mutex!(None),
+                client <- new_mutex!(None),
             }),
             GFP_KERNEL,
         )?;
-        let client = Arc::new(AtSite(this.clone()), GFP_KERNEL)?;
-        let probe = Probe::internal(client)?;
+        let probe = Probe::internal(Arc::new(AtPlace(this.clone()), GFP_KERNEL)?)?;
         probe.go_live();
-        *this.sites_probe.lock() = Some(probe);
+        *this.client.lock() = Some(probe);
         Ok(this)
     }
 
-    /// Takes all sites out: no return is noticed any more.
+    /// Takes all breakpoints out: no return is noticed any more.
     ///
     /// Context: may sleep.
     pub(crate) fn close(&self) {
-        let Some(probe) = self.sites_probe.lock().take() else {
+        let Some(probe) = self.client.lock().take() else {
             return;
         };
         probe.silence();
-        let mut next = 0;
-        loop {
-            let guard = tasks_trace::read_lock();
-            let Some((at, site)) = self.sites.first(next..=usize::MAX, &guard) else {
-                return;
-            };
-            if let Site::Probed(probepoint) = site {
+        let guard = tasks_trace::read_lock();
+        for (_, place) in self.places.range(0..=usize::MAX, &guard) {
+            if let Place::Probed(probepoint) = place {
                 probepoint.retain(|entry| entry.probe.id != probe.id);
-            }
-            match at.checked_add(1) {
-                Some(after) => next = after,
-                None => return,
             }
         }
     }
 
     /// From now on calls of the function at a probepoint are expected to return.
-    pub(crate) fn add_function(&self, probepoint: &Arc<Probepoint>) -> Result {
-        let _changes = self.sites_probe.lock();
+    pub(crate) fn add_function(&self, mm: &MmWithUser, probepoint: &Arc<Probepoint>) -> Result {
         let at = probepoint.at.as_usize();
-        let known = self
-            .functions
-            .get(at, &tasks_trace::read_lock())
-            .is_some_and(|there| Arc::ptr_eq(there, probepoint));
-        if known {
+        let known = |guard: &Guard| {
+            let function = self.functions.get(at, guard);
+            function.is_some_and(|it| Arc::ptr_eq(&it.probepoint, probepoint))
+        };
+        if known(&tasks_trace::read_lock()) {
+            return Ok(());
+        }
+        let Explored {
+            exits,
+            mut complete,
+        } = ubp::explore(mm, probepoint.at)?;
+        for exit in &exits {
+            // Those that cannot be probed are noticed by where they return to.
+            complete &= self.add_place(mm, *exit).is_ok();
+        }
+        let function = Function {
+            probepoint: probepoint.clone(),
+            exits,
+            complete,
+        };
+        let _changes = self.client.lock();
+        if known(&tasks_trace::read_lock()) {
             return Ok(());
         }
         // One that is there is of text that has gone.
         self.functions.remove(at);
-        self.functions.insert(at, probepoint.clone(), GFP_KERNEL)
+        self.functions.insert(at, function, GFP_KERNEL)
     }
 
     /// The current thread, whose registers are `regs`, enters the function at `function`, which has
@@ -174,72 +203,92 @@ impl Returns {
     #[inline]
     pub(crate) fn expect(&self, function: usize, newest: u64, regs: &PtRegs) -> Result {
         let slot = regs.sp();
-        let site = read_word(slot, Mode::of(regs).ok_or(EINVAL)?)?;
-        let is_there = match self.sites.get(site, &tasks_trace::read_lock()) {
-            Some(Site::Probed(probepoint)) => !probepoint.is_gone(),
-            Some(Site::Refused) => return Err(EPERM),
-            None => false,
-        };
-        if !is_there {
-            self.add_site(site)?;
+        let site = return_address(regs)?;
+        let guard = tasks_trace::read_lock();
+        let by_exit = self
+            .functions
+            .get(function, &guard)
+            .ok_or(ENOENT)?
+            .complete;
+        if !by_exit && !self.has_place(site, &guard)? {
+            let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
+            self.add_place(&mm, Vaddr::new(site))?;
         }
         self.frames.push(Frame {
             slot,
             site,
             function,
             newest,
+            by_exit,
         })
     }
 
-    #[cold]
-    fn add_site(&self, site: usize) -> Result {
-        let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
-        let guard = self.sites_probe.lock();
-        let probe = guard.as_ref().ok_or(ESRCH)?;
-        let known = match self.sites.get(site, &tasks_trace::read_lock()) {
-            Some(Site::Probed(probepoint)) => Some(!probepoint.is_gone()),
-            Some(Site::Refused) => return Err(EPERM),
-            None => None,
-        };
-        match known {
-            Some(true) => return Ok(()),
-            // The breakpoint has gone with its text, and there is another text by now.
-            Some(false) => drop(self.sites.remove(site)),
-            None => (),
-        }
-        let entry = Entry::new(probe.clone(), self.group, Role::Hit(None));
-        match probepoint::place(&mm, Vaddr::new(site), &entry) {
-            Ok(probepoint) => self.sites.insert(site, Site::Probed(probepoint), GFP_KERNEL),
-            // These may not be so the next time.
-            Err(error) if matches!(error, ENOMEM | EINTR | EAGAIN) => Err(error),
-            Err(error) => {
-                self.sites.insert(site, Site::Refused, GFP_KERNEL)?;
-                Err(error)
-            }
+    /// Whether there is a breakpoint at an address; an error if there can be none.
+    #[inline]
+    fn has_place(&self, at: usize, guard: &Guard) -> Result<bool> {
+        match self.places.get(at, guard) {
+            Some(Place::Probed(probepoint)) => Ok(!probepoint.is_gone()),
+            Some(Place::Refused) => Err(EPERM),
+            None => Ok(false),
         }
     }
 
-    /// The current thread has come to a site.
+    #[cold]
+    fn add_place(&self, mm: &MmWithUser, at: Vaddr) -> Result {
+        let client = self.client.lock();
+        let probe = client.as_ref().ok_or(ESRCH)?;
+        if self.has_place(at.as_usize(), &tasks_trace::read_lock())? {
+            return Ok(());
+        }
+        // One that is there has gone with its text, and there is another text by now.
+        self.places.remove(at.as_usize());
+        let entry = Entry::new(probe.clone(), self.group, Role::Hit(None));
+        let (place, result) = match probepoint::place(mm, at, &entry) {
+            Ok(probepoint) => (Place::Probed(probepoint), Ok(())),
+            // These may not be so the next time.
+            Err(error) if matches!(error, ENOMEM | EINTR | EAGAIN) => return Err(error),
+            Err(error) => (Place::Refused, Err(error)),
+        };
+        self.places.insert(at.as_usize(), place, GFP_KERNEL)?;
+        result
+    }
+
+    /// The current thread has come to a place.
     #[inline]
     fn came_to(&self, regs: &mut PtRegs) {
-        let site = regs.ip();
+        let at = regs.ip();
         let Some(mode) = Mode::of(regs) else { return };
+        let guard = tasks_trace::read_lock();
+        // Those that were entered last return first; a tail call leaves several in one place. What
+        // has returned to here comes before what is going to return from here.
         let top = regs.sp().wrapping_sub(word_size(mode));
-        // Those that were entered last return first; a tail call leaves several in one place.
-        while let Some(frame) = self.pop(mode, top, site) {
-            let guard = tasks_trace::read_lock();
-            if let Some(probepoint) = self.functions.get(frame.function, &guard) {
-                probepoint.returned(self.group, frame.newest, site, regs, &guard);
-            }
+        while let Some(frame) = self.pop_returned(mode, top, at) {
+            self.tell(&frame, (Returning::To, at), regs, &guard);
+        }
+        let is_exit = |frame: &Frame| {
+            let function = self.functions.get(frame.function, &guard);
+            let at = Vaddr::new(at);
+            function.is_some_and(|function| function.exits.iter().any(|exit| *exit == at))
+        };
+        while let Some(frame) = self.frames.pop(regs.sp(), is_exit) {
+            self.tell(&frame, (Returning::From, at), regs, &guard);
+        }
+    }
+
+    fn tell(&self, frame: &Frame, at: (Returning, usize), regs: &mut PtRegs, guard: &Guard) {
+        if let Some(function) = self.functions.get(frame.function, guard) {
+            let probepoint = &function.probepoint;
+            probepoint.returned(self.group, frame.newest, at, regs, guard);
         }
     }
 
     /// Takes out the call from which the current thread has returned, whose stack pointer is just
     /// above `top`.
     #[inline]
-    fn pop(&self, mode: Mode, top: usize, site: usize) -> Option<Frame> {
+    fn pop_returned(&self, mode: Mode, top: usize, site: usize) -> Option<Frame> {
+        let returns_here = |frame: &Frame| frame.site == site && !frame.by_exit;
         self.frames
-            .pop(top, site)
+            .pop(top, returns_here)
             .or_else(|| self.pop_below(mode, top, site))
     }
 
@@ -247,13 +296,13 @@ impl Returns {
     /// of 32-bit code that return a structure, and those of some compilers at run time. The return
     /// address is still where it was, as nothing has been pushed since.
     fn pop_below(&self, mode: Mode, top: usize, site: usize) -> Option<Frame> {
-        let slot = self
-            .frames
-            .highest(top, top.saturating_sub(MAX_TAKEN_OFF), site)?;
+        let returns_here = |frame: &Frame| frame.site == site && !frame.by_exit;
+        let lowest = top.saturating_sub(MAX_TAKEN_OFF);
+        let slot = self.frames.highest(top, lowest, returns_here)?;
         if read_word(slot, mode) != Ok(site) {
             return None;
         }
-        self.frames.pop(slot, site)
+        self.frames.pop(slot, returns_here)
     }
 }
 
@@ -276,6 +325,11 @@ fn read_word(at: usize, mode: Mode) -> Result<usize> {
         Mode::Bits32 => user_thread::read_u32(ptr)? as usize,
         Mode::Bits64 => user_thread::read_u64(ptr)? as usize,
     })
+}
+
+/// Returns what is on the top of the current thread's stack.
+pub(crate) fn return_address(regs: &PtRegs) -> Result<usize> {
+    read_word(regs.sp(), Mode::of(regs).ok_or(EINVAL)?)
 }
 
 /// Returns whether a frame may still be there: its place on the stack holds its return address.

@@ -54,13 +54,13 @@
 //! # Locks
 //!
 //! 1. `Probe::presences`, a mutex: held while a probe enters a process or is taken out.
-//! 2. `Returns::sites_probe`, a mutex: held while a site or a function is added.
+//! 2. `Returns::client`, a mutex: held while a breakpoint or a function is added.
 //! 3. `Probepoint::state`, a mutex: its clients and its breakpoint change under it. UBP's locks,
 //!    `mmap_lock` first, nest inside.
 //! 4. `Watch::returns`, a mutex: who uses them.
 //! 5. The registry, a mutex: innermost; nothing but lookup and allocation is done under it.
 //!
-//! A hit takes none of these, with two exceptions: the first time that a function is entered from
+//! A hit takes none of these, with two exceptions: if not all exits of a function are known, the first time that it is entered from
 //! a call instruction, the return site is added; and a page of the stack has a spinlock for the
 //! calls that are noted there, which only the thread on that stack takes: see [`frames`].
 //!
@@ -89,6 +89,7 @@ const __LOG_PREFIX: &[u8] = b"uprobes\0";
 pub use client::{
     Client,
     Handler,
+    Returning,
     Spot,
     Wants, //
 };

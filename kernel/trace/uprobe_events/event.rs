@@ -37,6 +37,7 @@ use uprobes::{
     Client,
     Process,
     Registration,
+    Returning,
     Spot,
     Vaddr,
     Wants, //
@@ -263,10 +264,10 @@ struct Recorder(Arc<Probe<UserProbe>>);
 
 impl Recorder {
     #[inline]
-    fn record(&self, regs: &PtRegs) {
+    fn record(&self, at: usize, regs: &PtRegs) {
         let place = self.0.place();
 
-        match self.0.trace(regs) {
+        match self.0.trace(at, regs) {
             Ok(()) => place.hits.increment(),
             Err(_) => place.unrecorded.increment(),
         }
@@ -282,10 +283,11 @@ impl Client for Recorder {
     }
 
     fn hit(&self, regs: &mut PtRegs) {
-        self.record(regs);
+        self.record(regs.ip(), regs);
     }
 
-    fn returned(&self, regs: &mut PtRegs) {
-        self.record(regs);
+    fn returned(&self, regs: &mut PtRegs, how: Returning) {
+        // That cannot be read only if the thread is not going to get there.
+        self.record(how.address(regs).unwrap_or(0), regs);
     }
 }

@@ -45,14 +45,14 @@ static_assert!(size_of::<Entry>() + (bindings::MAX_PROBE_EVENT_SIZE as usize) < 
 
 impl<T: ProbeEvent> Probe<T> {
     /// Records a hit of the current task, or a return, in the trace buffers for which the event is
-    /// enabled. The instruction pointer in `regs` is that of the probed instruction, or of where
-    /// the return was noticed. May sleep.
+    /// enabled. `at` is the address of the probed instruction, or that which is returned to. May
+    /// sleep.
     ///
     /// # Errors
     ///
     /// An error means that the hit was lost, as there was no memory to put the entry together.
     #[inline]
-    pub fn trace(&self, regs: &PtRegs) -> Result<(), AllocError> {
+    pub fn trace(&self, at: usize, regs: &PtRegs) -> Result<(), AllocError> {
         if !self.is_live() {
             return Ok(());
         }
@@ -62,8 +62,8 @@ impl<T: ProbeEvent> Probe<T> {
         let source = Source {
             head: kind.head_len(),
             addresses: match kind {
-                Kind::Hit => [regs.ip(), 0],
-                Kind::Return => [place.address(), regs.ip()],
+                Kind::Hit => [at, 0],
+                Kind::Return => [place.address(), at],
             },
             args: self.args.as_slice(),
             fixed: self.args.size(),

@@ -47,7 +47,9 @@ use kernel::{
 
 pub use flow::{
     flow,
-    Flow, //
+    Depth,
+    Flow,
+    Flowed, //
 };
 pub use in_memory::InMemory;
 pub use in_registers::InRegisters;

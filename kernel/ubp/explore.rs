@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Finding the instructions by which a function returns whose size is not known, by following it
+//! from its first instruction.
+//!
+//! Jumps and branches are followed, also those to parts that the compiler has put elsewhere and to
+//! other functions, whose returns are then this one's (tail calls), as long as they stay within the
+//! mapping. Calls are taken to return. Some do not, as those that end the program or throw
+//! exceptions, and what comes after them is another function. Whether it is shows when that
+//! returns: the stack pointer is not where it was at the entry of the function then, as whoever
+//! makes a call has something on the stack, if only to align it. What has been found after such a
+//! call does not belong to the function.
+//!
+//! A path ends where a register says where it goes on, or where the mapping does, or where the
+//! stack cannot be followed: there may be other ways then in which the function returns.
+
+use crate::{
+    exits::decode,
+    insert::Refused,
+    private_text::fault_in, //
+};
+
+use kernel::{
+    mm::{
+        write::MmapWrite,
+        MmWithUser, //
+    },
+    prelude::*, //
+};
+use ubp_arch::{
+    Depth,
+    Flow,
+    Refusal,
+    Vaddr, //
+};
+
+/// How many instructions are looked at.
+const MAX_INSNS: usize = 20_000;
+
+/// How many with the lock held.
+const AT_ONCE: usize = 256;
+
+/// The returns of a function.
+pub struct Explored {
+    /// Instructions by which it returns.
+    pub exits: KVec<Vaddr>,
+    /// Whether there are no others.
+    pub complete: bool,
+}
+
+/// Where to go on.
+#[derive(Clone, Copy)]
+struct Path {
+    at: Vaddr,
+    depth: Depth,
+    /// The last call before, as an index of [`Explorer::calls`].
+    call: Option<usize>,
+}
+
+/// A call that has been passed.
+struct Call {
+    before: Option<usize>,
+    /// It does not return.
+    ends: bool,
+}
+
+/// What has been looked at.
+struct Range {
+    start: usize,
+    end: usize,
+    /// The last call before.
+    call: Option<usize>,
+}
+
+struct Explorer {
+    paths: KVec<Path>,
+    calls: KVec<Call>,
+    /// In the order of addresses.
+    seen: KVec<Range>,
+    /// Paths that have come to what has been seen.
+    joined: KVec<Path>,
+    exits: KVec<(Vaddr, Option<usize>)>,
+    /// Where returns may be that are not found, as the index of the last call before.
+    open: KVec<Option<usize>>,
+    insns: usize,
+}
+
+/// Finds out how the function returns that begins at an address.
+///
+/// Context: may sleep; takes `mmap_lock`.
+///
+/// # Errors
+///
+/// As of [`insert`](crate::insert).
+pub fn explore(mm: &MmWithUser, entry: Vaddr) -> Result<Explored, Refused> {
+    let mut explorer = Explorer {
+        paths: KVec::new(),
+        calls: KVec::new(),
+        seen: KVec::new(),
+        joined: KVec::new(),
+        exits: KVec::new(),
+        open: KVec::new(),
+        insns: 0,
+    };
+    explorer.go_on_later(Path {
+        at: entry,
+        depth: Depth::ENTRY,
+        call: None,
+    })?;
+    while let Some(path) = explorer.paths.pop() {
+        let rest = {
+            let mmap = mm.mmap_write_lock_killable()?;
+            explorer.follow(&mmap, path)?
+        };
+        match rest {
+            Rest::Nothing => (),
+            Rest::Path(path) => explorer.go_on_later(path)?,
+            Rest::Missing(path) => {
+                fault_in(mm, path.at)?;
+                explorer.go_on_later(path)?;
+            }
+        }
+    }
+    Ok(explorer.conclude()?)
+}
+
+/// What is left of a path.
+enum Rest {
+    Nothing,
+    Path(Path),
+    /// Somebody has to provide the text.
+    Missing(Path),
+}
+
+impl Explorer {
+    fn go_on_later(&mut self, path: Path) -> Result {
+        Ok(self.paths.push(path, GFP_KERNEL)?)
+    }
+
+    /// Whether a call is one that does not return, or comes after such a one.
+    fn is_beyond(&self, mut call: Option<usize>) -> bool {
+        while let Some(it) = call.and_then(|index| self.calls.get(index)) {
+            if it.ends {
+                return true;
+            }
+            call = it.before;
+        }
+        false
+    }
+
+    /// Follows a path until it ends, or for a while.
+    fn follow(&mut self, mmap: &MmapWrite<'_>, path: Path) -> Result<Rest, Refused> {
+        let mut path = path;
+        for _ in 0..AT_ONCE {
+            if self.is_beyond(path.call) {
+                return Ok(Rest::Nothing);
+            }
+            if self.has_seen(path.at) {
+                self.joined.push(path, GFP_KERNEL).map_err(Error::from)?;
+                return Ok(Rest::Nothing);
+            }
+            if self.insns == MAX_INSNS {
+                self.open.push(None, GFP_KERNEL).map_err(Error::from)?;
+                return Ok(Rest::Nothing);
+            }
+            self.insns += 1;
+            let flowed = match decode(mmap, path.at, path.depth) {
+                Ok(flowed) => flowed,
+                Err(Refused::Errno(EAGAIN)) => return Ok(Rest::Missing(path)),
+                // No program has this; but what is read may not be one.
+                Err(Refused::Insn(Refusal::Undecodable | Refusal::CutOff))
+                | Err(Refused::Errno(EINVAL | EFAULT)) => {
+                    self.note_open(path.call)?;
+                    return Ok(Rest::Nothing);
+                }
+                Err(refused) => return Err(refused),
+            };
+            let Some(next) = path.at.checked_add(flowed.len) else {
+                return Ok(Rest::Nothing);
+            };
+            self.see(path.at, next, path.call)?;
+            let at_return = path.depth;
+            path.depth = flowed.depth;
+            path.at = match flowed.flow {
+                Flow::Next => next,
+                Flow::Call => {
+                    path.call = Some(self.note_call(path.call)?);
+                    next
+                }
+                Flow::Branch(to) => {
+                    self.go_on_later(Path { at: to, ..path })?;
+                    next
+                }
+                Flow::Jump(to) => to,
+                Flow::Return => {
+                    self.note_return(path.at, at_return, path.call)?;
+                    return Ok(Rest::Nothing);
+                }
+                Flow::Anywhere => {
+                    self.note_open(path.call)?;
+                    return Ok(Rest::Nothing);
+                }
+                Flow::Nowhere => return Ok(Rest::Nothing),
+            };
+        }
+        Ok(Rest::Path(path))
+    }
+
+    fn note_call(&mut self, before: Option<usize>) -> Result<usize> {
+        let call = Call {
+            before,
+            ends: false,
+        };
+        self.calls.push(call, GFP_KERNEL)?;
+        Ok(self.calls.len() - 1)
+    }
+
+    fn note_open(&mut self, call: Option<usize>) -> Result {
+        Ok(self.open.push(call, GFP_KERNEL)?)
+    }
+
+    fn note_return(&mut self, at: Vaddr, depth: Depth, call: Option<usize>) -> Result {
+        match (depth.is_as_at_entry(), call) {
+            (Some(true), _) => Ok(self.exits.push((at, call), GFP_KERNEL)?),
+            (Some(false), Some(call)) => {
+                // It is another function's, so that the call before has not returned.
+                self.note_end(call)
+            }
+            // It returns in a way of its own, or not.
+            (Some(false), None) | (None, _) => self.note_open(call),
+        }
+    }
+
+    /// A call does not return: forgets what was seen after it, which others may come to that are
+    /// of the function.
+    fn note_end(&mut self, call: usize) -> Result {
+        if let Some(call) = self.calls.get_mut(call) {
+            call.ends = true;
+        }
+        let mut seen = core::mem::replace(&mut self.seen, KVec::new());
+        seen.retain(|range| !self.is_beyond(range.call));
+        self.seen = seen;
+        self.paths.extend_from_slice(&self.joined, GFP_KERNEL)?;
+        self.joined.clear();
+        Ok(())
+    }
+
+    fn position(&self, at: usize) -> usize {
+        self.seen.partition_point(|range| range.start <= at)
+    }
+
+    fn has_seen(&self, at: Vaddr) -> bool {
+        let at = at.as_usize();
+        let before = self.position(at).checked_sub(1);
+        before
+            .and_then(|index| self.seen.get(index))
+            .is_some_and(|range| at < range.end)
+    }
+
+    fn see(&mut self, from: Vaddr, to: Vaddr, call: Option<usize>) -> Result {
+        let (start, end) = (from.as_usize(), to.as_usize());
+        let position = self.position(start);
+        let before = position.checked_sub(1);
+        if let Some(range) = before.and_then(|index| self.seen.get_mut(index)) {
+            if range.end == start && range.call == call {
+                range.end = end;
+                return Ok(());
+            }
+        }
+        self.seen.reserve(1, GFP_KERNEL)?;
+        self.seen
+            .insert_within_capacity(position, Range { start, end, call })
+            .map_err(|_| ENOMEM)
+    }
+
+    fn conclude(self) -> Result<Explored> {
+        let mut exits = KVec::with_capacity(self.exits.len(), GFP_KERNEL)?;
+        for (at, call) in &self.exits {
+            if !self.is_beyond(*call) {
+                exits.push(*at, GFP_KERNEL)?;
+            }
+        }
+        // One that has no exits ends in a call that does not return.
+        let complete = self.open.iter().all(|call| self.is_beyond(*call));
+        Ok(Explored { exits, complete })
+    }
+}
