@@ -78,7 +78,8 @@ pub fn register(
         GFP_KERNEL,
     )?;
     // Until it is live no hit calls the client, so that nothing has to be waited for if this fails.
-    probe.enter(process)?;
+    // But a process that was created meanwhile may have found it, and have it.
+    probe.enter(process).inspect_err(|_| probe.take_out())?;
     probe.go_live();
     Ok(Registration(Some(registered)))
 }
