@@ -50,6 +50,10 @@ use kernel::{
     },
     symbol::Symbol,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Completion, //
     },
@@ -122,6 +126,8 @@ struct CClient {
     return_handler: CHandler,
     filter: Option<unsafe extern "C" fn(*mut bindings::uprobe, *mut bindings::task_struct) -> bool>,
     unregistered: Option<unsafe extern "C" fn(*mut bindings::uprobe)>,
+    /// It was a handler who unregistered it.
+    by_handler: Atomic<bool>,
     /// Nobody is called any more.
     #[pin]
     gone: Completion,
@@ -168,6 +174,7 @@ impl CClient {
                 return_handler: raw.return_handler,
                 filter: raw.filter,
                 unregistered: raw.unregistered,
+                by_handler: Atomic::new(false),
                 gone <- Completion::new(),
             }),
             GFP_KERNEL,
@@ -266,7 +273,9 @@ impl Client for CClient {
     }
 
     fn ended(&self) {
-        if let Some(unregistered) = self.unregistered {
+        // Somebody else who has unregistered it, while it was being registered, waits for it.
+        let by_handler = self.by_handler.load(Relaxed);
+        if let Some(unregistered) = self.unregistered.filter(|_| by_handler) {
             self.set_stage(Stage::Leaving(Task::current_raw()));
             // SAFETY: By the type invariants `uprobe` is valid until now.
             unsafe { unregistered(self.uprobe) };
@@ -401,12 +410,19 @@ enum Ending {
     Unknown,
 }
 
+/// `by` is null for a handler, which waits for nothing.
 fn begin_ending(u: *mut bindings::uprobe, by: *mut bindings::task_struct) -> Ending {
     let ending = with_known(|known| {
         let known = known.get_mut(&(u as usize))?;
         match &mut known.stage {
-            Stage::Registering { ended } => *ended = true,
+            Stage::Registering { ended } => {
+                if !*ended {
+                    known.client.by_handler.store(by.is_null(), Relaxed);
+                }
+                *ended = true;
+            }
             Stage::Registered(_) => {
+                known.client.by_handler.store(by.is_null(), Relaxed);
                 if let Stage::Registered(registration) =
                     core::mem::replace(&mut known.stage, Stage::Ending(by))
                 {
