@@ -3,8 +3,8 @@
  * What /dev/uprobes_test takes. Shared by the module and by the programs in
  * tools/testing/selftests/uprobes.
  *
- * Probes and guards belong to the open file that made them and go with it. Both
- * have positive ids out of one number space.
+ * Probes, bulks and guards belong to the open file that made them and go with
+ * it. All have positive ids out of one number space.
  */
 #ifndef _UPROBES_TEST_H
 #define _UPROBES_TEST_H
@@ -15,27 +15,71 @@
 #define UPROBES_TEST_DEVICE	"/dev/uprobes_test"
 
 /* uprobes_test_register.flags */
-#define UPROBES_TEST_TASK	0x1	/* has a handler in task context */
-#define UPROBES_TEST_INTERRUPT	0x2	/* has a handler in interrupt context */
-#define UPROBES_TEST_EARLY	0x4	/* change registers in interrupt context */
-#define UPROBES_TEST_FLAGS	(UPROBES_TEST_TASK | UPROBES_TEST_INTERRUPT | UPROBES_TEST_EARLY)
+#define UPROBES_TEST_TASK	0x001	/* has a handler in task context */
+#define UPROBES_TEST_INTERRUPT	0x002	/* has a handler in interrupt context */
+#define UPROBES_TEST_RETURN	0x004	/* has a handler of returns */
+#define UPROBES_TEST_FILTER	0x008	/* fires for the thread @filter_tid only */
+#define UPROBES_TEST_EARLY	0x010	/* change registers in interrupt context */
+#define UPROBES_TEST_FOLLOW	0x020	/* UPROBE_FOLLOW_FORK */
+#define UPROBES_TEST_BAD_FLAG	0x040	/* a flag that struct uprobe does not know */
+#define UPROBES_TEST_BY_TASK	0x080	/* register_uprobe_task(), with no pid */
+#define UPROBES_TEST_NOTIFY	0x100	/* has `unregistered` */
+#define UPROBES_TEST_FREE	0x200	/* which frees the struct uprobe */
+#define UPROBES_TEST_PREPARE	0x400	/* is not registered yet */
+#define UPROBES_TEST_FLAGS	0x7ff
+
+/* uprobes_test_register.act: what a handler does besides counting. */
+enum uprobes_test_act {
+	UPROBES_TEST_ACT_NONE,
+	UPROBES_TEST_ACT_UNREGISTER,	/* the probe itself */
+	UPROBES_TEST_ACT_UNREGISTER_OTHER,	/* the probe @other */
+	UPROBES_TEST_ACT_REGISTER_OTHER,	/* the probe @other */
+	/* The handler comes back in another context than it was called in. */
+	UPROBES_TEST_ACT_IRQS_OFF,
+	UPROBES_TEST_ACT_IRQS_ON,
+	UPROBES_TEST_ACT_PREEMPT_OFF,
+	UPROBES_TEST_ACT_BH_OFF,
+	UPROBES_TEST_ACT_RCU_LOCK,
+	/* It takes @act_usec. */
+	UPROBES_TEST_ACT_SLEEP,
+	UPROBES_TEST_ACT_SPIN,
+	UPROBES_TEST_ACTS,
+};
 
 /**
  * struct uprobes_test_register - a probe to place
  * @pid: any thread of the process
  * @flags: UPROBES_TEST_*
  * @vaddr: address of the instruction
- * @sleep_usec: how long the task handler sleeps
+ * @size: of the function, as in struct uprobe
+ * @sleep_usec: how long the task handler sleeps, before it does anything else
  * @add_si: is added to the SI register by every hit
  * @add_ip: is added to the instruction pointer by every hit
+ * @add_ax: is added to the AX register by every return
+ * @add_return_ip: is added to the instruction pointer by every return
+ * @filter_tid: for UPROBES_TEST_FILTER, in the caller's pid namespace
+ * @act: enum uprobes_test_act
+ * @act_in: which handlers do that: _TASK, _INTERRUPT, _RETURN
+ * @other: the id of another probe, for @act
+ * @act_usec: for @act
+ * @linger_usec: how long the task handler sleeps after all else
  */
 struct uprobes_test_register {
 	__s32 pid;
 	__u32 flags;
 	__u64 vaddr;
+	__u64 size;
 	__u32 sleep_usec;
 	__s32 add_si;
 	__s64 add_ip;
+	__s64 add_ax;
+	__s64 add_return_ip;
+	__s32 filter_tid;
+	__u32 act;
+	__u32 act_in;
+	__u32 other;
+	__u32 act_usec;
+	__u32 linger_usec;
 };
 
 /**
@@ -46,12 +90,24 @@ struct uprobes_test_register {
  * @task_preemptible: how many of them could have slept
  * @interrupt_hits: calls of the interrupt handler
  * @interrupt_irqs_off: how many of them had interrupts off
+ * @return_hits: calls of the return handler
+ * @return_preemptible: how many of them could have slept
  * @task_sequence: place of the last task call among all calls of all probes
  * @interrupt_sequence: the same for the last interrupt call
+ * @return_sequence: the same for the last return call
  * @last_ip: instruction pointer at the last call, before any change
  * @last_si: SI register at the last call, before any change
+ * @return_ip: instruction pointer at the last return, before any change
+ * @return_ax: AX register at the last return, before any change
+ * @ax_sum: sum of the AX registers at all returns
+ * @filter_calls: calls of the filter
+ * @filter_wrong: how many of them were for another thread than the current one
  * @last_tid: thread of the last call
  * @last_tgid: process of the last call
+ * @notified: calls of `unregistered`
+ * @act_result: what registering the other probe returned
+ * @counts_error: what uprobe_read_counts() returned
+ * @hits: what it said, as are @returns and @misses
  */
 struct uprobes_test_count {
 	__u32 id;
@@ -60,12 +116,46 @@ struct uprobes_test_count {
 	__u64 task_preemptible;
 	__u64 interrupt_hits;
 	__u64 interrupt_irqs_off;
+	__u64 return_hits;
+	__u64 return_preemptible;
 	__u64 task_sequence;
 	__u64 interrupt_sequence;
+	__u64 return_sequence;
 	__u64 last_ip;
 	__u64 last_si;
+	__u64 return_ip;
+	__u64 return_ax;
+	__u64 ax_sum;
+	__u64 filter_calls;
+	__u64 filter_wrong;
 	__s32 last_tid;
 	__s32 last_tgid;
+	__u32 notified;
+	__s32 act_result;
+	__s32 counts_error;
+	__u32 reserved;
+	__u64 hits;
+	__u64 returns;
+	__u64 misses;
+};
+
+/**
+ * struct uprobes_test_bulk - probes for register_uprobes()
+ * @pid: any thread of the process
+ * @num: how many
+ * @vaddr: where the first one is
+ * @stride: from each to the next
+ * @bad: which one is at address 0 instead; none if there is none such
+ * @twice: which one is the first one again; none if that is 0
+ */
+struct uprobes_test_bulk {
+	__s32 pid;
+	__u32 num;
+	__u64 vaddr;
+	__u32 stride;
+	__u32 bad;
+	__u32 twice;
+	__u32 reserved;
 };
 
 /**
@@ -82,7 +172,7 @@ struct uprobes_test_quiesce {
  * struct uprobes_test_state - state of the module
  * @probes: registered now, over all open files
  * @guards: processes held now, over all open files
- * @late: handlers that ran when unregister_uprobe() had already returned
+ * @late: handlers that ran when the probe was gone, or `unregistered` before that
  * @ended_hits: all hits of those probes of this open file that are gone
  */
 struct uprobes_test_state {
@@ -96,7 +186,7 @@ struct uprobes_test_state {
 #define UPROBES_TEST_REGISTER	_IOW('u', 1, struct uprobes_test_register)
 /* Hands the same struct uprobe to register_uprobe() a second time. */
 #define UPROBES_TEST_AGAIN	_IO('u', 2)
-/* Argument: the id of a probe. */
+/* Argument: the id of a probe or a bulk. */
 #define UPROBES_TEST_UNREGISTER	_IO('u', 3)
 #define UPROBES_TEST_COUNT	_IOWR('u', 4, struct uprobes_test_count)
 /* Returns the id of the guard. */
@@ -108,5 +198,13 @@ struct uprobes_test_state {
 #define UPROBES_TEST_STATE	_IOR('u', 8, struct uprobes_test_state)
 /* Argument: a pid. Unregisters a struct uprobe that was never registered. */
 #define UPROBES_TEST_NOOP	_IO('u', 9)
+/* Calls unregister_uprobe() only: the id, and what was counted, stay. */
+#define UPROBES_TEST_END	_IO('u', 10)
+/* Returns the id of the bulk, or fails as register_uprobes() does. */
+#define UPROBES_TEST_BULK	_IOW('u', 11, struct uprobes_test_bulk)
+/* Argument: the id of a bulk. Unregisters it one by one. */
+#define UPROBES_TEST_BULK_SINGLY _IO('u', 12)
+/* Argument: the id of a bulk. Returns the hits of all its probes. */
+#define UPROBES_TEST_BULK_HITS	_IO('u', 13)
 
 #endif /* _UPROBES_TEST_H */

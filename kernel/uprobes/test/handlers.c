@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The handlers: they count, change registers, and, where they are asked to, do
+ * what handlers may do, or must not do.
+ */
+
+#include <linux/bottom_half.h>
+#include <linux/delay.h>
+#include <linux/irqflags.h>
+#include <linux/ktime.h>
+#include <linux/preempt.h>
+#include <linux/ptrace.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+
+#include "internal.h"
+
+static atomic64_t sequence;
+
+static struct item *item_of(struct uprobe *self)
+{
+	return container_of(self, struct probe, uprobe)->item;
+}
+
+/* NULL if the probe is gone: nothing of it may be touched then. */
+static struct item *enter(struct uprobe *self)
+{
+	struct probe *probe = container_of(self, struct probe, uprobe);
+
+	if (WARN_ON_ONCE(READ_ONCE(probe->alive) != PROBE_ALIVE)) {
+		atomic64_inc(&late);
+		return NULL;
+	}
+	atomic_inc(&probe->item->active);
+	return probe->item;
+}
+
+static void leave(struct item *item)
+{
+	atomic_dec(&item->active);
+}
+
+static void see_thread(struct item *item)
+{
+	WRITE_ONCE(item->last_tid, task_pid_vnr(current));
+	WRITE_ONCE(item->last_tgid, task_tgid_vnr(current));
+}
+
+static void see(struct item *item, struct pt_regs *regs)
+{
+	see_thread(item);
+	WRITE_ONCE(item->last_ip, regs->ip);
+	WRITE_ONCE(item->last_si, regs->si);
+}
+
+static void change(struct item *item, struct pt_regs *regs)
+{
+	regs->si += item->request.add_si;
+	regs->ip += item->request.add_ip;
+}
+
+static void take_time(const struct uprobes_test_register *request)
+{
+	if (request->act == UPROBES_TEST_ACT_SPIN) {
+		u64 end = ktime_get_ns() + 1000ULL * request->act_usec;
+
+		while (ktime_get_ns() < end)
+			cpu_relax();
+		return;
+	}
+	/* In interrupt context, too: that is the mistake to be found. */
+	might_sleep();
+	fsleep(request->act_usec);
+}
+
+/* The last thing that a handler does, as it may come back in another context. */
+static void act(struct item *item, u32 handler)
+{
+	const struct uprobes_test_register *request = &item->request;
+
+	if (!(request->act_in & handler))
+		return;
+	switch (request->act) {
+	case UPROBES_TEST_ACT_UNREGISTER:
+		probe_unregister_in_handler(item);
+		break;
+	case UPROBES_TEST_ACT_UNREGISTER_OTHER:
+		probe_unregister_in_handler(item->other);
+		break;
+	case UPROBES_TEST_ACT_REGISTER_OTHER:
+		atomic_set(&item->act_result, probe_register_in_handler(item->other));
+		break;
+	case UPROBES_TEST_ACT_IRQS_OFF:
+		local_irq_disable();
+		break;
+	case UPROBES_TEST_ACT_IRQS_ON:
+		local_irq_enable();
+		break;
+	case UPROBES_TEST_ACT_PREEMPT_OFF:
+		preempt_disable();
+		break;
+	case UPROBES_TEST_ACT_BH_OFF:
+		local_bh_disable();
+		break;
+	case UPROBES_TEST_ACT_RCU_LOCK:
+		rcu_read_lock();
+		break;
+	case UPROBES_TEST_ACT_SLEEP:
+	case UPROBES_TEST_ACT_SPIN:
+		take_time(request);
+		break;
+	}
+}
+
+void task_handler(struct uprobe *self, struct pt_regs *regs)
+{
+	struct item *item = enter(self);
+
+	if (!item)
+		return;
+	see(item, regs);
+	atomic64_set(&item->task_sequence, atomic64_inc_return(&sequence));
+	if (preemptible())
+		atomic64_inc(&item->task_preemptible);
+	might_sleep();
+	if (item->request.sleep_usec)
+		fsleep(item->request.sleep_usec);
+	if (!(item->request.flags & UPROBES_TEST_EARLY))
+		change(item, regs);
+	atomic64_inc(&item->task_hits);
+	if (item->request.linger_usec) {
+		act(item, UPROBES_TEST_TASK);
+		fsleep(item->request.linger_usec);
+		leave(item);
+		return;
+	}
+	leave(item);
+	act(item, UPROBES_TEST_TASK);
+}
+
+void interrupt_handler(struct uprobe *self, struct pt_regs *regs)
+{
+	struct item *item = enter(self);
+
+	if (!item)
+		return;
+	see(item, regs);
+	atomic64_set(&item->interrupt_sequence, atomic64_inc_return(&sequence));
+	if (irqs_disabled())
+		atomic64_inc(&item->interrupt_irqs_off);
+	if (item->request.flags & UPROBES_TEST_EARLY)
+		change(item, regs);
+	atomic64_inc(&item->interrupt_hits);
+	leave(item);
+	act(item, UPROBES_TEST_INTERRUPT);
+}
+
+void return_handler(struct uprobe *self, struct pt_regs *regs)
+{
+	struct item *item = enter(self);
+
+	if (!item)
+		return;
+	see_thread(item);
+	WRITE_ONCE(item->return_ip, regs->ip);
+	WRITE_ONCE(item->return_ax, regs->ax);
+	atomic64_set(&item->return_sequence, atomic64_inc_return(&sequence));
+	atomic64_add(regs->ax, &item->ax_sum);
+	if (preemptible())
+		atomic64_inc(&item->return_preemptible);
+	might_sleep();
+	regs->ax += item->request.add_ax;
+	regs->ip += item->request.add_return_ip;
+	atomic64_inc(&item->return_hits);
+	leave(item);
+	act(item, UPROBES_TEST_RETURN);
+}
+
+bool filter(struct uprobe *self, struct task_struct *task)
+{
+	struct item *item = enter(self);
+	bool fires;
+
+	if (!item)
+		return false;
+	atomic64_inc(&item->filter_calls);
+	if (task != current)
+		atomic64_inc(&item->filter_wrong);
+	fires = task_pid_vnr(task) == item->request.filter_tid;
+	leave(item);
+	return fires;
+}
+
+void unregistered(struct uprobe *self)
+{
+	struct probe *probe = container_of(self, struct probe, uprobe);
+	struct item *item = item_of(self);
+
+	might_sleep();
+	atomic_inc(&item->notified);
+	if (WARN_ON_ONCE(probe->alive != PROBE_ALIVE || atomic_read(&item->active)))
+		atomic64_inc(&late);
+	if (!(item->request.flags & UPROBES_TEST_FREE))
+		return;
+	/* Nobody else refers to it: see probe_unregister_in_handler(). */
+	item->probe = NULL;
+	memset(probe, POISON_FREED, sizeof(*probe));
+	kfree(probe);
+	atomic_dec(&live_probes);
+	complete_all(&item->left);
+}
