@@ -46,6 +46,30 @@ FIXTURE_TEARDOWN(module)
 	__id;							\
 })
 
+/* A probe, as struct uprobes_test_register says, of this process, if that names none. */
+#define REGISTER(...) ({					\
+	struct uprobes_test_register __how = { __VA_ARGS__ };	\
+	if (!__how.pid)						\
+		__how.pid = getpid();				\
+	dev_register_how(self->dev, &__how);			\
+})
+
+/* The same, which must succeed. */
+#define PROBE_HOW(...) ({					\
+	int __id = REGISTER(__VA_ARGS__);			\
+	ASSERT_LT(0, __id);					\
+	__id;							\
+})
+
+#define OF(function)	.vaddr = (unsigned long)(function)
+
+/* What a probe has counted. */
+#define COUNT(id) ({						\
+	struct uprobes_test_count __count;			\
+	ASSERT_EQ(0, dev_count(self->dev, id, &__count));	\
+	__count;						\
+})
+
 #define HITS(id)	dev_hits(self->dev, id)
 #define UNPROBE(id)	ASSERT_EQ(0, dev_unregister(self->dev, id))
 

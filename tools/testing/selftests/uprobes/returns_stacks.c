@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Calls that return elsewhere than they were made, later, together, or never. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+
+#include "module_fixture.h"
+#include "returns_text.h"
+
+/* The caller, call_probed(), is what is probed here: what it calls is the inside of it. */
+#define PROBE_CALLER() \
+	PROBE_HOW(OF(call_probed), .flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN)
+
+#define RETURNS(id)	(COUNT(id).return_hits)
+
+TEST_F_TIMEOUT(module, tail_call, TIMEOUT)
+{
+	int tail = PROBE_HOW(OF(returns_by_tail), .flags = UPROBES_TEST_RETURN);
+	int leaf = PROBE_HOW(OF(returns_leaf), .flags = UPROBES_TEST_RETURN);
+	unsigned int i;
+
+	for (i = 0; i < 100; i++)
+		ASSERT_EQ(i + 3, call_probed(returns_by_tail, i, 2));
+	EXPECT_EQ(100, RETURNS(tail));
+	EXPECT_EQ(100, RETURNS(leaf));
+	EXPECT_EQ(102, COUNT(tail).return_ax);
+	/* What was entered last returns first. */
+	EXPECT_LT(COUNT(leaf).return_sequence, COUNT(tail).return_sequence);
+	for (i = 0; i < 100; i++)
+		ASSERT_EQ(i + 2, call_probed(returns_leaf, i, 2));
+	EXPECT_EQ(100, RETURNS(tail));
+	EXPECT_EQ(200, RETURNS(leaf));
+	UNPROBE(leaf);
+	EXPECT_EQ(4, call_probed(returns_by_tail, 1, 2));
+	EXPECT_EQ(101, RETURNS(tail));
+	UNPROBE(tail);
+}
+
+static jmp_buf outside;
+
+static unsigned long jump_out(unsigned long base, unsigned long add)
+{
+	longjmp(outside, 1);
+}
+
+TEST_F_TIMEOUT(module, jumped_out, TIMEOUT)
+{
+	int id = PROBE_CALLER();
+	volatile unsigned int i, jumped = 0;
+
+	for (i = 0; i < 100; i++) {
+		if (setjmp(outside))
+			jumped++;
+		else
+			call_probed(jump_out, 0, 0);
+		/* From elsewhere on the stack, and sometimes from where it has jumped out. */
+		if (i % 2)
+			ASSERT_EQ(i + 1, call_probed(returns_leaf, i, 1));
+	}
+	EXPECT_EQ(100, jumped);
+	EXPECT_EQ(150, HITS(id));
+	EXPECT_EQ(50, RETURNS(id));
+	EXPECT_EQ(0, COUNT(id).misses);
+	UNPROBE(id);
+}
+
+static unsigned long jump_out_of_many(unsigned long depth, unsigned long unused)
+{
+	if (!depth)
+		longjmp(outside, 1);
+	return call_probed(jump_out_of_many, depth - 1, 0) + 1;
+}
+
+TEST_F_TIMEOUT(module, jumped_out_of_many, TIMEOUT)
+{
+	int id = PROBE_CALLER();
+	volatile unsigned int i;
+
+	for (i = 0; i < 20; i++)
+		if (!setjmp(outside))
+			call_probed(jump_out_of_many, 99, 0);
+	EXPECT_EQ(2000, HITS(id));
+	EXPECT_EQ(0, RETURNS(id));
+	for (i = 0; i < 100; i++)
+		ASSERT_EQ(i + 1, call_probed(returns_leaf, i, 1));
+	EXPECT_EQ(100, RETURNS(id));
+	UNPROBE(id);
+}
+
+static volatile unsigned long from_signal;
+static volatile bool jump_from_signal;
+static sigjmp_buf outside_of_signal;
+
+static void on_signal(int sig)
+{
+	from_signal += call_probed(returns_leaf, 1, 2);
+	if (jump_from_signal)
+		siglongjmp(outside_of_signal, 1);
+}
+
+static unsigned long raise_signal(unsigned long base, unsigned long add)
+{
+	raise(SIGUSR1);
+	return base + add;
+}
+
+TEST_F_TIMEOUT(module, signal_stack, TIMEOUT)
+{
+	stack_t stack = { .ss_sp = malloc(1 << 16), .ss_size = 1 << 16 };
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK };
+	int id = PROBE_CALLER();
+	volatile unsigned int i;
+
+	ASSERT_NE(NULL, stack.ss_sp);
+	ASSERT_EQ(0, sigaltstack(&stack, NULL));
+	ASSERT_EQ(0, sigaction(SIGUSR1, &action, NULL));
+	for (i = 0; i < 50; i++)
+		ASSERT_EQ(i + 1, call_probed(raise_signal, i, 1));
+	EXPECT_EQ(150, from_signal);
+	EXPECT_EQ(100, RETURNS(id));
+	/* The handler does not come back, so neither does what it has interrupted. */
+	jump_from_signal = true;
+	for (i = 0; i < 50; i++)
+		if (!sigsetjmp(outside_of_signal, 1))
+			call_probed(raise_signal, i, 1);
+	EXPECT_EQ(300, from_signal);
+	EXPECT_EQ(200, HITS(id));
+	EXPECT_EQ(150, RETURNS(id));
+	EXPECT_EQ(0, COUNT(id).misses);
+	UNPROBE(id);
+}
+
+#define COROUTINES	16
+#define STACK	(64UL << 10)
+
+static struct coroutine {
+	ucontext_t inside;
+	ucontext_t outside;
+	void *stack;
+	unsigned long returned;
+} coroutines[COROUTINES];
+
+static unsigned long yield(unsigned long which, unsigned long add)
+{
+	swapcontext(&coroutines[which].inside, &coroutines[which].outside);
+	return which + add;
+}
+
+static void run_coroutine(int which)
+{
+	struct coroutine *self = &coroutines[which];
+
+	self->returned = call_probed(yield, which, 1000);
+}
+
+static bool start_coroutine(unsigned int which)
+{
+	struct coroutine *coroutine = &coroutines[which];
+
+	coroutine->stack = mmap(coroutine->stack, STACK, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS |
+				(coroutine->stack ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+	if (coroutine->stack == MAP_FAILED || getcontext(&coroutine->inside))
+		return false;
+	coroutine->inside.uc_stack.ss_sp = coroutine->stack;
+	coroutine->inside.uc_stack.ss_size = STACK;
+	coroutine->inside.uc_link = &coroutine->outside;
+	makecontext(&coroutine->inside, (void (*)(void))run_coroutine, 1, (int)which);
+	return !swapcontext(&coroutine->outside, &coroutine->inside);
+}
+
+static void *finish_coroutines(void *arg)
+{
+	unsigned int i;
+
+	/* Not in the order in which they were called. */
+	for (i = 0; i < COROUTINES; i++) {
+		struct coroutine *coroutine = &coroutines[i * 7 % COROUTINES];
+
+		swapcontext(&coroutine->outside, &coroutine->inside);
+	}
+	*(pid_t *)arg = gettid();
+	return NULL;
+}
+
+TEST_F_TIMEOUT(module, coroutines, TIMEOUT)
+{
+	int id = PROBE_CALLER();
+	pthread_t thread;
+	pid_t tid = 0;
+	unsigned int i;
+
+	for (i = 0; i < COROUTINES; i++)
+		ASSERT_TRUE(start_coroutine(i));
+	EXPECT_EQ(COROUTINES, HITS(id));
+	EXPECT_EQ(gettid(), COUNT(id).last_tid);
+	EXPECT_EQ(0, RETURNS(id));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, finish_coroutines, &tid));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(COROUTINES, RETURNS(id));
+	EXPECT_EQ(tid, COUNT(id).last_tid);
+	for (i = 0; i < COROUTINES; i++)
+		EXPECT_EQ(1000 + i, coroutines[i].returned);
+	EXPECT_EQ(0, COUNT(id).misses);
+	UNPROBE(id);
+}
+
+/* Stacks go, with what was called on them, and others come to their place. */
+TEST_F_TIMEOUT(module, stack_goes, TIMEOUT)
+{
+	int id = PROBE_CALLER();
+	unsigned int round, i, rounds = 100;
+	pid_t tid;
+
+	for (round = 0; round < rounds; round++) {
+		for (i = 0; i < COROUTINES; i++)
+			ASSERT_TRUE(start_coroutine(i));
+		for (i = 0; i < COROUTINES; i++) {
+			ASSERT_EQ(0, munmap(coroutines[i].stack, STACK));
+			/* Another place each second time: pages of the dead pile up. */
+			if (round % 2)
+				coroutines[i].stack = NULL;
+		}
+		ASSERT_EQ(round + 2, call_probed(returns_leaf, round, 2));
+	}
+	EXPECT_EQ(rounds * (COROUTINES + 1), HITS(id));
+	EXPECT_EQ(rounds, RETURNS(id));
+	for (i = 0; i < COROUTINES; i++)
+		ASSERT_TRUE(start_coroutine(i));
+	finish_coroutines(&tid);
+	EXPECT_EQ(rounds + COROUTINES, RETURNS(id));
+	EXPECT_EQ(0, COUNT(id).misses);
+	UNPROBE(id);
+}
+
+/* Far more stacks than are kept in mind, each with a call that never returns. */
+TEST_F_TIMEOUT(module, many_dead_stacks, TIMEOUT)
+{
+	int id = PROBE_CALLER();
+	unsigned int i, rounds = scaled(3000);
+	/* At distinct addresses: nothing else is mapped there. */
+	char *place = mmap(NULL, rounds * STACK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS |
+			   MAP_NORESERVE, -1, 0);
+
+	ASSERT_NE(MAP_FAILED, place);
+	ASSERT_EQ(0, munmap(place, rounds * STACK));
+	for (i = 0; i < rounds; i++) {
+		coroutines[0].stack = place + i * STACK;
+		ASSERT_TRUE(start_coroutine(0));
+		ASSERT_EQ(0, munmap(coroutines[0].stack, STACK));
+	}
+	ASSERT_EQ(3, call_probed(returns_leaf, 1, 2));
+	EXPECT_EQ(rounds + 1, HITS(id));
+	EXPECT_EQ(1, RETURNS(id));
+	EXPECT_EQ(0, COUNT(id).misses);
+	UNPROBE(id);
+}
+
+static unsigned long exit_thread(unsigned long how, unsigned long unused)
+{
+	if (how)
+		pthread_exit(NULL);
+	syscall(SYS_exit, 0);
+	return 0;
+}
+
+/* Not by a tail call: the next thread's return to the same place would be taken for its. */
+static void *die_inside(void *arg)
+{
+	return (void *)(call_probed(exit_thread, (unsigned long)arg, 0) + 1);
+}
+
+static void *live(void *arg)
+{
+	return (void *)(call_probed(returns_leaf, 1, 2) - 3);
+}
+
+/* Threads die within the function, and others get their stacks. */
+TEST_F_TIMEOUT(module, threads_die_inside, TIMEOUT)
+{
+	int id = PROBE_CALLER();
+	unsigned int i, rounds = 50;
+
+	for (i = 0; i < rounds; i++) {
+		pthread_t thread;
+		void *ret;
+
+		ASSERT_EQ(0, pthread_create(&thread, NULL, die_inside, (void *)(i % 2UL)));
+		ASSERT_EQ(0, pthread_join(thread, NULL));
+		ASSERT_EQ(0, pthread_create(&thread, NULL, live, NULL));
+		ASSERT_EQ(0, pthread_join(thread, &ret));
+		ASSERT_EQ(NULL, ret);
+	}
+	EXPECT_EQ(2 * rounds, HITS(id));
+	EXPECT_EQ(rounds, RETURNS(id));
+	UNPROBE(id);
+}
+
+static atomic_int inside, go;
+
+static unsigned long wait_inside(unsigned long base, unsigned long add)
+{
+	inside++;
+	while (!go)
+		sched_yield();
+	return base + add;
+}
+
+static void *call_and_wait(void *arg)
+{
+	return (void *)call_probed(wait_inside, (unsigned long)arg, 1000);
+}
+
+#define THREADS	8
+
+static void start_inside(struct __test_metadata *_metadata, pthread_t *thread)
+{
+	unsigned long i;
+
+	inside = 0;
+	go = 0;
+	for (i = 0; i < THREADS; i++)
+		ASSERT_EQ(0, pthread_create(&thread[i], NULL, call_and_wait, (void *)i));
+	while (inside < THREADS)
+		sched_yield();
+}
+
+static void end_inside(struct __test_metadata *_metadata, pthread_t *thread)
+{
+	unsigned long i;
+	void *got;
+
+	go = 1;
+	for (i = 0; i < THREADS; i++) {
+		ASSERT_EQ(0, pthread_join(thread[i], &got));
+		EXPECT_EQ(1000 + i, (unsigned long)got);
+	}
+}
+
+TEST_F_TIMEOUT(module, removed_while_inside, TIMEOUT)
+{
+	int id = PROBE_CALLER();
+	pthread_t thread[THREADS];
+
+	start_inside(_metadata, thread);
+	EXPECT_EQ(THREADS, HITS(id));
+	UNPROBE(id);
+	EXPECT_TRUE(text_is_of_file(getpid(), call_probed, 64));
+	end_inside(_metadata, thread);
+
+	/* Removed, and registered again: these are not that one's. */
+	id = PROBE_CALLER();
+	start_inside(_metadata, thread);
+	UNPROBE(id);
+	id = PROBE_CALLER();
+	end_inside(_metadata, thread);
+	EXPECT_EQ(0, RETURNS(id));
+	EXPECT_EQ(3, call_probed(returns_leaf, 1, 2));
+	EXPECT_EQ(1, RETURNS(id));
+	UNPROBE(id);
+}
+
+TEST_F_TIMEOUT(module, registered_while_inside, TIMEOUT)
+{
+	pthread_t thread[THREADS];
+	int id, other;
+
+	start_inside(_metadata, thread);
+	id = PROBE_CALLER();
+	end_inside(_metadata, thread);
+	EXPECT_EQ(0, HITS(id));
+	EXPECT_EQ(0, RETURNS(id));
+
+	/* One more, when the first one is waiting for the returns. */
+	start_inside(_metadata, thread);
+	other = PROBE_CALLER();
+	end_inside(_metadata, thread);
+	EXPECT_EQ(THREADS, RETURNS(id));
+	EXPECT_EQ(0, RETURNS(other));
+	EXPECT_EQ(3, call_probed(returns_leaf, 1, 2));
+	EXPECT_EQ(THREADS + 1, RETURNS(id));
+	EXPECT_EQ(1, RETURNS(other));
+	UNPROBE(id);
+	UNPROBE(other);
+}
+
+/* By its size, the function is left where it is left, whenever it was entered. */
+TEST_F_TIMEOUT(module, sized_while_inside, TIMEOUT)
+{
+	size_t size = (size_t)(call_probed_return + 5 - (const char *)call_probed);
+	pthread_t thread[THREADS];
+	int id;
+
+	start_inside(_metadata, thread);
+	id = PROBE_HOW(OF(call_probed), .flags = UPROBES_TEST_RETURN, .size = size);
+	end_inside(_metadata, thread);
+	EXPECT_EQ(THREADS, RETURNS(id));
+	UNPROBE(id);
+}
+
+static struct shared {
+	atomic_int inside;
+} *shared;
+
+static unsigned long wait_for_ever(unsigned long base, unsigned long add)
+{
+	shared->inside++;
+	for (;;)
+		pause();
+	return base + add;
+}
+
+static void *wait_in_thread(void *arg)
+{
+	return (void *)call_probed(wait_for_ever, 0, 0);
+}
+
+static void child_waits(void)
+{
+	pthread_t thread;
+	unsigned int i;
+
+	while (shared->inside < 0)
+		sched_yield();
+	for (i = 0; i < THREADS; i++)
+		if (pthread_create(&thread, NULL, wait_in_thread, NULL))
+			_exit(1);
+	for (;;)
+		pause();
+}
+
+/* The whole process is killed with calls that have not returned. */
+TEST_F_TIMEOUT(module, killed_inside, TIMEOUT)
+{
+	unsigned int i;
+
+	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, shared);
+	for (i = 0; i < 10; i++) {
+		int status = -1, id;
+		pid_t child;
+
+		shared->inside = -1;
+		child = fork();
+		if (!child)
+			child_waits();
+		id = PROBE_HOW(.pid = child, OF(call_probed),
+			       .flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN);
+		shared->inside = 0;
+		while (shared->inside < THREADS)
+			sched_yield();
+		ASSERT_EQ(0, kill(child, SIGKILL));
+		/* Either way round. */
+		if (i % 2)
+			ASSERT_EQ(child, waitpid(child, &status, 0));
+		EXPECT_EQ(THREADS, HITS(id));
+		EXPECT_EQ(0, RETURNS(id));
+		UNPROBE(id);
+		if (!(i % 2))
+			ASSERT_EQ(child, waitpid(child, &status, 0));
+		EXPECT_EQ(SIGKILL, status);
+	}
+}
+
+TEST_HARNESS_MAIN

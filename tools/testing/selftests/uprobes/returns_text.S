@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Functions that return in all sorts of ways, with their ends. See returns_text.h. */
+
+.macro function name
+	.balign	64
+	.globl	\name
+	.type	\name, @function
+\name:
+.endm
+
+.macro end name
+	.globl	\name\()_end
+\name\()_end:
+.endm
+
+	.section .text.returns, "ax", @progbits
+	.balign	4096
+
+function returns_at_once
+	ret
+end returns_at_once
+
+function returns_deep
+	xor	%eax, %eax
+	test	%rdi, %rdi
+	je	1f
+	sub	$120, %rsp
+	dec	%rdi
+	call	returns_deep
+	add	$120, %rsp
+	inc	%rax
+1:	ret
+end returns_deep
+
+function returns_leaf
+	lea	(%rdi,%rsi), %rax
+	ret
+end returns_leaf
+
+function returns_by_tail
+	inc	%rsi
+	jmp	returns_leaf
+end returns_by_tail
+
+function returns_twice
+	test	%rdi, %rdi
+	jne	1f
+	mov	$1, %eax
+	ret
+1:	mov	$2, %eax
+	repz ret
+end returns_twice
+
+	/* Its end is the one of the first part: a handler may skip that RET. */
+function returns_or_not
+	lea	(%rdi,%rsi), %rax
+	ret
+end returns_or_not
+	inc	%rax
+	ret
+
+function returns_never
+	nop
+	nop
+end returns_never
+	ret
+
+function returns_into_middle
+	jmp	1f
+	.byte	0x0f
+1:	.byte	0xc8
+	ret
+end returns_into_middle
+
+function returns_own_address
+	mov	(%rsp), %rax
+	ret
+end returns_own_address
+
+function returns_and_pops
+	mov	8(%rsp), %rax
+	add	16(%rsp), %rax
+	ret	$16
+end returns_and_pops
+
+function call_and_pop
+	push	%rdi
+	push	%rsi
+	call	returns_and_pops
+	.globl	call_and_pop_return
+call_and_pop_return:
+	ret
+
+	/* Whoever moves the instruction pointer at the return by four gets no hundred. */
+function call_and_add
+	sub	$8, %rsp
+	mov	%rdi, %rax
+	mov	%rsi, %rdi
+	mov	%rdx, %rsi
+	call	*%rax
+	add	$100, %rax
+	add	$8, %rsp
+	ret
+
+	/* There is no stack where it is to be probed. */
+function without_stack
+	mov	%rsp, %rdx
+	xor	%esp, %esp
+	.globl	without_stack_here
+without_stack_here:
+	lea	(%rdi,%rsi), %rax
+	mov	%rdx, %rsp
+	ret
+
+	/* To be copied: calls RDI(RSI, RDX), as call_probed() does. */
+function call_from_copy
+	sub	$8, %rsp
+	mov	%rdi, %rax
+	mov	%rsi, %rdi
+	mov	%rdx, %rsi
+	call	*%rax
+	add	$8, %rsp
+	ret
+end call_from_copy
+
+	.section .note.GNU-stack, "", @progbits
