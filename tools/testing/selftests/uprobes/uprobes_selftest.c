@@ -67,6 +67,16 @@ int dev_unregister(int dev, int id)
 	return dev_ioctl(dev, UPROBES_TEST_UNREGISTER, id);
 }
 
+int dev_end(int dev, int id)
+{
+	return dev_ioctl(dev, UPROBES_TEST_END, id);
+}
+
+int dev_bulk(int dev, const struct uprobes_test_bulk *how)
+{
+	return dev_ioctl(dev, UPROBES_TEST_BULK, (unsigned long)how);
+}
+
 int dev_count(int dev, int id, struct uprobes_test_count *count)
 {
 	memset(count, 0, sizeof(*count));
@@ -80,6 +90,21 @@ long long dev_hits(int dev, int id)
 	int ret = dev_count(dev, id, &count);
 
 	return ret ? ret : (long long)count.task_hits;
+}
+
+bool dev_notified(int dev, int id)
+{
+	struct uprobes_test_count count;
+	uint64_t end = now_ms() + 20000;
+
+	do {
+		if (dev_count(dev, id, &count))
+			return false;
+		if (count.notified)
+			return count.notified == 1 && !count.active;
+		sleep_ms(1);
+	} while (now_ms() < end);
+	return false;
 }
 
 int dev_quiesce(int dev, pid_t pid)

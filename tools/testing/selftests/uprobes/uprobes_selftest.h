@@ -48,12 +48,16 @@ int dev_register(int dev, pid_t pid, const void *at, unsigned int flags);
 int dev_register_how(int dev, const struct uprobes_test_register *how);
 int dev_again(int dev, int id);
 int dev_unregister(int dev, int id);
+int dev_end(int dev, int id);
+int dev_bulk(int dev, const struct uprobes_test_bulk *how);
 int dev_count(int dev, int id, struct uprobes_test_count *count);
 long long dev_hits(int dev, int id);
 int dev_quiesce(int dev, pid_t pid);
 int dev_quiesce_for(int dev, pid_t pid, unsigned int usec);
 int dev_resume(int dev, int id);
 int dev_state(int dev, struct uprobes_test_state *state);
+/* Whether the probe's `unregistered` is called, once, soon. */
+bool dev_notified(int dev, int id);
 /* Whether no probe or guard is left and no handler came late. */
 bool dev_clean(int dev);
 
