@@ -56,6 +56,13 @@ impl Entry {
             Role::Exit => true,
         }
     }
+
+    /// Whether that is to be done when it is known whether a function is entered here: it may be
+    /// left by the same instruction.
+    #[inline]
+    fn is_last(&self) -> bool {
+        self.probe.is_internal
+    }
 }
 
 /// Returns of a function that are to be noticed, for which of its probes.
@@ -130,7 +137,7 @@ impl Clients {
     pub(crate) fn hit(&self, at: usize, group: ThreadGroup, regs: &mut PtRegs) {
         let calls = Calls::begin();
         let mut expected: Option<Expected<'_>> = None;
-        for entry in self.firing(group, Entry::is_for_task) {
+        for entry in self.firing(group, |entry| entry.is_for_task() && !entry.is_last()) {
             let probe = &entry.probe;
             match &entry.role {
                 Role::Hit(returns) => {
@@ -158,6 +165,9 @@ impl Clients {
             if returns.expect(at, newest, regs).is_err() {
                 self.count_missed(group, newest);
             }
+        }
+        for entry in self.firing(group, Entry::is_last) {
+            calls.call(&entry.probe, Handler::Task, at, regs);
         }
     }
 

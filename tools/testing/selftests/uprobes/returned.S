@@ -31,11 +31,9 @@ function returned_two_ways
 	test	$1, %dil
 	jnz	1f
 	lea	(%rdi,%rsi), %rax
-label returned_even_ret
 	ret
 1:
 	mov	%rdi, %rax
-label returned_odd_ret
 	ret
 function_end returned_two_ways
 
@@ -72,8 +70,17 @@ function returned_late
 	ret
 function_end returned_late
 
+	/* It is not said where the jump leads to. */
+function returned_opaque
+	lea	1f(%rip), %rax
+	jmp	*%rax
+1:
+	lea	(%rdi,%rsi), %rax
+	ret
+function_end returned_opaque
+
 function returned_before_syscall
-	call	returned_sum
+	call	returned_opaque
 	syscall
 	ret
 function_end returned_before_syscall

@@ -9,9 +9,13 @@
 unsigned long returned_sum(unsigned long base, unsigned long add);
 extern const char returned_sum_ret[], returned_sum_end[];
 
+/* The same, after a jump to where a register says. */
+unsigned long returned_opaque(unsigned long base, unsigned long add);
+extern const char returned_opaque_end[];
+
 /* The same if @base is even, else returns @base. */
 unsigned long returned_two_ways(unsigned long base, unsigned long add);
-extern const char returned_even_ret[], returned_odd_ret[], returned_two_ways_end[];
+extern const char returned_two_ways_end[];
 
 /* Returns @base + @add, calling itself @base times at returned_deep_call. */
 unsigned long returned_deep(unsigned long base, unsigned long add);
@@ -35,7 +39,7 @@ unsigned long returned_late(unsigned long base, unsigned long add);
 extern const char returned_late_end[];
 
 /*
- * Makes the system call that returned_sum(@base, @add) returns the number of,
+ * Makes the system call that returned_opaque(@base, @add) returns the number of,
  * with an instruction where no return can be noticed.
  */
 unsigned long returned_before_syscall(unsigned long base, unsigned long add);

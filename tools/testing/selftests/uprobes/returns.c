@@ -9,13 +9,13 @@
 
 #define PAGE	4096UL
 
-/* How returns are found: by where the function returns to, or by its instructions. */
+/* Whether the size of the function is given, or its exits have to be found. */
 FIXTURE_VARIANT(module)
 {
 	bool sized;
 };
 
-FIXTURE_VARIANT_ADD(module, by_site) {
+FIXTURE_VARIANT_ADD(module, by_exits) {
 	.sized = false,
 };
 
@@ -57,8 +57,7 @@ TEST_F_TIMEOUT(module, each_return_once, TIMEOUT)
 	EXPECT_EQ(1000, count.hits);
 	EXPECT_EQ(1000, count.returns);
 	EXPECT_EQ(0, count.misses);
-	EXPECT_EQ(variant->sized ? RET_OF(returns_leaf) : (unsigned long)call_probed_return,
-		  count.return_ip);
+	EXPECT_EQ(RET_OF(returns_leaf), count.return_ip);
 	UNPROBE(id);
 	EXPECT_EQ(11, call_probed(returns_leaf, 5, 6));
 	EXPECT_TRUE(text_is_of_file(getpid(), returns_at_once, 4096));
@@ -167,8 +166,7 @@ TEST_F_TIMEOUT(module, callee_pops, TIMEOUT)
 	EXPECT_EQ(100, COUNT(id).task_hits);
 	EXPECT_EQ(100, RETURNS(id));
 	EXPECT_EQ(102, COUNT(id).return_ax);
-	if (!variant->sized)
-		EXPECT_EQ((unsigned long)call_and_pop_return, COUNT(id).return_ip);
+	EXPECT_EQ((unsigned long)returns_and_pops_end - 3, COUNT(id).return_ip);
 	UNPROBE(id);
 }
 
@@ -198,11 +196,11 @@ TEST_F_TIMEOUT(module, two_probes, TIMEOUT)
 /* A handler that moves the instruction pointer: the next instruction is not executed. */
 TEST_F_TIMEOUT(module, moved, TIMEOUT)
 {
-	int id = PROBE_RETURN(returns_or_not, .add_return_ip = variant->sized ? 1 : 4);
+	int id = PROBE_RETURN(returns_or_not, .add_return_ip = 1);
 	unsigned int i;
 
 	for (i = 0; i < 100; i++)
-		ASSERT_EQ(variant->sized ? 104 : 3, call_and_add(returns_or_not, 1, 2));
+		ASSERT_EQ(104, call_and_add(returns_or_not, 1, 2));
 	EXPECT_EQ(100, RETURNS(id));
 	UNPROBE(id);
 	EXPECT_EQ(103, call_and_add(returns_or_not, 1, 2));

@@ -61,38 +61,6 @@ static caller_fn copied_caller(int flags)
 	return copy;
 }
 
-/* Called from a shared mapping, in which there are no breakpoints. */
-TEST_F_TIMEOUT(module, site_cannot_be_probed, TIMEOUT)
-{
-	caller_fn call;
-	int id = PROBE_HOW(OF(returns_leaf), .flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN);
-	struct uprobes_test_count count;
-	unsigned int i;
-
-	call = copied_caller(MAP_SHARED);
-	ASSERT_NE(NULL, call);
-	for (i = 0; i < 100; i++) {
-		ASSERT_EQ(i + 1, call(returns_leaf, i, 1));
-		ASSERT_EQ(i + 2, call_probed(returns_leaf, i, 2));
-	}
-	count = COUNT(id);
-	EXPECT_EQ(200, count.task_hits);
-	EXPECT_EQ(200, count.hits);
-	EXPECT_EQ(100, count.return_hits);
-	EXPECT_EQ(100, count.returns);
-	EXPECT_EQ(100, count.misses);
-	EXPECT_EQ(0, memcmp(call, call_from_copy, SIZE_OF(call_from_copy)));
-	UNPROBE(id);
-
-	/* By its size, there is no need of the site. */
-	id = PROBE_HOW(OF(returns_leaf), .flags = UPROBES_TEST_RETURN,
-		       .size = SIZE_OF(returns_leaf));
-	EXPECT_EQ(3, call(returns_leaf, 1, 2));
-	EXPECT_EQ(1, COUNT(id).return_hits);
-	EXPECT_EQ(0, COUNT(id).misses);
-	UNPROBE(id);
-}
-
 /* There is no return address to be read. */
 TEST_F_TIMEOUT(module, no_stack, TIMEOUT)
 {
@@ -155,38 +123,6 @@ TEST_F_TIMEOUT(module, site_goes, TIMEOUT)
 	EXPECT_EQ(0, COUNT(id).misses);
 	UNPROBE(id);
 	EXPECT_TRUE(page_is_of_file(getpid(), returns_at_once));
-}
-
-static void *replaced;
-
-/* Replaces the text that its caller returns to, while that has not returned. */
-static unsigned long replace_caller(unsigned long code, unsigned long size)
-{
-	if (mmap(replaced, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != replaced)
-		return 0;
-	memcpy(replaced, (void *)code, size);
-	return 42;
-}
-
-/* The text around a call goes, with the site, before that returns: to the same, unprobed. */
-TEST_F_TIMEOUT(module, site_goes_before_return, TIMEOUT)
-{
-	int id = PROBE_HOW(OF(replace_caller), .flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN);
-	unsigned int i;
-
-	replaced = copied_caller(MAP_PRIVATE);
-	ASSERT_NE(NULL, replaced);
-	for (i = 0; i < 20; i++) {
-		caller_fn call = replaced;
-
-		ASSERT_EQ(42, call(replace_caller, (unsigned long)call_from_copy,
-				   SIZE_OF(call_from_copy)));
-		/* The breakpoint has gone with the text: this return is not noticed. */
-		EXPECT_EQ(i + 1, COUNT(id).task_hits);
-		EXPECT_EQ(0, COUNT(id).return_hits);
-	}
-	UNPROBE(id);
 }
 
 /* The process is gone before the probe: also its returns. */

@@ -91,6 +91,65 @@ function call_and_pop
 call_and_pop_return:
 	ret
 
+	/* Goes on by a jump that does not say where to. */
+.macro opaque
+	lea	9f(%rip), %r11
+	jmp	*%r11
+9:
+.endm
+
+function opaque_leaf
+	opaque
+	lea	(%rdi,%rsi), %rax
+	ret
+end opaque_leaf
+
+function opaque_deep
+	opaque
+	xor	%eax, %eax
+	test	%rdi, %rdi
+	je	1f
+	sub	$24, %rsp
+	dec	%rdi
+	call	opaque_deep
+	add	$24, %rsp
+	inc	%rax
+1:	ret
+
+function opaque_and_pops
+	opaque
+	mov	8(%rsp), %rax
+	add	16(%rsp), %rax
+	ret	$16
+
+function call_and_pop_opaque
+	push	%rdi
+	push	%rsi
+	call	opaque_and_pops
+	.globl	call_and_pop_opaque_return
+call_and_pop_opaque_return:
+	ret
+
+function opaque_call
+	opaque
+	sub	$8, %rsp
+	call	*opaque_callee(%rip)
+	add	$8, %rsp
+	ret
+
+	/* What is called returns to where it is jumped to if nothing is to be called. */
+function call_or_jump
+	sub	$8, %rsp
+	mov	%rdi, %rcx
+	mov	%rsi, %rax
+	mov	%rsi, %rdi
+	mov	%rdx, %rsi
+	test	%rcx, %rcx
+	je	1f
+	call	*%rcx
+1:	add	$8, %rsp
+	ret
+
 	/* Whoever moves the instruction pointer at the return by four gets no hundred. */
 function call_and_add
 	sub	$8, %rsp
@@ -122,5 +181,11 @@ function call_from_copy
 	add	$8, %rsp
 	ret
 end call_from_copy
+
+	.bss
+	.balign	8
+	.globl	opaque_callee
+opaque_callee:
+	.quad	0
 
 	.section .note.GNU-stack, "", @progbits

@@ -25,6 +25,18 @@ unsigned long returns_own_address(unsigned long base, unsigned long add);
 /* Takes its arguments off the stack, where call_and_pop() has put them. */
 unsigned long returns_and_pops(unsigned long base, unsigned long add);
 
+/* The same as the above, after a jump to where a register says. */
+unsigned long opaque_leaf(unsigned long base, unsigned long add);
+unsigned long opaque_deep(unsigned long depth, unsigned long unused);
+unsigned long opaque_and_pops(unsigned long base, unsigned long add);
+unsigned long call_and_pop_opaque(unsigned long base, unsigned long add);
+extern const char call_and_pop_opaque_return[], opaque_leaf_end[];
+/* Calls opaque_callee(@base, @add). */
+unsigned long opaque_call(unsigned long base, unsigned long add);
+extern probed_fn opaque_callee;
+/* Calls @fn(@base, @add), if it is not NULL; returns @base if it is. */
+unsigned long call_or_jump(probed_fn fn, unsigned long base, unsigned long add);
+
 extern const char returns_at_once_end[], returns_deep_end[], returns_leaf_end[];
 extern const char returns_by_tail_end[], returns_twice_end[], returns_or_not_end[];
 extern const char returns_never_end[], returns_into_middle_end[], returns_own_address_end[];

@@ -96,20 +96,20 @@ TEST_F_TIMEOUT(events, return_values, TIMEOUT)
 TEST_F_TIMEOUT(events, addresses, TIMEOUT)
 {
 	struct target *target = &self->target;
+	unsigned int form;
 
-	ASSERT_EQ(0, start(target, BY_SITE, returned_two_ways, returned_two_ways_end, ""));
-	target_call(target, returned_two_ways, 4, 2, 3);
-	target_call(target, returned_two_ways, 5, 2, 4);
-	TRACED(7, " back: (%p <- %p)\n", call_probed_return, returned_two_ways);
-	finish(_metadata);
-
-	/* With an end, it is the instruction that returns. */
-	ASSERT_EQ(0, start(target, BY_EXITS, returned_two_ways, returned_two_ways_end, ""));
-	EXPECT_EQ(6 * 3UL, target_call(target, returned_two_ways, 4, 2, 3));
-	EXPECT_EQ(5 * 4UL, target_call(target, returned_two_ways, 5, 2, 4));
-	TRACED(3, " back: (%p <- %p)\n", returned_even_ret, returned_two_ways);
-	TRACED(4, " back: (%p <- %p)\n", returned_odd_ret, returned_two_ways);
-	TRACED(7, " back: (");
+	for (form = 0; form < FORMS; form++) {
+		ASSERT_EQ(0, start(target, form, returned_two_ways, returned_two_ways_end, ""));
+		EXPECT_EQ(6 * 3UL, target_call(target, returned_two_ways, 4, 2, 3));
+		EXPECT_EQ(5 * 4UL, target_call(target, returned_two_ways, 5, 2, 4));
+		TRACED(7, " back: (%p <- %p)\n", call_probed_return, returned_two_ways);
+		TRACED(7, " back: (");
+		finish(_metadata);
+	}
+	/* Where it is not known how the function returns. */
+	ASSERT_EQ(0, start(target, BY_SITE, returned_opaque, NULL, ""));
+	EXPECT_EQ(6 * 3UL, target_call(target, returned_opaque, 4, 2, 3));
+	TRACED(3, " back: (%p <- %p)\n", call_probed_return, returned_opaque);
 	finish(_metadata);
 }
 
@@ -162,10 +162,8 @@ TEST_F_TIMEOUT(events, recursion, TIMEOUT)
 		EXPECT_EQ(120, target_call(target, returned_deep, 20, 100, 1));
 		EXPECT_EQ(21, profile_hits("back"));
 		TRACED(21, "<- %p) v=", returned_deep);
-		if (form == BY_SITE) {
-			TRACED(20, "(%p <- ", returned_deep_site);
-			TRACED(1, "(%p <- %p) v=120\n", call_probed_return, returned_deep);
-		}
+		TRACED(20, "(%p <- ", returned_deep_site);
+		TRACED(1, "(%p <- %p) v=120\n", call_probed_return, returned_deep);
 		trace = tracefs_read("trace");
 		for (at = trace, i = 100; at && i <= 120; i++) {
 			snprintf(value, sizeof(value), " v=%u\n", i);
@@ -206,7 +204,7 @@ TEST_F_TIMEOUT(events, several_probes_of_one_event, TIMEOUT)
 	target_call(&second, returned_sum, 3, 0, 30);
 	target_call(&second, returned_two_ways, 4, 0, 40);
 	TRACED(10, "(%p <- %p) v=1\n", call_probed_return, returned_sum);
-	TRACED(20, "(%p <- %p) v=2\n", returned_even_ret, returned_two_ways);
+	TRACED(20, "(%p <- %p) v=2\n", call_probed_return, returned_two_ways);
 	TRACED(30, "(%p <- %p) v=3\n", call_probed_return, returned_sum);
 	TRACED(0, " v=4\n");
 
@@ -240,8 +238,7 @@ TEST_F_TIMEOUT(events, filter, TIMEOUT)
 
 		ASSERT_EQ(0, tracefs_replace("trace", "%s", ""));
 		ASSERT_EQ(0, tracefs_replace(EVENT "/filter", "__probe_ret_ip == %p",
-					     form == BY_SITE ? call_probed_return :
-							       returned_sum_ret));
+					     call_probed_return));
 		target_call(target, returned_sum, 1, 0, 5);
 		TRACED(5, " v=1\n");
 		ASSERT_EQ(0, tracefs_replace(EVENT "/filter", "__probe_func != %p", returned_sum));
@@ -396,7 +393,7 @@ TEST_F_TIMEOUT(events, both_ways_at_one_address, TIMEOUT)
 	TRACED(10, " exit: (%p) v=50\n", returned_sum_ret);
 	TRACED(10, " site: (%p) v=50\n", call_probed_return);
 	TRACED(10, " back: (%p <- %p) v=50\n", call_probed_return, returned_sum);
-	TRACED(10, " also: (%p <- %p) v=50\n", returned_sum_ret, returned_sum);
+	TRACED(10, " also: (%p <- %p) v=50\n", call_probed_return, returned_sum);
 
 	/* Each goes on without the others. */
 	ASSERT_EQ(0, tracefs_replace("events/selftest/enter/enable", "0"));
@@ -431,14 +428,14 @@ TEST_F_TIMEOUT(events, profile, TIMEOUT)
 	struct target *target = &self->target;
 	unsigned long pids = 10UL * target->pid;
 
-	ASSERT_EQ(0, create(target, BY_SITE, returned_sum, NULL, ""));
+	ASSERT_EQ(0, create(target, BY_SITE, returned_opaque, NULL, ""));
 	EXPECT_EQ(0, profile_hits("back"));
 	EXPECT_EQ(0, profile_misses("back"));
 	ASSERT_EQ(0, set_enabled(true));
 	EXPECT_EQ(pids, target_call(target, returned_before_syscall, SYS_getpid, 0, 10));
 	EXPECT_EQ(0, profile_hits("back"));
 	EXPECT_EQ(10, profile_misses("back"));
-	target_call(target, returned_sum, 0, 0, 5);
+	target_call(target, returned_opaque, 0, 0, 5);
 	EXPECT_EQ(5, profile_hits("back"));
 	EXPECT_EQ(10, profile_misses("back"));
 	TRACED(5, " back: (");
@@ -454,7 +451,7 @@ TEST_F_TIMEOUT(events, profile, TIMEOUT)
 	EXPECT_EQ(20, profile_misses("back"));
 	finish(_metadata);
 
-	ASSERT_EQ(0, start(target, BY_EXITS, returned_sum, returned_sum_end, ""));
+	ASSERT_EQ(0, start(target, BY_EXITS, returned_opaque, returned_opaque_end, ""));
 	EXPECT_EQ(pids, target_call(target, returned_before_syscall, SYS_getpid, 0, 10));
 	EXPECT_EQ(10, profile_hits("back"));
 	EXPECT_EQ(0, profile_misses("back"));
