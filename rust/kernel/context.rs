@@ -15,13 +15,15 @@ use crate::{
     types::NotThreadSafe, //
 };
 
+use core::cell::Cell;
+
 /// Interrupts, preemption and RCU of the current thread, as they are at some time.
 pub struct Context {
     interrupts_off: bool,
     preempt_count: u32,
     rcu_depth: i32,
-    /// How often the thread had been switched away from.
-    switches: usize,
+    /// How often the thread had been switched away from, when this was noted or restored.
+    switches: Cell<usize>,
     _not_send: NotThreadSafe,
 }
 
@@ -87,7 +89,7 @@ impl Context {
                 interrupts_off: bindings::irqs_disabled(),
                 preempt_count: bindings::preempt_count(),
                 rcu_depth: bindings::rcu_preempt_depth(),
-                switches: switches(),
+                switches: Cell::new(switches()),
                 _not_send: NotThreadSafe,
             }
         }
@@ -135,6 +137,8 @@ impl Context {
                 (true, true) | (false, false) => (),
             }
         }
+        // What comes after this has not slept.
+        self.switches.set(switches());
     }
 
     /// Enabling bottom halves executes those that are waiting: the count alone would not do.

@@ -7,7 +7,6 @@
 #include <linux/bottom_half.h>
 #include <linux/delay.h>
 #include <linux/irqflags.h>
-#include <linux/ktime.h>
 #include <linux/preempt.h>
 #include <linux/ptrace.h>
 #include <linux/rcupdate.h>
@@ -63,10 +62,8 @@ static void change(struct item *item, struct pt_regs *regs)
 static void take_time(const struct uprobes_test_register *request)
 {
 	if (request->act == UPROBES_TEST_ACT_SPIN) {
-		u64 end = ktime_get_ns() + 1000ULL * request->act_usec;
-
-		while (ktime_get_ns() < end)
-			cpu_relax();
+		/* Not by the clock, which may stand still for as long as interrupts are off. */
+		mdelay(request->act_usec / 1000);
 		return;
 	}
 	/* In interrupt context, too: that is the mistake to be found. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The fixture of the tests that need the module. */
+/* The fixture of the tests that need the module, and what there is to do with its probes. */
 #ifndef _MODULE_FIXTURE_H
 #define _MODULE_FIXTURE_H
 
@@ -16,6 +16,7 @@
 #include "kselftest_harness.h"
 #include "uprobes_selftest.h"
 
+#ifndef OWN_FIXTURE
 FIXTURE(module)
 {
 	int dev;
@@ -38,6 +39,7 @@ FIXTURE_TEARDOWN(module)
 	EXPECT_TRUE(dev_clean(self->dev));
 	close(self->dev);
 }
+#endif /* OWN_FIXTURE */
 
 /* A probe of this process, counted in task context. */
 #define PROBE(fn) ({						\
