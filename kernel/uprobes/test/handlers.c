@@ -125,13 +125,15 @@ void task_handler(struct uprobe *self, struct pt_regs *regs)
 		fsleep(item->request.sleep_usec);
 	if (!(item->request.flags & UPROBES_TEST_EARLY))
 		change(item, regs);
-	atomic64_inc(&item->task_hits);
 	if (item->request.linger_usec) {
+		/* Who waits for the hit waits for what has been done. */
 		act(item, UPROBES_TEST_TASK);
+		atomic64_inc(&item->task_hits);
 		fsleep(item->request.linger_usec);
 		leave(item);
 		return;
 	}
+	atomic64_inc(&item->task_hits);
 	leave(item);
 	act(item, UPROBES_TEST_TASK);
 }
