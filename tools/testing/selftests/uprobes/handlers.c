@@ -365,6 +365,58 @@ TEST_F_TIMEOUT(module, registered_again, TIMEOUT)
 	UNPROBE(id);
 }
 
+static int raced_dev, raced_id;
+
+static void *register_until_stop(void *arg)
+{
+	while (!stop) {
+		int ret = dev_again(raced_dev, raced_id);
+
+		wrong_results += ret && ret != -EBUSY;
+	}
+	return NULL;
+}
+
+static void *unregister_until_stop(void *arg)
+{
+	while (!stop)
+		wrong_results += dev_end(raced_dev, raced_id) != 0;
+	return NULL;
+}
+
+/* The same structure by several at once, and by its handler. */
+TEST_F_TIMEOUT(module, races, TIMEOUT)
+{
+	void *(*const functions[])(void *) = {
+		register_until_stop, register_until_stop, unregister_until_stop,
+		unregister_until_stop, call_until_stop, call_until_stop,
+	};
+	unsigned int i, round;
+
+	raced_dev = self->dev;
+	for (round = 0; round < 2 * KINDS; round++) {
+		const struct which *kind = &kinds[round / 2];
+		pthread_t thread[6];
+
+		raced_id = PROBE_HOW(OF(returns_leaf), .flags = kind->handler | UPROBES_TEST_NOTIFY,
+				     .size = kind->size, .act_in = round % 2 ? kind->handler : 0,
+				     .act = UPROBES_TEST_ACT_UNREGISTER);
+		stop = false;
+		for (i = 0; i < 6; i++)
+			ASSERT_EQ(0, pthread_create(&thread[i], NULL, functions[i], returns_leaf));
+		sleep_ms(1000);
+		stop = true;
+		for (i = 0; i < 6; i++)
+			ASSERT_EQ(0, pthread_join(thread[i], NULL));
+		EXPECT_EQ(0, wrong_results);
+		EXPECT_EQ(0, dev_end(self->dev, raced_id));
+		EXPECT_EQ(0, COUNT(raced_id).active);
+		EXPECT_TRUE(text_is_of_file(getpid(), returns_at_once, 4096));
+		EXPECT_EQ(0, dev_again(self->dev, raced_id));
+		UNPROBE(raced_id);
+	}
+}
+
 TEST_F_TIMEOUT(module, flags, TIMEOUT)
 {
 	EXPECT_EQ(-EINVAL, REGISTER(OF(probed_lea),
