@@ -101,4 +101,67 @@ TEST_F_TIMEOUT(module, all, TIMEOUT)
 	compare(_metadata, self->dev, UPROBES_TEST_TASK | UPROBES_TEST_INTERRUPT, true);
 }
 
+/* How often the program has stored its registers: nine words each, the last ones the flags. */
+static unsigned int stores(const struct result *result)
+{
+	const uint32_t *words = (const uint32_t *)result->registers;
+	unsigned int n = 0;
+
+	/* Of these one bit is always set. */
+	while (9 * n + 8 < REGISTERS / sizeof(*words) && words[9 * n + 8] & 2)
+		n++;
+	return n;
+}
+
+/* Where a call instruction leads to; 0 if it is none. */
+static unsigned long callee(pid_t pid, unsigned long at)
+{
+	unsigned char insn[5];
+	int32_t offset;
+
+	if (!text_read(pid, (void *)at, insn, sizeof(insn)) || insn[0] != 0xe8)
+		return 0;
+	memcpy(&offset, insn + 1, sizeof(offset));
+	return at + sizeof(insn) + offset;
+}
+
+/* The function that stores, and one that calls it and returns by the next instruction. */
+TEST_F_TIMEOUT(module, returns, TIMEOUT)
+{
+	static struct result native, probed;
+	unsigned long function = 0, store;
+	int by_site, by_size, stored, from;
+	struct uprobes_test_count count;
+	unsigned int i;
+	pid_t pid;
+
+	pid = start(&from);
+	if (pid < 0)
+		SKIP(return, "no 32-bit programs here");
+	ASSERT_TRUE(finish(pid, from, &native));
+	pid = start(&from);
+	ASSERT_LT(0, pid);
+	for (i = 0; i < native.count && !function; i++)
+		function = callee(pid, native.addresses[i]);
+	store = callee(pid, function);
+	ASSERT_NE(0, store);
+	by_site = PROBE_HOW(.pid = pid, OF(function), .flags = UPROBES_TEST_RETURN);
+	by_size = PROBE_HOW(.pid = pid, OF(function), .flags = UPROBES_TEST_RETURN, .size = 6);
+	stored = PROBE_HOW(.pid = pid, OF(store), .flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN);
+	EXPECT_TRUE(finish(pid, from, &probed));
+	EXPECT_EQ(0, memcmp(&native, &probed, sizeof(native)));
+	EXPECT_EQ(1, COUNT(by_site).return_hits);
+	EXPECT_EQ(native.addresses[i - 1] + 5, COUNT(by_site).return_ip);
+	EXPECT_EQ(1, COUNT(by_size).return_hits);
+	EXPECT_EQ(function + 5, COUNT(by_size).return_ip);
+	count = COUNT(stored);
+	ASSERT_LT(40, stores(&native));
+	EXPECT_EQ(stores(&native), count.task_hits);
+	EXPECT_EQ(stores(&native), count.return_hits);
+	EXPECT_EQ(0, count.misses);
+	UNPROBE(by_site);
+	UNPROBE(by_size);
+	UNPROBE(stored);
+}
+
 TEST_HARNESS_MAIN
