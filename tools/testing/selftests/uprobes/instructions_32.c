@@ -130,7 +130,7 @@ TEST_F_TIMEOUT(module, returns, TIMEOUT)
 {
 	static struct result native, probed;
 	unsigned long function = 0, store;
-	int by_site, by_size, stored, from;
+	int unsized, by_size, stored, from;
 	struct uprobes_test_count count;
 	unsigned int i;
 	pid_t pid;
@@ -145,13 +145,13 @@ TEST_F_TIMEOUT(module, returns, TIMEOUT)
 		function = callee(pid, native.addresses[i]);
 	store = callee(pid, function);
 	ASSERT_NE(0, store);
-	by_site = PROBE_HOW(.pid = pid, OF(function), .flags = UPROBES_TEST_RETURN);
+	unsized = PROBE_HOW(.pid = pid, OF(function), .flags = UPROBES_TEST_RETURN);
 	by_size = PROBE_HOW(.pid = pid, OF(function), .flags = UPROBES_TEST_RETURN, .size = 6);
 	stored = PROBE_HOW(.pid = pid, OF(store), .flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN);
 	EXPECT_TRUE(finish(pid, from, &probed));
 	EXPECT_EQ(0, memcmp(&native, &probed, sizeof(native)));
-	EXPECT_EQ(1, COUNT(by_site).return_hits);
-	EXPECT_EQ(native.addresses[i - 1] + 5, COUNT(by_site).return_ip);
+	EXPECT_EQ(1, COUNT(unsized).return_hits);
+	EXPECT_EQ(function + 5, COUNT(unsized).return_ip);
 	EXPECT_EQ(1, COUNT(by_size).return_hits);
 	EXPECT_EQ(function + 5, COUNT(by_size).return_ip);
 	count = COUNT(stored);
@@ -159,7 +159,7 @@ TEST_F_TIMEOUT(module, returns, TIMEOUT)
 	EXPECT_EQ(stores(&native), count.task_hits);
 	EXPECT_EQ(stores(&native), count.return_hits);
 	EXPECT_EQ(0, count.misses);
-	UNPROBE(by_site);
+	UNPROBE(unsized);
 	UNPROBE(by_size);
 	UNPROBE(stored);
 }
