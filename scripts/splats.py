@@ -23,7 +23,8 @@ HARMLESS = re.compile(r"Speculative Return Stack|uprobes-test-marker|uprobes-tes
 # KASAN reports the accesses of an interrupt that comes just then, long before there is user mode.
 BASE_BUG = ("KASAN: wild-memory-access", "identify_cpu+")
 # A test whose module makes a mistake announces the report of it, which may also not come: many are
-# for debug kernels only. It is for one report, whose first line has this text in it, and of this test.
+# for debug kernels only. It is for one report, whose first line has this text in it; until the test
+# expects nothing more, or its program ends.
 EXPECT = re.compile(r"uprobes-test-expect (.+)")
 MARKER = re.compile(r"uprobes-test-marker (?:begin|end) ")
 TIME = re.compile(r"^(<\d+>)?\[ *\d+\.\d+\] ?(\[ *[TC]\d+\] ?)?")
@@ -44,7 +45,7 @@ def find(lines):
         text = TIME.sub("", line)
         if announced := EXPECT.search(text):
             expected.append(announced[1].strip())
-        elif MARKER.search(text):
+        if MARKER.search(text) or expected[-1:] == ["nothing"]:
             expected.clear()
         if i < quiet_until or not BEGINS.search(text) or HARMLESS.search(text):
             continue

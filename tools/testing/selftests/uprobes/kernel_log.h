@@ -38,7 +38,8 @@ static inline unsigned int log_lines(int fd, const char *one, const char *two)
 
 /*
  * Tells those who look through the log for reports of bugs (scripts/splats.py)
- * that one with this text in its first line is what this test wants.
+ * that one with this text in its first line is what this test wants; or
+ * "nothing", any more.
  */
 static inline void log_expect(const char *text)
 {

@@ -118,6 +118,7 @@ TEST_F_TIMEOUT(module, others_go_on, TIMEOUT)
 		EXPECT_EQ(CALLS, count.return_hits);
 		EXPECT_EQ(CALLS, count.return_preemptible);
 	}
+	log_expect("nothing");
 	EXPECT_EQ(1, log_lines(log, variant->name, variant->says));
 	close(log);
 	UNPROBE(id);
@@ -154,6 +155,7 @@ TEST_F_TIMEOUT(module, alone, TIMEOUT)
 		announce(variant->act);
 		for (i = 0; i < CALLS; i++)
 			ASSERT_EQ(i + 2, call_probed(returns_leaf, i, 2));
+		log_expect("nothing");
 		count = COUNT(id);
 		EXPECT_EQ(round, hits_of(&count));
 		EXPECT_EQ(0, count.counts_error);
@@ -199,6 +201,7 @@ TEST_F_TIMEOUT(module, several_threads, TIMEOUT)
 		ASSERT_EQ(0, pthread_create(&thread[i], NULL, call_in_thread, NULL));
 	for (i = 0; i < THREADS; i++)
 		ASSERT_EQ(0, pthread_join(thread[i], NULL));
+	log_expect("nothing");
 	EXPECT_EQ(0, wrong);
 	count = COUNT(id);
 	EXPECT_LE(1, hits_of(&count));
