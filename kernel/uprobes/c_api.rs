@@ -284,8 +284,9 @@ impl Client for CClient {
     }
 
     fn symbol(&self, handler: Handler) -> Symbol {
-        let [task, interrupt, returned, ..] = self.functions();
+        let [task, interrupt, returned, filter, _] = self.functions();
         Symbol(match handler {
+            Handler::Filter => filter,
             Handler::Task => task,
             Handler::Interrupt => interrupt,
             Handler::Return(_) => returned,

@@ -49,6 +49,7 @@ pub trait Client: Send + Sync {
     /// The function that a handler is, by which people know it.
     fn symbol(&self, handler: Handler) -> Symbol {
         let hit = match handler {
+            Handler::Filter => Self::fires_for as fn(&Self, &Task) -> bool as usize,
             Handler::Task => Self::hit as fn(&Self, &mut PtRegs) as usize,
             Handler::Interrupt => Self::hit_in_interrupt as fn(&Self, &mut PtRegs) as usize,
             Handler::Return(_) => Self::returned as fn(&Self, &mut PtRegs, Returning) as usize,
@@ -60,6 +61,8 @@ pub trait Client: Send + Sync {
 /// The handlers of a [`Client`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handler {
+    /// [`Client::fires_for`].
+    Filter,
     /// [`Client::hit`].
     Task,
     /// [`Client::hit_in_interrupt`].

@@ -106,14 +106,15 @@ impl Clients {
 
     /// Those that are to fire, for a thread of `group`.
     #[inline]
-    fn firing(
-        &self,
+    fn firing<'a>(
+        &'a self,
         group: ThreadGroup,
-        of: impl Fn(&Entry) -> bool,
-    ) -> impl Iterator<Item = &Entry> {
+        calls: &'a Calls,
+        of: impl Fn(&Entry) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a Entry> {
         self.0
             .iter()
-            .filter(move |entry| entry.group == group && of(entry) && entry.probe.fires())
+            .filter(move |entry| entry.group == group && of(entry) && calls.fires(&entry.probe))
     }
 
     /// Calls the handlers that run with interrupts disabled. Returns whether there is more to do.
@@ -124,7 +125,7 @@ impl Clients {
         let mut task = false;
         for entry in self.0.iter().filter(|entry| entry.group == group) {
             task |= entry.is_for_task();
-            if entry.is_for_interrupt() && entry.probe.fires() {
+            if entry.is_for_interrupt() && calls.fires(&entry.probe) {
                 entry.probe.hits.increment();
                 calls.call(&entry.probe, Handler::Interrupt, at, regs);
             }
@@ -137,7 +138,7 @@ impl Clients {
     pub(crate) fn hit(&self, at: usize, group: ThreadGroup, regs: &mut PtRegs) {
         let calls = Calls::begin();
         let mut expected: Option<Expected<'_>> = None;
-        for entry in self.firing(group, |entry| entry.is_for_task() && !entry.is_last()) {
+        for entry in self.firing(group, &calls, |entry| entry.is_for_task() && !entry.is_last()) {
             let probe = &entry.probe;
             match &entry.role {
                 Role::Hit(returns) => {
@@ -163,17 +164,17 @@ impl Clients {
         // A thread that has been sent elsewhere does not call the function.
         if let Some(Expected { returns, newest }) = expected.filter(|_| regs.ip() == at) {
             if returns.expect(at, newest, regs).is_err() {
-                self.count_missed(group, newest);
+                self.count_missed(group, &calls, newest);
             }
         }
-        for entry in self.firing(group, Entry::is_last) {
+        for entry in self.firing(group, &calls, Entry::is_last) {
             calls.call(&entry.probe, Handler::Task, at, regs);
         }
     }
 
     #[cold]
-    fn count_missed(&self, group: ThreadGroup, newest: u64) {
-        for entry in self.waiting_for_return(group, newest) {
+    fn count_missed(&self, group: ThreadGroup, calls: &Calls, newest: u64) {
+        for entry in self.waiting_for_return(group, calls, newest) {
             entry.probe.misses.increment();
         }
     }
@@ -181,8 +182,13 @@ impl Clients {
     /// Those that want returns of calls that were noticed when `newest` was the last one to be
     /// registered.
     #[inline]
-    fn waiting_for_return(&self, group: ThreadGroup, newest: u64) -> impl Iterator<Item = &Entry> {
-        self.firing(group, move |entry| {
+    fn waiting_for_return<'a>(
+        &'a self,
+        group: ThreadGroup,
+        calls: &'a Calls,
+        newest: u64,
+    ) -> impl Iterator<Item = &'a Entry> {
+        self.firing(group, calls, move |entry| {
             matches!(entry.role, Role::Hit(Some(_))) && entry.probe.id <= newest
         })
     }
@@ -198,7 +204,7 @@ impl Clients {
         regs: &mut PtRegs,
     ) {
         let calls = Calls::begin();
-        for entry in self.waiting_for_return(group, newest) {
+        for entry in self.waiting_for_return(group, &calls, newest) {
             entry.probe.returns.increment();
             calls.call(&entry.probe, Handler::Return(how), at, regs);
         }

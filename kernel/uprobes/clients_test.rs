@@ -44,7 +44,8 @@ impl Notes {
 }
 
 /// A client that notes its calls. One whose name is a capital letter has an interrupt handler, too,
-/// which is noted by that; a return is noted as `<`.
+/// which is noted by that; a return is noted as `<`. The filter of `x` lets nobody pass, that of `y`
+/// misbehaves.
 struct Noting {
     name: char,
     notes: Arc<Notes>,
@@ -73,6 +74,10 @@ impl Client for Noting {
     }
 
     fn fires_for(&self, _thread: &Task) -> bool {
+        if self.name == 'y' {
+            // SAFETY: That it is not ended here is the test.
+            unsafe { bindings::rcu_read_lock() };
+        }
         self.name != 'x'
     }
 
@@ -261,6 +266,19 @@ mod list {
         assert!(without.iter().map(|it| it.probe.id).eq([ids[0], ids[2]]));
         assert!(all.iter().map(|it| it.probe.id).eq(ids.iter().copied()));
         assert!(without.retaining(|_| false)?.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_filter_that_leaves_rcu_unbalanced_is_asked_no_more() -> Result {
+        let fixture = Fixture::of("ayb", |_| Odd::default())?;
+        // SAFETY: May be asked at any time.
+        let depth = || unsafe { bindings::rcu_preempt_depth() };
+        let before = depth();
+        fixture.hit(fixture.group)?;
+        assert_eq!(depth(), before);
+        let (second, _) = fixture.hit(fixture.group)?;
+        assert_eq!(&second[..], &[('a', AT), ('b', AT)]);
         Ok(())
     }
 

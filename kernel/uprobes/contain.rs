@@ -44,6 +44,23 @@ impl Calls {
         }
     }
 
+    /// Whether `probe` is to fire for the current thread.
+    #[inline]
+    pub(crate) fn fires(&self, probe: &Arc<Probe>) -> bool {
+        if !probe.is_live() {
+            return false;
+        }
+        if !probe.wants.filter {
+            return true;
+        }
+        let fires = probe.client().fires_for(kernel::current!());
+        let imbalance = self.context.restore();
+        if !imbalance.is_none() {
+            unbalanced(probe, Handler::Filter, imbalance);
+        }
+        fires
+    }
+
     /// Calls a handler of `probe`, with the instruction pointer at `at`, wherever an earlier one
     /// has moved it. The last move counts.
     #[inline]
@@ -75,6 +92,8 @@ impl Calls {
 #[inline]
 fn invoke(probe: &Probe, handler: Handler, regs: &mut PtRegs) {
     match handler {
+        // That is not called with registers.
+        Handler::Filter => (),
         Handler::Task => probe.client().hit(regs),
         Handler::Interrupt => probe.client().hit_in_interrupt(regs),
         Handler::Return(how) => probe.client().returned(regs, how),

@@ -146,11 +146,10 @@ impl Probe {
         self.live.store(true, Release);
     }
 
-    /// Whether the probe is to fire for the current thread.
+    /// Whether hits do not pass over the probe.
     #[inline]
-    pub(crate) fn fires(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.live.load(Acquire)
-            && (!self.wants.filter || self.client.fires_for(kernel::current!()))
     }
 
     /// Hits pass over the probe from now on. Returns whether they did not do so before.

@@ -25,8 +25,8 @@
 //!
 //! - A function that ends by jumping to another one (a tail call) returns when that returns.
 //! - If the stack has been moved meanwhile, as Go's are, the return is not noticed.
-//! - If not all exits are known, and a function was left by an exception or `longjmp()`, and the
-//!   thread then comes to where it would have returned to, with the same stack pointer, by a jump or
+//! - If not all exits are known, and a function was left by an exception or `longjmp()`, or its
+//!   thread ended in it, and a thread then comes to where it would have returned to, with the same stack pointer, by a jump or
 //!   from another function, then that is taken for its return.
 //!
 //! Where the size of the function is known, none of this is needed: see [`crate::client::Spot`].
