@@ -43,9 +43,9 @@ impl Notes {
     }
 }
 
-/// A client that notes its calls. One whose name is a capital letter has an interrupt handler, too,
-/// which is noted by that; a return is noted as `<`. The filter of `x` lets nobody pass, that of `y`
-/// misbehaves.
+/// A client that notes its calls. One whose name is a capital letter has an interrupt handler,
+/// too, which is noted by that; a return is noted as `<`. The filter of `x` lets nobody pass, that
+/// of `y` misbehaves.
 struct Noting {
     name: char,
     notes: Arc<Notes>,

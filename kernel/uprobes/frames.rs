@@ -298,8 +298,8 @@ impl Frames {
         page.pop(slot, returns)
     }
 
-    /// Returns the highest place at or below `top`, but not below `lowest`, of a call that `returns`
-    /// holds for.
+    /// Returns the highest place at or below `top`, but not below `lowest`, of a call that
+    /// `returns` holds for.
     pub(crate) fn highest(
         &self,
         top: usize,

@@ -8,8 +8,8 @@
 //! [`Returns`] as their client, of two kinds:
 //!
 //! - At the *exits*, the return instructions that [`ubp::explore`] has found when the probe was
-//!   registered. A thread that is about to execute one, with the stack pointer at the place that was
-//!   noted, returns from the function.
+//!   registered. A thread that is about to execute one, with the stack pointer at the place that
+//!   was noted, returns from the function.
 //! - If there may be others than those that were found, also at the *site*: the address that is
 //!   returned to, as it is on the stack at the entry. A thread that comes there with the stack
 //!   pointer just above the place has returned from the function; or it has left it before in
@@ -26,8 +26,8 @@
 //! - A function that ends by jumping to another one (a tail call) returns when that returns.
 //! - If the stack has been moved meanwhile, as Go's are, the return is not noticed.
 //! - If not all exits are known, and a function was left by an exception or `longjmp()`, or its
-//!   thread ended in it, and a thread then comes to where it would have returned to, with the same stack pointer, by a jump or
-//!   from another function, then that is taken for its return.
+//!   thread ended in it, and a thread then comes to where it would have returned to, with the same
+//!   stack pointer, by a jump or from another function, then that is taken for its return.
 //!
 //! Where the size of the function is known, none of this is needed: see [`crate::client::Spot`].
 //!

@@ -19,7 +19,8 @@
 //!   several presences, one on the instructions by which a function returns several probepoints.
 //! - A [`Registration`] is the registrar's hold on a probe; dropping it unregisters.
 //! - [`returns::Returns`] notices, for one process, the returns of functions whose size is not
-//!   known. It is a client itself, at the addresses that they return to.
+//!   known. It is a client itself, at the instructions that return, and at addresses that are
+//!   returned to.
 //! - The registry finds the probepoint of an address, and the watch of a process: the utrace engine
 //!   that reports its exec and exit.
 //!
@@ -60,9 +61,10 @@
 //! 4. `Watch::returns`, a mutex: who uses them.
 //! 5. The registry, a mutex: innermost; nothing but lookup and allocation is done under it.
 //!
-//! A hit takes none of these, with two exceptions: if not all exits of a function are known, the first time that it is entered from
-//! a call instruction, the return site is added; and a page of the stack has a spinlock for the
-//! calls that are noted there, which only the thread on that stack takes: see [`frames`].
+//! A hit takes none of these, with two exceptions: if not all exits of a function are known, the
+//! first time that it is entered from a call instruction, the return site is added; and a page of
+//! the stack has a spinlock for the calls that are noted there, which only the thread on that stack
+//! takes: see [`frames`].
 //!
 //! Engines are detached, which waits for their reports, with the first lock held at most; a report
 //! takes 3 and 5.

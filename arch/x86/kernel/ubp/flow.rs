@@ -159,7 +159,8 @@ fn after(insn: &Decoded, depth: Depth) -> Depth {
 }
 
 fn is_push_or_pop(insn: &Decoded) -> bool {
-    matches!(insn.opcode, 0x50..=0x5f | 0x68 | 0x6a | 0x8f | 0x9c | 0x9d) || insn.group(0xff) == Some(6)
+    insn.group(0xff) == Some(6)
+        || matches!(insn.opcode, 0x50..=0x5f | 0x68 | 0x6a | 0x8f | 0x9c | 0x9d)
 }
 
 /// The depth that `lea` to the stack pointer leads to: from itself, or from the frame pointer.

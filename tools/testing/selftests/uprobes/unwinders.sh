@@ -65,8 +65,9 @@ result
 check "program: result without probes" $?
 
 for function in outer middle inner; do
-	echo "p:unwinders/${function}_call $program:${!function}" >> uprobe_events &&
-		echo "r:unwinders/${function}_return $program:${!function}" >> uprobe_events || break
+	at=$program:${!function}
+	echo "p:unwinders/${function}_call $at" >> uprobe_events &&
+		echo "r:unwinders/${function}_return $at" >> uprobe_events || break
 done
 [ "$(wc -l < uprobe_events)" = 6 ] && echo 1 > events/unwinders/enable
 check "probes placed" $?

@@ -38,7 +38,7 @@ static void spin(void)
 		;
 }
 
-__attribute__((noinline)) int unwound_inner(int n)
+__attribute_noinline__ int unwound_inner(int n)
 {
 	switch (line[1]) {
 	case 'a':
@@ -57,12 +57,12 @@ __attribute__((noinline)) int unwound_inner(int n)
 	return n + 1;
 }
 
-__attribute__((noinline)) int unwound_middle(int n)
+__attribute_noinline__ int unwound_middle(int n)
 {
 	return unwound_inner(n + 1) * 2;
 }
 
-__attribute__((noinline)) int unwound_outer(int n)
+__attribute_noinline__ int unwound_outer(int n)
 {
 	return unwound_middle(n + 1) * 2;
 }
