@@ -5,7 +5,7 @@
 //! Some of these call sites are of use to probes by file only. There is nothing to do for them.
 
 use crate::{
-    c_api,
+    c_known,
     follow,
     registry, //
 };
@@ -31,7 +31,7 @@ unsafe extern "C" fn uprobes_init() {
     // SAFETY: By the requirement on the caller.
     unsafe {
         registry::init();
-        c_api::init();
+        c_known::init();
     }
 }
 

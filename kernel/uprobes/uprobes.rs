@@ -70,6 +70,7 @@
 //! takes 3 and 5.
 
 mod c_api;
+mod c_known;
 mod call_sites;
 mod client;
 mod clients;
