@@ -109,8 +109,8 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Called when the function that begins at the probe returns, in the context of the thread.
     ///
-    /// If the [size](Spot::size) of the function is known, the instruction pointer is at the
-    /// instruction that returns, else where it has returned to.
+    /// The instruction pointer is at the instruction that returns; or, if it is not known how the
+    /// function returns, which it is if its [size](Spot::size) is, where it has returned to.
     fn returned(&self, _regs: &mut PtRegs) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }

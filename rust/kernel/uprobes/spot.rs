@@ -35,8 +35,8 @@ impl Spot<'_> {
 
     /// The function that begins there is that many bytes long; 0: this is not known.
     ///
-    /// Of a function whose size is known returns are found by the instructions that return, else
-    /// by the address that is returned to. For hits this makes no difference.
+    /// Of a function whose size is known the instructions that return are known, else they are
+    /// looked for. For hits this makes no difference.
     pub fn size(self, size: usize) -> Self {
         Self { size, ..self }
     }
