@@ -34,8 +34,11 @@ use ubp_arch::{
     Vaddr, //
 };
 
-/// How many instructions are looked at.
+/// How many instructions are looked at, and come to again.
 const MAX_INSNS: usize = 20_000;
+
+/// How many calls may turn out not to return.
+const MAX_ENDS: usize = 256;
 
 /// How many with the lock held.
 const AT_ONCE: usize = 256;
@@ -60,7 +63,7 @@ struct Path {
 /// A call that has been passed.
 struct Call {
     before: Option<usize>,
-    /// It does not return.
+    /// It does not return, or comes after one that does not.
     ends: bool,
 }
 
@@ -83,6 +86,7 @@ struct Explorer {
     /// Where returns may be that are not found, as the index of the last call before.
     open: KVec<Option<usize>>,
     insns: usize,
+    ends: usize,
 }
 
 /// Finds out how the function returns that begins at an address.
@@ -101,6 +105,7 @@ pub fn explore(mm: &MmWithUser, entry: Vaddr) -> Result<Explored, Refused> {
         exits: KVec::new(),
         open: KVec::new(),
         insns: 0,
+        ends: 0,
     };
     explorer.go_on_later(Path {
         at: entry,
@@ -138,14 +143,9 @@ impl Explorer {
     }
 
     /// Whether a call is one that does not return, or comes after such a one.
-    fn is_beyond(&self, mut call: Option<usize>) -> bool {
-        while let Some(it) = call.and_then(|index| self.calls.get(index)) {
-            if it.ends {
-                return true;
-            }
-            call = it.before;
-        }
-        false
+    fn is_beyond(&self, call: Option<usize>) -> bool {
+        call.and_then(|index| self.calls.get(index))
+            .is_some_and(|call| call.ends)
     }
 
     /// Follows a path until it ends, or for a while.
@@ -155,15 +155,17 @@ impl Explorer {
             if self.is_beyond(path.call) {
                 return Ok(Rest::Nothing);
             }
+            if self.insns == MAX_INSNS || self.ends == MAX_ENDS {
+                self.open.push(None, GFP_KERNEL).map_err(Error::from)?;
+                // It is not going to be known.
+                self.paths.clear();
+                return Ok(Rest::Nothing);
+            }
+            self.insns += 1;
             if self.has_seen(path.at) {
                 self.joined.push(path, GFP_KERNEL).map_err(Error::from)?;
                 return Ok(Rest::Nothing);
             }
-            if self.insns == MAX_INSNS {
-                self.open.push(None, GFP_KERNEL).map_err(Error::from)?;
-                return Ok(Rest::Nothing);
-            }
-            self.insns += 1;
             let flowed = match decode(mmap, path.at, path.depth) {
                 Ok(flowed) => flowed,
                 Err(Refused::Errno(EAGAIN)) => return Ok(Rest::Missing(path)),
@@ -234,8 +236,14 @@ impl Explorer {
     /// A call does not return: forgets what was seen after it, which others may come to that are
     /// of the function.
     fn note_end(&mut self, call: usize) -> Result {
-        if let Some(call) = self.calls.get_mut(call) {
-            call.ends = true;
+        self.ends += 1;
+        for index in call..self.calls.len() {
+            let before = self.calls.get(index).and_then(|call| call.before);
+            if index == call || self.is_beyond(before) {
+                if let Some(call) = self.calls.get_mut(index) {
+                    call.ends = true;
+                }
+            }
         }
         let mut seen = core::mem::replace(&mut self.seen, KVec::new());
         seen.retain(|range| !self.is_beyond(range.call));

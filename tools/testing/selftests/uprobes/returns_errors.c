@@ -50,17 +50,6 @@ TEST_F_TIMEOUT(module, size_without_return, TIMEOUT)
 	UNPROBE(id);
 }
 
-static caller_fn copied_caller(int flags)
-{
-	void *copy = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
-			  MAP_ANONYMOUS | flags, -1, 0);
-
-	if (copy == MAP_FAILED)
-		return NULL;
-	memcpy(copy, call_from_copy, SIZE_OF(call_from_copy));
-	return copy;
-}
-
 /* There is no return address to be read. */
 TEST_F_TIMEOUT(module, no_stack, TIMEOUT)
 {

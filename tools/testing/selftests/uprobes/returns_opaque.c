@@ -110,17 +110,6 @@ TEST_F_TIMEOUT(module, site_is_probed, TIMEOUT)
 	UNPROBE(id);
 }
 
-static caller_fn copied_caller(int flags)
-{
-	void *copy = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
-			  MAP_ANONYMOUS | flags, -1, 0);
-
-	if (copy == MAP_FAILED)
-		return NULL;
-	memcpy(copy, call_from_copy, SIZE_OF(call_from_copy));
-	return copy;
-}
-
 /* Called from a shared mapping, in which there are no breakpoints. */
 TEST_F_TIMEOUT(module, site_cannot_be_probed, TIMEOUT)
 {

@@ -3,7 +3,12 @@
 #ifndef _RETURNS_TEXT_H
 #define _RETURNS_TEXT_H
 
+#include <string.h>
+#include <sys/mman.h>
+
 #include "uprobes_selftest.h"
+
+#define RETURNS_PAGE	4096UL
 
 /* Nothing but a RET: returns what is in AX. */
 unsigned long returns_at_once(unsigned long base, unsigned long add);
@@ -56,5 +61,17 @@ extern const char without_stack_here[];
 /* Does as call_probed() does, and may be copied to anywhere. */
 typedef unsigned long (*caller_fn)(probed_fn fn, unsigned long base, unsigned long add);
 extern const char call_from_copy[], call_from_copy_end[];
+
+/* A copy of call_from_copy(), in a mapping of its own; NULL if there is none. */
+static inline caller_fn copied_caller(int flags)
+{
+	void *copy = mmap(NULL, RETURNS_PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
+			  MAP_ANONYMOUS | flags, -1, 0);
+
+	if (copy == MAP_FAILED)
+		return NULL;
+	memcpy(copy, call_from_copy, SIZE_OF(call_from_copy));
+	return copy;
+}
 
 #endif /* _RETURNS_TEXT_H */
