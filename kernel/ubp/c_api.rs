@@ -266,11 +266,7 @@ pub(crate) unsafe extern "C" fn ubp_analyze_insn(
         // SAFETY: By the requirement on the caller.
         unsafe { core::slice::from_raw_parts(bytes, avail) }
     };
-    let mode = if is_64bit {
-        Mode::Bits64
-    } else {
-        Mode::Bits32
-    };
+    let mode = if is_64bit { Mode::Bits64 } else { Mode::Bits32 };
     let analyzed = analyze(bytes, Vaddr::new(vaddr), mode);
     let (plan, refusal, errno) = match &analyzed {
         Ok(insn) => (c_plan(insn.plan().kind()), core::ptr::null(), 0),

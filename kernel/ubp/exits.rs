@@ -111,7 +111,9 @@ impl Found {
                 Err(Refused::Errno(EAGAIN)) if at != first => break,
                 decoded => decoded?,
             };
-            self.starts.push(self.offset(at), GFP_KERNEL).map_err(Error::from)?;
+            self.starts
+                .push(self.offset(at), GFP_KERNEL)
+                .map_err(Error::from)?;
             match flowed.flow {
                 Flow::Next | Flow::Call | Flow::Anywhere | Flow::Nowhere => (),
                 Flow::Return => self.exits.push(at, GFP_KERNEL).map_err(Error::from)?,
@@ -142,11 +144,7 @@ impl Found {
 }
 
 /// Decodes the instruction of the program at an address: breakpoints are not looked at.
-pub(crate) fn decode(
-    mmap: &MmapWrite<'_>,
-    at: Vaddr,
-    depth: Depth,
-) -> Result<Flowed, Refused> {
+pub(crate) fn decode(mmap: &MmapWrite<'_>, at: Vaddr, depth: Depth) -> Result<Flowed, Refused> {
     private_text::text_vma(mmap, at)?;
     let mut code = private_text::read(mmap, at)?;
     if let Some(space) = Space::of(mmap.mm()) {

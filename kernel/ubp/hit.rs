@@ -29,8 +29,7 @@ use crate::{
         make_slot_late,
         take_out_outdated, //
     },
-    private_text,
-    slot,
+    private_text, slot,
     space::Space,
     step,
 };

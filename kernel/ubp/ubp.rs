@@ -99,9 +99,9 @@ pub use insert::{
     Inserted,
     Refused, //
 };
+pub use private_text::fault_in;
 pub use slot::stream_ip;
 pub use space::clear;
-pub use private_text::fault_in;
 pub use step::{
     abandon,
     deny_signal, //

@@ -199,6 +199,10 @@ pub(crate) unsafe extern "C" fn uprobes_module_going(module: *mut bindings::modu
     if left != 0 {
         // SAFETY: By the requirement on the caller; a name is a string.
         let name = unsafe { CStr::from_char_ptr((*module).name.as_ptr().cast()) };
-        pr_warn!("module {} has left {} probe(s), which are gone now\n", name, left);
+        pr_warn!(
+            "module {} has left {} probe(s), which are gone now\n",
+            name,
+            left
+        );
     }
 }

@@ -359,7 +359,9 @@ pub(crate) fn begin_ending(u: *mut bindings::uprobe, by: *mut bindings::task_str
 }
 
 /// Finds a probe that has a function in a module; and whether it is registered, and not ending.
-pub(crate) fn first_of_module(module: *mut bindings::module) -> Option<(*mut bindings::uprobe, bool)> {
+pub(crate) fn first_of_module(
+    module: *mut bindings::module,
+) -> Option<(*mut bindings::uprobe, bool)> {
     let look_at = |known: &Known| {
         // SAFETY: It is the caller's caller who says that the module is valid.
         let is_in = |at: &usize| unsafe { bindings::within_module(*at, module) };

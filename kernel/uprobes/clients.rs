@@ -138,7 +138,9 @@ impl Clients {
     pub(crate) fn hit(&self, at: usize, group: ThreadGroup, regs: &mut PtRegs) {
         let calls = Calls::begin();
         let mut expected: Option<Expected<'_>> = None;
-        for entry in self.firing(group, &calls, |entry| entry.is_for_task() && !entry.is_last()) {
+        for entry in self.firing(group, &calls, |entry| {
+            entry.is_for_task() && !entry.is_last()
+        }) {
             let probe = &entry.probe;
             match &entry.role {
                 Role::Hit(returns) => {

@@ -64,13 +64,7 @@ impl Calls {
     /// Calls a handler of `probe`, with the instruction pointer at `at`, wherever an earlier one
     /// has moved it. The last move counts.
     #[inline]
-    pub(crate) fn call(
-        &self,
-        probe: &Arc<Probe>,
-        handler: Handler,
-        at: usize,
-        regs: &mut PtRegs,
-    ) {
+    pub(crate) fn call(&self, probe: &Arc<Probe>, handler: Handler, at: usize, regs: &mut PtRegs) {
         let moved = regs.ip();
         regs.set_ip(at);
         let budget = budget_us();

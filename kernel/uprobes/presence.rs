@@ -63,12 +63,7 @@ impl Presence {
         Ok(this)
     }
 
-    fn place_all(
-        &mut self,
-        mm: &MmWithUser,
-        group: ThreadGroup,
-        probe: &Arc<Probe>,
-    ) -> Result {
+    fn place_all(&mut self, mm: &MmWithUser, group: ThreadGroup, probe: &Arc<Probe>) -> Result {
         let spot = probe.spot;
         let returns = self.returns.as_ref().map(|used| used.returns().clone());
         if probe.wants.task || probe.wants.interrupt || returns.is_some() {

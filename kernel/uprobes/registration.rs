@@ -60,11 +60,7 @@ impl_has_work! {
 /// instruction cannot be probed. `EOPNOTSUPP`: the function is also left by a jump. `EFAULT`: the
 /// text cannot be read, or ends within the instruction. `EINTR`: the caller has been killed, or has
 /// got a signal while it was waiting for whoever serves the userfaultfd of the text. `ENOMEM`.
-pub fn register(
-    process: &Process,
-    spot: Spot,
-    client: Arc<dyn Client>,
-) -> Result<Registration> {
+pub fn register(process: &Process, spot: Spot, client: Arc<dyn Client>) -> Result<Registration> {
     if client.wants().is_nothing() {
         return Err(EINVAL);
     }

@@ -205,11 +205,7 @@ impl Returns {
         let slot = regs.sp();
         let site = return_address(regs)?;
         let guard = tasks_trace::read_lock();
-        let by_exit = self
-            .functions
-            .get(function, &guard)
-            .ok_or(ENOENT)?
-            .complete;
+        let by_exit = self.functions.get(function, &guard).ok_or(ENOENT)?.complete;
         if !by_exit && !self.has_place(site, &guard)? {
             let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
             self.add_place(&mm, Vaddr::new(site))?;

@@ -45,8 +45,7 @@ impl Group {
     /// Returns the group of a task, if the task has not been reaped.
     pub fn of(task: &Task) -> Option<Self> {
         // SAFETY: The task is valid.
-        let pid =
-            unsafe { bindings::get_task_pid(task.as_ptr(), bindings::pid_type_PIDTYPE_TGID) };
+        let pid = unsafe { bindings::get_task_pid(task.as_ptr(), bindings::pid_type_PIDTYPE_TGID) };
         // INVARIANT: `get_task_pid()` took a reference for us.
         NonNull::new(pid).map(Self)
     }

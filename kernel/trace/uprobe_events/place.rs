@@ -223,10 +223,7 @@ mod tests {
             (b"12:16-0", Problem::BadRange),
         ];
         for (word, expected) in bad {
-            assert_eq!(
-                problem_of(word, Kind::Return),
-                Some((6, expected, EINVAL))
-            );
+            assert_eq!(problem_of(word, Kind::Return), Some((6, expected, EINVAL)));
         }
         assert_eq!(
             problem_of(b"12:-0x10", Kind::Return),

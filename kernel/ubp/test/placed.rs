@@ -142,9 +142,7 @@ impl Placed {
         let breakpoint = match contexts {
             Contexts::Nowhere => Any::Nothing(Breakpoint::insert(task, at, Nothing)?),
             Contexts::Task => Any::InTask(Breakpoint::insert(task, at, InTask(to))?),
-            Contexts::Interrupt => {
-                Any::InInterrupt(Breakpoint::insert(task, at, InInterrupt(to))?)
-            }
+            Contexts::Interrupt => Any::InInterrupt(Breakpoint::insert(task, at, InInterrupt(to))?),
             Contexts::Both => Any::InBoth(Breakpoint::insert(task, at, InBoth(to))?),
         };
         Ok(Self { breakpoint, counts })

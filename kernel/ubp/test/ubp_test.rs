@@ -36,15 +36,15 @@ use kernel::{
         AsBytes,
         FromBytes, //
     },
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
     ubp::{
         self,
         Analysis,
         Plan, //
     },
-    uaccess::{
-        UserPtr,
-        UserSlice, //
-    }, //
 };
 
 mod placed;
@@ -231,8 +231,7 @@ impl Session {
     }
 
     fn insert(&self, arg: UserPtr) -> Result<isize> {
-        let (mut reader, mut writer) =
-            UserSlice::new(arg, size_of::<TestInsert>()).reader_writer();
+        let (mut reader, mut writer) = UserSlice::new(arg, size_of::<TestInsert>()).reader_writer();
         let mut request = reader.read::<TestInsert>()?;
         let contexts = Contexts::from_flags(request.flags)?;
         let task = find(request.pid)?;
@@ -250,8 +249,7 @@ impl Session {
     }
 
     fn count(&self, arg: UserPtr) -> Result {
-        let (mut reader, mut writer) =
-            UserSlice::new(arg, size_of::<TestCount>()).reader_writer();
+        let (mut reader, mut writer) = UserSlice::new(arg, size_of::<TestCount>()).reader_writer();
         let id = i32::try_from(reader.read::<TestCount>()?.id)?;
         let counts = {
             let breakpoints = self.breakpoints.lock();
@@ -282,12 +280,7 @@ impl MiscDevice for Session {
         )
     }
 
-    fn ioctl(
-        session: ArcBorrow<'_, Self>,
-        _file: &File,
-        cmd: u32,
-        arg: usize,
-    ) -> Result<isize> {
+    fn ioctl(session: ArcBorrow<'_, Self>, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
         let pointer = UserPtr::from_addr(arg);
         match cmd {
             ANALYZE => {

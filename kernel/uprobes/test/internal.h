@@ -42,6 +42,10 @@ struct item {
 	atomic_t leaves;
 	struct completion left;
 
+	/* Registrations that have begun, and that are over. */
+	atomic_t begun;
+	atomic_t done;
+
 	atomic_t active;
 	atomic_t notified;
 	atomic_t act_result;

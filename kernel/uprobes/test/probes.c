@@ -54,11 +54,15 @@ int probe_register_in_handler(struct item *item)
 /* Unregisters it, from outside of handlers; and waits, if somebody else does. */
 static void end(struct item *item)
 {
+	int done = atomic_read(&item->done), begun = atomic_read(&item->begun);
+
 	if (frees_itself(item) && atomic_xchg(&item->leaves, 1))
 		wait_for_completion(&item->left);
 	else
 		unregister_uprobe(&item->probe->uprobe);
-	if (WARN_ON_ONCE(atomic_read(&item->active)))
+	/* Unless somebody else registers it meanwhile. */
+	if (done == begun && begun == atomic_read(&item->begun) &&
+	    WARN_ON_ONCE(atomic_read(&item->active) && begun == atomic_read(&item->begun)))
 		atomic64_inc(&late);
 }
 

@@ -218,7 +218,11 @@ impl<'a> MmapWrite<'a> {
         };
         if got < 0 {
             let error = Error::from_errno(got as c_int);
-            return Err(if asks && error == EFAULT { EAGAIN } else { error });
+            return Err(if asks && error == EFAULT {
+                EAGAIN
+            } else {
+                error
+            });
         }
         // INVARIANT: The reference was taken for us.
         NonNull::new(page).map(UserPage).ok_or(EFAULT)
@@ -297,7 +301,6 @@ impl UserPage {
         // SAFETY: The page is valid by the type invariants.
         unsafe { bindings::PageAnon(self.as_ptr()) != 0 }
     }
-
 }
 
 impl Drop for UserPage {
@@ -357,7 +360,6 @@ impl VmaRef {
         // SAFETY: By the type invariants the mapping is valid and locked.
         NonNull::new(unsafe { (*self.as_ptr()).vm_file })
     }
-
 
     /// Returns whether faults in this mapping may be told to user space, by a userfaultfd.
     pub fn is_userfault(&self) -> bool {

@@ -262,9 +262,7 @@ unsafe extern "C" fn print(
         let addresses = (&raw const (*entry).addresses).cast::<c_ulong>();
         let first = addresses.read_unaligned();
         match kind {
-            Kind::Hit => {
-                bindings::trace_seq_printf(seq, c"%s: (0x%lx)".as_char_ptr(), name, first)
-            }
+            Kind::Hit => bindings::trace_seq_printf(seq, c"%s: (0x%lx)".as_char_ptr(), name, first),
             Kind::Return => bindings::trace_seq_printf(
                 seq,
                 c"%s: (0x%lx <- 0x%lx)".as_char_ptr(),

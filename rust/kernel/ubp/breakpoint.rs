@@ -127,13 +127,8 @@ impl<H: Handler> Breakpoint<H> {
         None
     };
 
-    const HANDLER: Option<
-        unsafe extern "C" fn(*mut bindings::ubp_bkpt, *mut bindings::pt_regs),
-    > = if H::HAS_HIT {
-        Some(Self::handle)
-    } else {
-        None
-    };
+    const HANDLER: Option<unsafe extern "C" fn(*mut bindings::ubp_bkpt, *mut bindings::pt_regs)> =
+        if H::HAS_HIT { Some(Self::handle) } else { None };
 
     /// # Safety
     ///

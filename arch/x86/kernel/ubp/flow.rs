@@ -123,7 +123,10 @@ fn after(insn: &Decoded, depth: Depth) -> Depth {
         (Map::Primary, 0xff) if modrm.reg() == 6 => with_sp(moved(word)),
         (Map::Primary, 0x58..=0x5f) => match insn.opcode_reg() {
             GPR_SP => with_sp(None),
-            GPR_BP => Depth { sp: moved(-word), bp: None },
+            GPR_BP => Depth {
+                sp: moved(-word),
+                bp: None,
+            },
             _ => with_sp(moved(-word)),
         },
         (Map::Primary, 0x8f | 0x9d) => with_sp(moved(-word)),
@@ -135,18 +138,10 @@ fn after(insn: &Decoded, depth: Depth) -> Depth {
             _ => None,
         }),
         (Map::Primary, 0x8d) if insn.reg(modrm) == GPR_SP => with_sp(loaded(insn, modrm, depth)),
-        (Map::Primary, 0x89) if rm_is(GPR_BP) && insn.reg(modrm) == GPR_SP => {
-            Depth { sp, bp: sp }
-        }
-        (Map::Primary, 0x8b) if rm_is(GPR_SP) && insn.reg(modrm) == GPR_BP => {
-            Depth { sp, bp: sp }
-        }
-        (Map::Primary, 0x89) if rm_is(GPR_SP) => {
-            with_sp(bp.filter(|_| insn.reg(modrm) == GPR_BP))
-        }
-        (Map::Primary, 0x8b) if insn.reg(modrm) == GPR_SP => {
-            with_sp(bp.filter(|_| rm_is(GPR_BP)))
-        }
+        (Map::Primary, 0x89) if rm_is(GPR_BP) && insn.reg(modrm) == GPR_SP => Depth { sp, bp: sp },
+        (Map::Primary, 0x8b) if rm_is(GPR_SP) && insn.reg(modrm) == GPR_BP => Depth { sp, bp: sp },
+        (Map::Primary, 0x89) if rm_is(GPR_SP) => with_sp(bp.filter(|_| insn.reg(modrm) == GPR_BP)),
+        (Map::Primary, 0x8b) if insn.reg(modrm) == GPR_SP => with_sp(bp.filter(|_| rm_is(GPR_BP))),
         (Map::Primary, 0x01 | 0x21 | 0x29 | 0x87) if rm_is(GPR_SP) => with_sp(None),
         (Map::Primary, 0x03 | 0x23 | 0x2b | 0x87) if insn.reg(modrm) == GPR_SP => with_sp(None),
         (Map::Primary, 0xc8) => Depth { sp: None, bp: None },
@@ -212,7 +207,10 @@ mod tests {
         assert_eq!(of(&[0xeb, 0xfe]), Some((Flow::Jump(to(0x1000)), 2)));
         assert_eq!(of(&[0x74, 0x10]), Some((Flow::Branch(to(0x1012)), 2)));
         assert_eq!(of(&[0xe9, 0, 1, 0, 0]), Some((Flow::Jump(to(0x1105)), 5)));
-        assert_eq!(of(&[0x0f, 0x84, 0, 1, 0, 0]), Some((Flow::Branch(to(0x1106)), 6)));
+        assert_eq!(
+            of(&[0x0f, 0x84, 0, 1, 0, 0]),
+            Some((Flow::Branch(to(0x1106)), 6))
+        );
         assert_eq!(of(&[0xe2, 0xf0]), Some((Flow::Branch(to(0xff2)), 2)));
     }
 
@@ -237,14 +235,20 @@ mod tests {
         // PUSH RBP; MOV RBP, RSP; AND RSP, -32; LEAVE.
         let aligned = [0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xe4, 0xe0];
         assert_eq!(depth(&aligned), None);
-        assert_eq!(depth(&[0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xe4, 0xe0, 0xc9]), Some(0));
+        assert_eq!(
+            depth(&[0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xe4, 0xe0, 0xc9]),
+            Some(0)
+        );
         // PUSH RBP; MOV RBP, RSP; PUSH RBX; SUB RSP, RAX; LEA RSP, [RBP - 8].
         assert_eq!(
             depth(&[0x55, 0x48, 0x89, 0xe5, 0x53, 0x48, 0x29, 0xc4, 0x48, 0x8d, 0x65, 0xf8]),
             Some(0x10)
         );
         // PUSH R12; LEA RSP, [RSP - 0x80].
-        assert_eq!(depth(&[0x41, 0x54, 0x48, 0x8d, 0x64, 0x24, 0x80]), Some(0x88));
+        assert_eq!(
+            depth(&[0x41, 0x54, 0x48, 0x8d, 0x64, 0x24, 0x80]),
+            Some(0x88)
+        );
         // POP RSP.
         assert_eq!(depth(&[0x5c]), None);
     }

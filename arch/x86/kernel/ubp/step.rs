@@ -180,7 +180,10 @@ impl Step {
     fn operand(&self) -> Option<usize> {
         let relative = self.relative.filter(|relative| !relative.is_32bit)?;
         let field = displacement(&self.code, relative)?;
-        Some(self.next.wrapping_add(i32::from_le_bytes(field) as isize as usize))
+        Some(
+            self.next
+                .wrapping_add(i32::from_le_bytes(field) as isize as usize),
+        )
     }
 
     /// What a slot at `slot`, within [`Step::slot_range`], must hold.

@@ -188,10 +188,7 @@ mod tests {
                 let reached = (slot + bytes.len()).wrapping_add(found as usize);
                 assert_eq!(reached, operand);
             }
-            assert_eq!(
-                displacement(&step, high + 0x1040, offset),
-                Err(OutOfReach)
-            );
+            assert_eq!(displacement(&step, high + 0x1040, offset), Err(OutOfReach));
         }
         Ok(())
     }
