@@ -44,7 +44,10 @@ DEVICE_TEST(told)
 	EXPECT_TRUE(no_record(self->dev));
 }
 
-/* Of several threads one tells the parent, each its engine. */
+/*
+ * Of several threads each tells its engine. Not more than one is told that it
+ * tells the parent: none may be if they stop at the same time, see report_jctl.
+ */
 DEVICE_TEST(threads)
 {
 	struct utrace_test_record record;
@@ -60,7 +63,7 @@ DEVICE_TEST(threads)
 		EXPECT_EQ(CLD_STOPPED, record.arg[0]);
 		notified += record.arg[1] == CLD_STOPPED;
 	}
-	EXPECT_EQ(1, notified);
+	EXPECT_GE(1, notified);
 	EXPECT_TRUE(no_record(self->dev));
 	KILL(SIGCONT);
 	expect_continued(_metadata, self->target.pid);
