@@ -8,18 +8,29 @@
 
 #include "internal.h"
 
-static int register_now(struct item *item)
+static int register_by_task(struct item *item)
 {
 	struct task_struct *task;
 	int ret;
 
-	if (!(item->request.flags & UPROBES_TEST_BY_TASK))
-		return register_uprobe(&item->probe->uprobe);
 	task = get_pid_task(find_vpid(item->request.pid), PIDTYPE_PID);
 	if (!task)
 		return -ESRCH;
 	ret = register_uprobe_task(&item->probe->uprobe, task);
 	put_task_struct(task);
+	return ret;
+}
+
+static int register_now(struct item *item)
+{
+	int ret;
+
+	atomic_inc(&item->begun);
+	if (item->request.flags & UPROBES_TEST_BY_TASK)
+		ret = register_by_task(item);
+	else
+		ret = register_uprobe(&item->probe->uprobe);
+	atomic_inc(&item->done);
 	return ret;
 }
 
@@ -48,7 +59,7 @@ void probe_unregister_in_handler(struct item *item)
 
 int probe_register_in_handler(struct item *item)
 {
-	return register_uprobe(&item->probe->uprobe);
+	return register_now(item);
 }
 
 /* Unregisters it, from outside of handlers; and waits, if somebody else does. */
