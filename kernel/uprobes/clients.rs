@@ -121,11 +121,16 @@ impl Clients {
     #[inline]
     pub(crate) fn hit_in_interrupt(&self, group: ThreadGroup, regs: &mut PtRegs) -> bool {
         let at = regs.ip();
-        let calls = Calls::begin();
+        let mut begun = None;
         let mut task = false;
         for entry in self.0.iter().filter(|entry| entry.group == group) {
             task |= entry.is_for_task();
-            if entry.is_for_interrupt() && calls.fires(&entry.probe) {
+            if !entry.is_for_interrupt() {
+                continue;
+            }
+            // Most have no such handler, and need not note the context.
+            let calls = begun.get_or_insert_with(Calls::begin);
+            if calls.fires(&entry.probe) {
                 entry.probe.hits.increment();
                 calls.call(&entry.probe, Handler::Interrupt, at, regs);
             }

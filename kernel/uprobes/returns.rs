@@ -67,6 +67,10 @@ use kernel::{
     ptregs::PtRegs,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         tasks_trace::{
             self,
             Guard,
@@ -85,10 +89,20 @@ use ubp::{
 };
 
 /// An address where a function may be noticed to return.
+#[derive(Clone)]
 enum Place {
     Probed(Arc<Probepoint>),
     /// There can be no breakpoint.
     Refused,
+}
+
+impl Place {
+    /// Takes the probe with this number out.
+    fn take_out(&self, id: u64) {
+        if let Self::Probed(probepoint) = self {
+            probepoint.retain(|entry| entry.probe.id != id);
+        }
+    }
 }
 
 /// A function that has return probes.
@@ -111,6 +125,9 @@ pub(crate) struct Returns {
     places: Map<Place>,
     #[pin]
     frames: Frames,
+    /// Whether there are, or were, functions that are noticed where they return to. Set before the
+    /// first call of one can be noted.
+    has_sites: Atomic<bool>,
     /// What the places are registered as; nothing when the last return probe has gone.
     #[pin]
     client: Mutex<Option<Arc<Probe>>>,
@@ -134,6 +151,7 @@ impl Returns {
                 functions <- Map::new(),
                 places <- Map::new(),
                 frames <- Frames::new(),
+                has_sites: Atomic::new(false),
                 client <- new_mutex!(None),
             }),
             GFP_KERNEL,
@@ -154,9 +172,7 @@ impl Returns {
         probe.silence();
         let guard = tasks_trace::read_lock();
         for (_, place) in self.places.range(0..=usize::MAX, &guard) {
-            if let Place::Probed(probepoint) = place {
-                probepoint.retain(|entry| entry.probe.id != probe.id);
-            }
+            place.take_out(probe.id);
         }
     }
 
@@ -177,6 +193,9 @@ impl Returns {
         for exit in &exits {
             // Those that cannot be probed are noticed by where they return to.
             complete &= self.add_place(mm, *exit).is_ok();
+        }
+        if !complete {
+            self.has_sites.store(true, Relaxed);
         }
         let function = Function {
             probepoint: probepoint.clone(),
@@ -245,7 +264,10 @@ impl Returns {
             Err(error) if matches!(error, ENOMEM | EINTR | EAGAIN) => return Err(error),
             Err(error) => (Place::Refused, Err(error)),
         };
-        self.places.insert(at.as_usize(), place, GFP_KERNEL)?;
+        let id = probe.id;
+        self.places
+            .insert(at.as_usize(), place.clone(), GFP_KERNEL)
+            .inspect_err(|_| place.take_out(id))?;
         result
     }
 
@@ -258,8 +280,10 @@ impl Returns {
         // Those that were entered last return first; a tail call leaves several in one place. What
         // has returned to here comes before what is going to return from here.
         let top = regs.sp().wrapping_sub(word_size(mode));
-        while let Some(frame) = self.pop_returned(mode, top, at) {
-            self.tell(&frame, (Returning::To, at), regs, &guard);
+        if self.has_sites.load(Relaxed) {
+            while let Some(frame) = self.pop_returned(mode, top, at) {
+                self.tell(&frame, (Returning::To, at), regs, &guard);
+            }
         }
         let is_exit = |frame: &Frame| {
             let function = self.functions.get(frame.function, &guard);
