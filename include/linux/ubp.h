@@ -22,8 +22,9 @@ struct task_struct;
 /**
  * enum ubp_plan - how an instruction that a breakpoint displaces is executed
  * @UBP_REFUSED: not at all: it cannot have a breakpoint
- * @UBP_EMULATE: by the kernel; if that is not possible at a hit, as when memory
- *	is not accessible, in a slot
+ * @UBP_EMULATE: by the kernel, or in a slot, from where the thread goes on by
+ *	itself, whichever is faster; if that is not possible at a hit, as when
+ *	memory is not accessible, by a single-step in a slot
  * @UBP_BOOST: in a slot, from where the thread goes on by itself
  * @UBP_STEP: in a slot, by a single-step, which costs a second trap
  *
@@ -181,14 +182,13 @@ static __always_inline bool ubp_has_space(struct mm_struct *mm)
 }
 
 /*
- * int3: true if it was a breakpoint of ours, and the thread is ready to go on.
- * Called and returns with interrupts disabled; if @regs are user mode's it may
- * enable them in between and sleep.
+ * int3 from user mode: true if it was a breakpoint of ours, and the thread is
+ * ready to go on. Called and returns with interrupts disabled; may enable them in
+ * between and sleep.
  */
 static __always_inline bool ubp_int3(struct pt_regs *regs)
 {
-	return static_branch_unlikely(&ubp_active.key) && user_mode(regs) &&
-	       ubp_has_space(current->mm) && __ubp_int3(regs);
+	return static_branch_unlikely(&ubp_active.key) && __ubp_int3(regs);
 }
 
 /*

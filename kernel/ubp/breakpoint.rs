@@ -2,48 +2,43 @@
 
 //! One breakpoint.
 
-use crate::area::Slot;
+use crate::{
+    area::Slot,
+    hit::{
+        Hit,
+        Resumed, //
+    }, //
+};
 
 use kernel::{
     ptregs::PtRegs,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
-        tasks_trace,
         Arc,
+        DirectArc,
         SetOnce, //
     },
 };
 use ubp_arch::{
     Insn,
+    SlotAddr,
     Vaddr, //
 };
 
-/// What is left to do for an owner after [`OnHit::hit_in_interrupt`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
-pub enum Then {
-    /// Nothing: the thread may go on.
-    Resume,
-    /// To be called in task context as well.
-    Task,
-    /// Nobody wants the breakpoint any more, which is still there because it could not be removed.
-    Remove,
-}
-
 /// The owner of a breakpoint: who is called when a thread hits it.
-///
-/// Both methods may change the registers. The instruction pointer is that of the displaced
-/// instruction; if it is another one afterwards, the thread goes on there, and the displaced
-/// instruction is not executed.
 pub trait OnHit: Send + Sync {
-    /// Called first, with interrupts disabled. Must not sleep, nor fault.
-    fn hit_in_interrupt(&self, regs: &mut PtRegs, guard: &tasks_trace::Guard) -> Then;
-
-    /// Called in task context, as a system call is: may sleep, and access user memory.
-    fn hit(&self, regs: &mut PtRegs, guard: &tasks_trace::Guard);
+    /// Called first, with interrupts disabled. Must not sleep, nor fault, until it has
+    /// [left](Hit::in_task) that context.
+    ///
+    /// It may change the registers. The instruction pointer is that of the displaced instruction;
+    /// if it is another one when the thread goes on, the thread goes on there, and the displaced
+    /// instruction is not executed.
+    fn hit(&self, hit: Hit, regs: &mut PtRegs) -> Resumed;
 
     /// Told that the breakpoint is gone, for whatever reason. Called in any context, by several at
     /// a time, and maybe more than once.
@@ -75,10 +70,12 @@ pub(crate) struct Breakpoint {
     insn: Insn,
     /// The first byte of the instruction, which the `int3` has replaced.
     original: u8,
-    /// Where the copy is. Set under `Space::changes`: before the breakpoint is armed, if every hit
-    /// needs it, else by the first one that does.
+    /// Where the copy is. Set under `Space::changes`: before the breakpoint is armed, if hits are
+    /// the faster for it, else by the first one that needs it.
     slot: SetOnce<Slot>,
-    owner: Arc<dyn OnHit>,
+    /// Its address, once it is there; 0 before that.
+    slot_addr: Atomic<usize>,
+    owner: DirectArc<dyn OnHit>,
     state: Atomic<i32>,
     /// Whether it was to be removed, and could not be.
     abandoned: Atomic<bool>,
@@ -90,7 +87,8 @@ impl Breakpoint {
             insn,
             original,
             slot: SetOnce::new(),
-            owner,
+            slot_addr: Atomic::new(0),
+            owner: owner.into(),
             state: Atomic::new(State::Armed as i32),
             abandoned: Atomic::new(false),
         }
@@ -117,7 +115,19 @@ impl Breakpoint {
 
     /// Gives it a slot, if it has none.
     pub(crate) fn set_slot(&self, slot: Slot) {
-        self.slot.populate(slot);
+        let addr = slot.addr().as_usize();
+        if self.slot.populate(slot) {
+            self.slot_addr.store(addr, Release);
+        }
+    }
+
+    /// Where in the slot a thread begins, if there is one.
+    #[inline]
+    pub(crate) fn slot_addr(&self) -> Option<SlotAddr> {
+        match self.slot_addr.load(Acquire) {
+            0 => None,
+            addr => Some(SlotAddr::new(addr)),
+        }
     }
 
     #[inline]

@@ -3,13 +3,12 @@
 //! The interface for modules. See `struct ubp_bkpt` in `include/linux/ubp.h`.
 
 use crate::{
-    breakpoint::{
-        OnHit,
-        Then, //
-    },
+    breakpoint::OnHit,
     hit::{
         is_in_hit,
-        wait_for_hits, //
+        wait_for_hits,
+        Hit,
+        Resumed, //
     },
     insert::{
         check,
@@ -29,7 +28,6 @@ use kernel::{
             Atomic,
             Relaxed, //
         },
-        tasks_trace::Guard,
         Arc, //
     },
     task::Task,
@@ -75,10 +73,10 @@ impl COwner {
 
 impl OnHit for COwner {
     #[inline]
-    fn hit_in_interrupt(&self, regs: &mut PtRegs, _guard: &Guard) -> Then {
+    fn hit(&self, hit: Hit, regs: &mut PtRegs) -> Resumed {
         // The grace period orders this: a hit that begins after it finds the flag set.
         if self.removed.load(Relaxed) {
-            return Then::Remove;
+            return hit.remove(regs);
         }
         let wants_task = match self.handler_in_interrupt {
             // SAFETY: The registers are valid. By the type invariants `ubp` is: with the guard held
@@ -86,18 +84,12 @@ impl OnHit for COwner {
             Some(handler) => unsafe { handler(self.ubp, regs.as_ptr()) },
             None => true,
         };
-        if wants_task {
-            Then::Task
-        } else {
-            Then::Resume
-        }
-    }
-
-    #[inline]
-    fn hit(&self, regs: &mut PtRegs, _guard: &Guard) {
-        if let Some(handler) = self.handler {
-            // SAFETY: As above: this is of the same hit, and the guard has been held all the time.
-            unsafe { handler(self.ubp, regs.as_ptr()) };
+        match self.handler.filter(|_| wants_task) {
+            // SAFETY: As above: the guard is held all the time.
+            Some(handler) => {
+                hit.in_task(regs, |regs, _| unsafe { handler(self.ubp, regs.as_ptr()) })
+            }
+            None => hit.resume(regs),
         }
     }
 }

@@ -4,8 +4,8 @@
 
 use crate::{
     access,
-    hit,
     insert,
+    int3,
     slot,
     space::Space,
     step, //
@@ -34,8 +34,8 @@ use kernel::{
 #[export]
 pub(crate) unsafe extern "C" fn __ubp_int3(regs: *mut bindings::pt_regs) -> bool {
     // SAFETY: By the requirement on the caller.
-    let (regs, mut trap) = unsafe { (PtRegs::from_raw_mut(regs), Trap::new()) };
-    hit::int3(regs, &mut trap)
+    let (regs, trap) = unsafe { (PtRegs::from_raw_mut(regs), Trap::new()) };
+    int3::int3(regs, trap)
 }
 
 /// Handles a debug trap from user mode; `step` says whether it was by the trap flag. Returns

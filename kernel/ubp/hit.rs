@@ -1,108 +1,259 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens when a thread executes an `int3`.
+//! A thread that has hit a breakpoint, from when the owner is told until the thread goes on.
 //!
-//! 1. The trap handler calls [`int3`] directly, with interrupts disabled.
-//! 2. The address is looked up in the address space's map. If there is no breakpoint of ours, and
-//!    the text holds an `int3`, that is somebody else's, and leads to SIGTRAP as ever. If it does
-//!    not, the breakpoint was taken out while the thread was on its way here, which then executes
-//!    the instruction that is there now. So it does if another breakpoint has been inserted at the
-//!    address meanwhile.
-//! 3. The owner is called; first with interrupts disabled, then, if it asks for that, in task
-//!    context.
-//! 4. Unless the owner has moved the instruction pointer, the displaced instruction is emulated, or
-//!    the thread is sent to its copy in a slot (see [`crate::slot`]).
+//! # States
 //!
-//! Nothing of this allocates, takes a lock, writes to a cache line that CPUs share, or looks at
-//! mappings. Exceptions, all of them rare: a thread that is to be stepped in a slot takes a
-//! reference to the breakpoint; step 2 takes the mmap lock when it finds nothing; and so does the
-//! first hit for which an emulation is not exact, to get a slot.
+//! ```text
+//!                                        resume()
+//!   Told, interrupts disabled (Hit) ---------------------------------> Resumed
+//!               |                                                         ^
+//!               | in_task(): interrupts enabled, the owner is called again |
+//!               +---------------------------------------------------------+
+//!               | remove(): nobody wants the breakpoint                    |
+//!               +---------------------------------------------------------+
+//! ```
+//!
+//! Unless the owner has moved the instruction pointer, the displaced instruction is emulated then,
+//! or the thread is sent to its copy in a slot (see [`crate::slot`]). If that takes nothing but
+//! registers, and the owner is not called in task context, interrupts stay disabled throughout.
 
 use crate::{
-    breakpoint::{
-        Breakpoint,
-        State,
-        Then, //
-    },
+    breakpoint::Breakpoint,
     insert::{
         disarm,
-        make_slot_late,
-        take_out_outdated, //
+        make_slot_late, //
     },
-    private_text, slot,
+    slot,
     space::Space,
-    step,
+    step, //
 };
 
 use kernel::{
     current,
-    mm::MmWithUser,
     prelude::*,
     ptregs::PtRegs,
     sync::{
-        tasks_trace,
-        Arc, //
+        tasks_trace::{
+            self,
+            Guard, //
+        },
+        Arc,
+        ArcBorrow, //
     },
     task::Task,
     trap::{
         force_step_trap,
         Trap, //
-    },
-    uaccess::UserPtr,
-    user_thread, //
+    }, //
 };
 use ubp_arch::{
+    AtOnce,
     CurrentThread,
     Emulated,
-    Mode,
-    Vaddr,
-    BREAKPOINT,
-    BREAKPOINT_SIZE, //
+    Insn, //
 };
 
-/// Handles an `int3` of the current thread. Returns whether it was, or had been, one of ours.
-#[inline]
-pub(crate) fn int3(regs: &mut PtRegs, trap: &mut Trap) -> bool {
-    let task = current!();
-    let Some(mm) = task.mm() else { return false };
-    let Some(space) = Space::of(mm) else {
-        return false;
-    };
-    let at = Vaddr::new(regs.ip().wrapping_sub(BREAKPOINT_SIZE));
-    let guard = tasks_trace::read_lock();
-    let Some(bp) = space.armed(at, &guard) else {
-        drop(guard);
-        return trap.with_interrupts(|| {
-            step::finish_by_breakpoint(regs) || restart_if_removed(space, mm, regs, at)
-        });
-    };
-
-    regs.set_ip(at.as_usize());
-    if Mode::of(regs) != Some(bp.insn().mode()) {
-        trap.with_interrupts(|| in_other_mode(space, mm, bp));
-        return true;
-    }
-    set_in_hit(true);
-    let then = bp.owner().hit_in_interrupt(regs, &guard);
-    trap.with_interrupts(|| {
-        match then {
-            Then::Resume => (),
-            Then::Task => bp.owner().hit(regs, &guard),
-            Then::Remove => {
-                // On failure the next hit tries again.
-                let _ = disarm(space, mm, bp);
-            }
-        }
-        set_in_hit(false);
-        if regs.ip() == at.as_usize() {
-            resume(space, mm, bp, regs);
-        }
-    });
-    true
+/// A thread that has hit a breakpoint, whose owner is being told, with interrupts disabled.
+///
+/// # Invariants
+///
+/// `bp` has been read under `guard`.
+#[must_use = "the thread has to be resumed"]
+pub struct Hit {
+    bp: ArcBorrow<'static, Breakpoint>,
+    guard: Guard,
+    trap: Trap,
 }
 
-/// `int $3` in its form of two bytes, which leads to the same trap.
-const LONG_BREAKPOINT: (Option<u8>, Option<u8>) = (Some(0xcd), Some(0x03));
+/// Evidence that the thread of a [`Hit`] can go on.
+#[must_use = "to be given back to who told of the hit"]
+pub struct Resumed(bool);
+
+impl Resumed {
+    const YES: Self = Self(true);
+
+    /// Whether there is nothing left to do, which always is so.
+    // What the trap handler wants to know, without a calculation.
+    #[inline]
+    pub(crate) fn is_done(self) -> bool {
+        self.0
+    }
+}
+
+impl Hit {
+    /// Makes one of the breakpoint that `find` finds. If it finds none, gives the trap back.
+    #[inline]
+    pub(crate) fn new(
+        trap: Trap,
+        find: impl for<'a> FnOnce(&'a Trap, &'a Guard) -> Option<ArcBorrow<'a, Breakpoint>>,
+    ) -> Result<Self, Trap> {
+        let guard = tasks_trace::read_lock();
+        let Some(bp) = find(&trap, &guard) else {
+            return Err(trap);
+        };
+        // SAFETY: The lifetime is that of a value of this type, by its invariants: nothing hands
+        // out a reference that lives longer.
+        let bp = unsafe {
+            core::mem::transmute::<ArcBorrow<'_, Breakpoint>, ArcBorrow<'static, Breakpoint>>(bp)
+        };
+        // INVARIANT: It has been read under the guard.
+        Ok(Self { bp, guard, trap })
+    }
+
+    #[inline]
+    pub(crate) fn insn(&self) -> &Insn {
+        self.bp.insn()
+    }
+
+    /// Tells the owner. Whatever that does, the thread goes on afterwards.
+    #[inline]
+    pub(crate) fn tell_owner(self, regs: &mut PtRegs) -> Resumed {
+        set_in_hit(true);
+        // It lives longer than the call, whose argument keeps it.
+        let bp = self.bp;
+        bp.owner().hit(self, regs)
+    }
+
+    /// Tells the owner, if the thread executes code of the kind that its process began with. If it
+    /// does not, as emulators of other systems do, the breakpoint displaces another instruction than
+    /// was analysed. There is no probing that: it is taken out, and the thread executes what is
+    /// there.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn in_other_segment(self, regs: &mut PtRegs) -> Resumed {
+        if self.insn().is_of_mode(regs) {
+            return self.tell_owner(regs);
+        }
+        let Self { bp, mut trap, .. } = self;
+        let bp = bp.into();
+        trap.with_interrupts(|| remove(&bp));
+        Resumed::YES
+    }
+
+    /// What is read under this is there for as long as the hit.
+    #[inline]
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Has the thread go on.
+    #[inline]
+    pub fn resume(self, regs: &mut PtRegs) -> Resumed {
+        set_in_hit(false);
+        if is_at(&self.bp, regs) && !resume_at_once(&self.bp, regs) {
+            return self.resume_otherwise(regs);
+        }
+        Resumed::YES
+    }
+
+    /// Makes up for an instruction for which that takes more than registers.
+    #[inline(never)]
+    fn resume_otherwise(mut self, regs: &mut PtRegs) -> Resumed {
+        let insn = self.bp.insn();
+        if !insn.emulate_without_faults(regs, &mut CurrentThread::new()) {
+            self.trap.with_interrupts(|| resume(self.bp, regs));
+        }
+        Resumed::YES
+    }
+
+    /// Calls `f` in task context, as a system call is: it may sleep, and access user memory. Then
+    /// has the thread go on.
+    #[inline]
+    pub fn in_task(mut self, regs: &mut PtRegs, f: impl FnOnce(&mut PtRegs, &Guard)) -> Resumed {
+        self.trap.with_interrupts(|| {
+            f(regs, &self.guard);
+            set_in_hit(false);
+            if is_at(&self.bp, regs) && !resume_at_once(&self.bp, regs) {
+                resume_somehow(self.bp, regs);
+            }
+        });
+        Resumed::YES
+    }
+
+    /// Nobody wants the breakpoint any more, which is still there because it could not be removed:
+    /// tries again, and has the thread go on.
+    #[cold]
+    pub fn remove(self, regs: &mut PtRegs) -> Resumed {
+        let bp: Arc<Breakpoint> = self.bp.into();
+        self.in_task(regs, |_, _| remove(&bp))
+    }
+}
+
+/// Makes up for an instruction for which that takes more than registers.
+#[inline(never)]
+fn resume_somehow(bp: ArcBorrow<'_, Breakpoint>, regs: &mut PtRegs) {
+    let insn = bp.insn();
+    if !insn.emulate_without_faults(regs, &mut CurrentThread::new()) {
+        resume(bp, regs);
+    }
+}
+
+/// Whether the thread is still where the breakpoint is.
+#[inline]
+fn is_at(bp: &Breakpoint, regs: &PtRegs) -> bool {
+    regs.ip() == bp.at().as_usize()
+}
+
+/// Makes up for the instruction that the breakpoint displaces, if nothing has to be waited for.
+/// Returns whether it has.
+///
+/// Context: any.
+#[inline(always)]
+fn resume_at_once(bp: &Breakpoint, regs: &mut PtRegs) -> bool {
+    match bp.insn().emulate_at_once(regs) {
+        AtOnce::Done => true,
+        AtOnce::Boost => bp.slot_addr().map(|slot| slot::enter(slot, regs)).is_some(),
+        AtOnce::Other => false,
+    }
+}
+
+/// Makes up for the instruction that the breakpoint displaces.
+#[inline(never)]
+fn resume(bp: ArcBorrow<'_, Breakpoint>, regs: &mut PtRegs) {
+    match bp.insn().emulate(regs, &mut CurrentThread::new()) {
+        Emulated::Done { deliver_trap: true } => force_step_trap(regs),
+        Emulated::Done {
+            deliver_trap: false,
+        } => (),
+        Emulated::Boost(_) => {
+            if let Some(slot) = bp.slot_addr() {
+                slot::enter(slot, regs);
+            }
+        }
+        Emulated::Step(insn) => {
+            match slot_for_step(&bp) {
+                Ok(()) => step::begin(&bp.into(), insn, regs),
+                // The thread executes what is there now.
+                Err(ENOENT) => (),
+                // The thread is not to pay for it. If this fails too, it comes here again.
+                Err(_) => remove(&bp.into()),
+            }
+        }
+    }
+}
+
+/// Sees to it that the breakpoint has a slot.
+fn slot_for_step(bp: &Breakpoint) -> Result {
+    if bp.slot().is_some() {
+        return Ok(());
+    }
+    let task = current!();
+    let mm = task.mm().ok_or(ENOENT)?;
+    make_slot_late(Space::of(mm).ok_or(ENOENT)?, mm, bp)
+}
+
+/// Takes out a breakpoint of the current thread's address space. On failure the next hit tries
+/// again, unless the thread has been killed.
+#[cold]
+fn remove(bp: &Arc<Breakpoint>) {
+    let task = current!();
+    if let Some(mm) = task.mm() {
+        if let Some(space) = Space::of(mm) {
+            let _ = disarm(space, mm, bp);
+        }
+    }
+}
 
 #[inline]
 fn set_in_hit(in_hit: bool) {
@@ -127,81 +278,5 @@ pub fn is_in_hit() -> bool {
 pub fn wait_for_hits() {
     if !is_in_hit() {
         tasks_trace::synchronize_expedited();
-    }
-}
-
-/// There was no breakpoint at `at`, where a thread has executed an `int3`. Finds out whether there
-/// had been one.
-///
-/// Between the trap and the lookup the breakpoint may have been taken out, others may have come and
-/// gone, and the next may be there now. So text and map are compared with breakpoints kept from
-/// coming and going.
-#[cold]
-fn restart_if_removed(space: &Space, mm: &MmWithUser, regs: &mut PtRegs, at: Vaddr) -> bool {
-    let before = Vaddr::new(at.as_usize().wrapping_sub(1));
-    let foreign = mm.mmap_write_lock_killable().is_ok_and(|mmap| {
-        let byte = |at: Vaddr| match user_thread::peek_u8(UserPtr::from_addr(at.as_usize())) {
-            Ok(byte) => Some(byte),
-            Err(_) => private_text::read_byte(&mmap, at),
-        };
-        match (byte(before), byte(at)) {
-            (_, Some(BREAKPOINT)) => {
-                let present = space.present(at, &tasks_trace::read_lock()).cloned();
-                match present.map(|bp| bp.state()) {
-                    Some(State::Armed) => false,
-                    // On failure the thread comes here again, unless it has been killed.
-                    Some(State::Outdated) => {
-                        let _ = take_out_outdated(space, &mmap, at);
-                        false
-                    }
-                    _ => true,
-                }
-            }
-            LONG_BREAKPOINT => true,
-            // If the text cannot be read, neither can it be executed: the thread will find out.
-            _ => false,
-        }
-    });
-    if !foreign {
-        regs.set_ip(at.as_usize());
-    }
-    !foreign
-}
-
-/// The thread executes code of another kind than its process began with, as emulators of other
-/// systems do: what the breakpoint displaces is another instruction than was analysed. There is no
-/// probing that.
-#[cold]
-fn in_other_mode(space: &Space, mm: &MmWithUser, bp: &Arc<Breakpoint>) {
-    // On failure the thread comes here again, unless it has been killed.
-    let _ = disarm(space, mm, bp);
-}
-
-/// Makes up for the instruction that the breakpoint displaces.
-#[inline]
-fn resume(space: &Space, mm: &MmWithUser, bp: &Arc<Breakpoint>, regs: &mut PtRegs) {
-    match bp.insn().emulate(regs, &mut CurrentThread::new()) {
-        Emulated::Done { deliver_trap: true } => force_step_trap(regs),
-        Emulated::Done {
-            deliver_trap: false,
-        } => (),
-        Emulated::Boost(_) => {
-            if let Some(slot) = bp.slot() {
-                slot::enter(slot, regs);
-            }
-        }
-        Emulated::Step(insn) => {
-            let made = match bp.slot() {
-                Some(_) => Ok(()),
-                None => make_slot_late(space, mm, bp),
-            };
-            match made {
-                Ok(()) => step::begin(bp, insn, regs),
-                // The thread executes what is there now.
-                Err(ENOENT) => (),
-                // The thread is not to pay for it. If this fails too, it comes here again.
-                Err(_) => drop(disarm(space, mm, bp)),
-            }
-        }
     }
 }

@@ -152,6 +152,9 @@ pub fn insert(mm: &MmWithUser, at: Vaddr, owner: Arc<dyn OnHit>) -> Result<Inser
     let bp = Arc::new(Breakpoint::new(insn, original, owner), GFP_KERNEL).map_err(Error::from)?;
     if insn.plan().needs_slot() {
         make_slot(space, &mmap, &bp)?;
+    } else if insn.plan().gains_by_slot() {
+        // There may be no room near the text. Then it is emulated.
+        let _ = make_slot(space, &mmap, &bp);
     }
 
     // What may be in the map at this address is of text that is gone.
@@ -207,7 +210,7 @@ impl Inserted {
     /// # Errors
     ///
     /// If the page cannot be had, the breakpoint stays, which gets hit and calls its owner. The
-    /// next hit for which that returns [`Then::Remove`](crate::Then::Remove) tries again, and so
+    /// next hit for which that calls [`Hit::remove`](crate::Hit::remove) tries again, and so
     /// does who inserts a breakpoint there. Want of memory is not among the reasons: that is waited
     /// for.
     pub fn remove(&self) -> Result {

@@ -26,10 +26,7 @@
 //! sends a signal.
 
 use crate::{
-    area::{
-        Place,
-        Slot, //
-    },
+    area::Place,
     breakpoint::Breakpoint,
     space::Space,
     step::{
@@ -57,9 +54,9 @@ use ubp_arch::{
 
 /// Sends the current thread to a slot, from which it comes back by itself.
 #[inline]
-pub(crate) fn enter(slot: &Slot, regs: &mut PtRegs) {
+pub(crate) fn enter(slot: SlotAddr, regs: &mut PtRegs) {
     TrapNumber::current().forget();
-    regs.set_ip(slot.addr().as_usize());
+    regs.set_ip(slot.as_usize());
 }
 
 /// Calls `f` with what is known of the current thread's address space, if it has had breakpoints.

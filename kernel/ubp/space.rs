@@ -33,6 +33,7 @@ use kernel::{
             Map, //
         },
         Arc,
+        ArcBorrow,
         Mutex, //
     },
     workqueue::{
@@ -84,7 +85,7 @@ pub(crate) const LOST: *mut c_void = core::ptr::without_provenance_mut(1);
 impl Space {
     fn init(mm: &Mm, inherited: KVec<(Vaddr, u8)>) -> Result<Arc<Self>> {
         Arc::pin_init(
-            pin_init!(Self {
+            try_pin_init!(Self {
                 mm: ARef::from(mm),
                 map <- Map::new(),
                 changes <- new_mutex!(()),
@@ -101,10 +102,11 @@ impl Space {
     #[inline]
     pub(crate) fn of(mm: &MmWithUser) -> Option<&Self> {
         let space = pointer(mm).load(Acquire);
-        if space == LOST {
+        // This is in the way of every hit: one comparison for both.
+        if space.addr() <= LOST.addr() {
             return None;
         }
-        // SAFETY: By the invariants of `pointer` it is null or of a handle of this type, which is
+        // SAFETY: By the invariants of `pointer` it is of a handle of this type, which is
         // not taken back while `mm_users` is not zero, as the type of `mm` says.
         unsafe { Handle::<Arc<Self>>::borrow(space) }.map(|space| &**space)
     }
@@ -163,9 +165,14 @@ impl Space {
 
     /// Returns the breakpoint at an address, if its `int3` is in the text.
     #[inline]
-    pub(crate) fn armed<'a>(&'a self, at: Vaddr, guard: &'a Guard) -> Option<&'a Arc<Breakpoint>> {
+    pub(crate) fn armed<'a>(
+        &'a self,
+        at: Vaddr,
+        guard: &'a Guard,
+    ) -> Option<ArcBorrow<'a, Breakpoint>> {
         self.map
             .get(at.as_usize(), guard)
+            .map(Arc::as_arc_borrow)
             .filter(|bp| bp.state() == State::Armed)
     }
 

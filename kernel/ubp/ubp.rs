@@ -55,7 +55,7 @@
 //!
 //! # A hit
 //!
-//! See [`hit`].
+//! See [`int3`] for how it is found, and [`hit`] for what comes of it.
 
 mod access;
 mod active;
@@ -68,6 +68,7 @@ mod explore;
 mod fork;
 mod hit;
 mod insert;
+mod int3;
 mod reclaim;
 mod slot;
 mod space;
@@ -76,10 +77,7 @@ mod step;
 #[path = "../../mm/private_text.rs"]
 mod private_text;
 
-pub use breakpoint::{
-    OnHit,
-    Then, //
-};
+pub use breakpoint::OnHit;
 pub use exits::exits;
 pub use explore::{
     explore,
@@ -91,7 +89,9 @@ pub use fork::{
 };
 pub use hit::{
     is_in_hit,
-    wait_for_hits, //
+    wait_for_hits,
+    Hit,
+    Resumed, //
 };
 pub use insert::{
     check,

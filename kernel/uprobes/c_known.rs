@@ -58,7 +58,14 @@ use kernel::{
 };
 use ubp::Vaddr;
 
-type CHandler = Option<unsafe extern "C" fn(*mut bindings::uprobe, *mut bindings::pt_regs)>;
+type CHandler = unsafe extern "C" fn(*mut bindings::uprobe, *mut bindings::pt_regs);
+
+/// In place of a handler that there is not.
+///
+/// # Safety
+///
+/// None.
+unsafe extern "C" fn no_handler(_: *mut bindings::uprobe, _: *mut bindings::pt_regs) {}
 
 /// See the top.
 pub(crate) enum Stage {
@@ -118,6 +125,7 @@ pub(crate) fn with_known<R>(f: impl FnOnce(&mut RBTree<usize, Known>) -> Option<
 #[pin_data]
 pub(crate) struct CClient {
     uprobe: *mut bindings::uprobe,
+    wants: Wants,
     handler: CHandler,
     handler_in_interrupt: CHandler,
     return_handler: CHandler,
@@ -166,9 +174,15 @@ impl CClient {
         let client = Arc::pin_init(
             pin_init!(Self {
                 uprobe: u,
-                handler: raw.handler,
-                handler_in_interrupt: raw.handler_in_interrupt,
-                return_handler: raw.return_handler,
+                wants: Wants {
+                    task: raw.handler.is_some(),
+                    interrupt: raw.handler_in_interrupt.is_some(),
+                    returned: raw.return_handler.is_some(),
+                    filter: raw.filter.is_some(),
+                },
+                handler: raw.handler.unwrap_or(no_handler),
+                handler_in_interrupt: raw.handler_in_interrupt.unwrap_or(no_handler),
+                return_handler: raw.return_handler.unwrap_or(no_handler),
                 filter: raw.filter,
                 unregistered: raw.unregistered,
                 by_handler: Atomic::new(false),
@@ -183,20 +197,18 @@ impl CClient {
         self.uprobe as usize
     }
 
+    #[inline]
     fn call(&self, handler: CHandler, regs: &mut PtRegs) {
-        if let Some(handler) = handler {
-            // SAFETY: By the type invariants `uprobe` is valid, and so are the registers.
-            unsafe { handler(self.uprobe, regs.as_ptr()) };
-        }
+        // SAFETY: By the type invariants `uprobe` is valid, and so are the registers.
+        unsafe { handler(self.uprobe, regs.as_ptr()) };
     }
 
     /// The addresses of its functions.
     fn functions(&self) -> [usize; 5] {
-        let handler = |handler: CHandler| handler.map_or(0, |handler| handler as usize);
         [
-            handler(self.handler),
-            handler(self.handler_in_interrupt),
-            handler(self.return_handler),
+            self.handler as usize,
+            self.handler_in_interrupt as usize,
+            self.return_handler as usize,
             self.filter.map_or(0, |filter| filter as usize),
             self.unregistered.map_or(0, |function| function as usize),
         ]
@@ -242,12 +254,7 @@ impl CClient {
 
 impl Client for CClient {
     fn wants(&self) -> Wants {
-        Wants {
-            task: self.handler.is_some(),
-            interrupt: self.handler_in_interrupt.is_some(),
-            returned: self.return_handler.is_some(),
-            filter: self.filter.is_some(),
-        }
+        self.wants
     }
 
     fn fires_for(&self, thread: &Task) -> bool {

@@ -35,33 +35,38 @@ pub(crate) struct Entry {
     pub(crate) probe: Arc<Probe>,
     pub(crate) group: ThreadGroup,
     role: Role,
+    /// Whether it is called with interrupts disabled.
+    is_for_interrupt: bool,
+    in_task: InTask,
+}
+
+/// When there is something to do for an entry in task context.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InTask {
+    Nothing,
+    First,
+    /// When it is known whether a function is entered here: it may be left by the same instruction.
+    Last,
 }
 
 impl Entry {
     pub(crate) fn new(probe: Arc<Probe>, group: ThreadGroup, role: Role) -> Self {
-        Self { probe, group, role }
-    }
-
-    /// Whether it is called with interrupts disabled.
-    #[inline]
-    fn is_for_interrupt(&self) -> bool {
-        matches!(self.role, Role::Hit(_)) && self.probe.wants.interrupt
-    }
-
-    /// Whether there is something to do in task context.
-    #[inline]
-    fn is_for_task(&self) -> bool {
-        match &self.role {
-            Role::Hit(returns) => self.probe.wants.task || returns.is_some(),
-            Role::Exit => true,
+        let (is_for_interrupt, is_for_task) = match &role {
+            Role::Hit(returns) => (probe.wants.interrupt, probe.wants.task || returns.is_some()),
+            Role::Exit => (false, true),
+        };
+        let in_task = match (is_for_task, probe.is_internal) {
+            (false, _) => InTask::Nothing,
+            (true, false) => InTask::First,
+            (true, true) => InTask::Last,
+        };
+        Self {
+            probe,
+            group,
+            role,
+            is_for_interrupt,
+            in_task,
         }
-    }
-
-    /// Whether that is to be done when it is known whether a function is entered here: it may be
-    /// left by the same instruction.
-    #[inline]
-    fn is_last(&self) -> bool {
-        self.probe.is_internal
     }
 }
 
@@ -71,37 +76,131 @@ struct Expected<'a> {
     newest: u64,
 }
 
+/// The only one who is called.
+pub(crate) struct Sole {
+    probe: Arc<Probe>,
+    group: ThreadGroup,
+}
+
+impl Sole {
+    fn of(entry: &Entry) -> Self {
+        Self {
+            probe: entry.probe.clone(),
+            group: entry.group,
+        }
+    }
+
+    /// Calls its handler, if the probe is to fire for a thread of `group`.
+    #[inline(always)]
+    pub(crate) fn call(
+        &self,
+        group: ThreadGroup,
+        calls: Calls,
+        handler: Handler,
+        regs: &mut PtRegs,
+    ) {
+        let probe = self.probe.as_arc_borrow();
+        if self.group != group || !calls.fires(probe) {
+            return;
+        }
+        match handler {
+            Handler::Interrupt | Handler::Task => probe.hits.increment(),
+            Handler::Return(_) => probe.returns.increment(),
+            Handler::Filter => (),
+        }
+        calls.call_sole(probe, handler, regs);
+    }
+}
+
+/// What there is to do at a hit.
+// With a tag of its own, which takes no calculation to get at.
+#[repr(u8)]
+enum Course {
+    /// Mostly there is one client, with one handler, and these are the fast ways.
+    SoleInInterrupt(Sole),
+    SoleInTask(Sole),
+    SoleAtExit(Sole),
+    /// What each entry says.
+    General {
+        in_interrupt: bool,
+        in_task: bool,
+        /// Whether there is one that comes last.
+        last: bool,
+    },
+}
+
+impl Course {
+    const NOTHING: Self = Self::General {
+        in_interrupt: false,
+        in_task: false,
+        last: false,
+    };
+
+    fn of(entries: &[Entry]) -> Self {
+        if let [entry] = entries {
+            match (&entry.role, entry.is_for_interrupt, entry.in_task) {
+                (Role::Hit(None), true, InTask::Nothing) => {
+                    return Self::SoleInInterrupt(Sole::of(entry));
+                }
+                (Role::Hit(None), false, InTask::First | InTask::Last) => {
+                    return Self::SoleInTask(Sole::of(entry));
+                }
+                (Role::Exit, ..) => return Self::SoleAtExit(Sole::of(entry)),
+                (Role::Hit(_), ..) => (),
+            }
+        }
+        Self::General {
+            in_interrupt: entries.iter().any(|entry| entry.is_for_interrupt),
+            in_task: entries.iter().any(|entry| entry.in_task != InTask::Nothing),
+            last: entries.iter().any(|entry| entry.in_task == InTask::Last),
+        }
+    }
+}
+
 /// The probes at a probepoint, in the order of their registration.
-pub(crate) struct Clients(KVec<Entry>);
+pub(crate) struct Clients {
+    course: Course,
+    entries: KVec<Entry>,
+}
 
 impl Clients {
     pub(crate) const fn new() -> Self {
-        Self(KVec::new())
+        Self {
+            course: Course::NOTHING,
+            entries: KVec::new(),
+        }
+    }
+
+    fn of(entries: KVec<Entry>) -> Self {
+        Self {
+            course: Course::of(&entries),
+            entries,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.entries.is_empty()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.0.iter()
+        self.entries.iter()
     }
 
     /// Returns a list that has one more at the end.
     pub(crate) fn with(&self, entry: Entry) -> Result<Self> {
-        let mut list = KVec::with_capacity(self.0.len() + 1, GFP_KERNEL)?;
-        list.extend_from_slice(&self.0, GFP_KERNEL)?;
+        let mut list = KVec::with_capacity(self.entries.len() + 1, GFP_KERNEL)?;
+        list.extend_from_slice(&self.entries, GFP_KERNEL)?;
         list.push(entry, GFP_KERNEL)?;
-        Ok(Self(list))
+        Ok(Self::of(list))
     }
 
     /// Returns a list of those that `keep` holds for.
     pub(crate) fn retaining(&self, keep: impl Fn(&Entry) -> bool) -> Result<Self> {
-        let mut list = KVec::with_capacity(self.0.len(), GFP_KERNEL)?;
-        for entry in self.0.iter().filter(|entry| keep(entry)) {
+        let mut list = KVec::with_capacity(self.entries.len(), GFP_KERNEL)?;
+        for entry in self.iter().filter(|entry| keep(entry)) {
             list.push(entry.clone(), GFP_KERNEL)?;
         }
-        Ok(Self(list))
+        Ok(Self::of(list))
     }
 
     /// Those that are to fire, for a thread of `group`.
@@ -112,44 +211,80 @@ impl Clients {
         calls: &'a Calls,
         of: impl Fn(&Entry) -> bool + 'a,
     ) -> impl Iterator<Item = &'a Entry> {
-        self.0
-            .iter()
-            .filter(move |entry| entry.group == group && of(entry) && calls.fires(&entry.probe))
+        self.entries.iter().filter(move |entry| {
+            entry.group == group && of(entry) && calls.fires(entry.probe.as_arc_borrow())
+        })
     }
 
-    /// Calls the handlers that run with interrupts disabled. Returns whether there is more to do.
+    /// The only one who is called, if that is with interrupts disabled.
     #[inline]
-    pub(crate) fn hit_in_interrupt(&self, group: ThreadGroup, regs: &mut PtRegs) -> bool {
-        let at = regs.ip();
-        let mut begun = None;
-        let mut task = false;
-        for entry in self.0.iter().filter(|entry| entry.group == group) {
-            task |= entry.is_for_task();
-            if !entry.is_for_interrupt() {
-                continue;
+    pub(crate) fn sole_in_interrupt(&self) -> Option<&Sole> {
+        match &self.course {
+            Course::SoleInInterrupt(sole) => Some(sole),
+            _ => None,
+        }
+    }
+
+    /// Calls the handlers that run with interrupts disabled, as they are if `interrupts_off`.
+    /// Returns whether there is more to do.
+    pub(crate) fn hit_in_interrupt(
+        &self,
+        group: ThreadGroup,
+        interrupts_off: bool,
+        regs: &mut PtRegs,
+    ) -> bool {
+        let calls = Calls::begin(interrupts_off);
+        match self.course {
+            Course::SoleInInterrupt(ref sole) => {
+                sole.call(group, calls, Handler::Interrupt, regs);
+                false
             }
-            // Most have no such handler, and need not note the context.
-            let calls = begun.get_or_insert_with(Calls::begin);
-            if calls.fires(&entry.probe) {
-                entry.probe.hits.increment();
-                calls.call(&entry.probe, Handler::Interrupt, at, regs);
+            Course::SoleInTask(_) | Course::SoleAtExit(_) => true,
+            Course::General {
+                in_interrupt,
+                in_task,
+                ..
+            } => {
+                if in_interrupt {
+                    self.call_in_interrupt(group, &calls, regs);
+                }
+                in_task
             }
         }
-        task
+    }
+
+    #[inline(never)]
+    fn call_in_interrupt(&self, group: ThreadGroup, calls: &Calls, regs: &mut PtRegs) {
+        let at = regs.ip();
+        for entry in self.firing(group, calls, |entry| entry.is_for_interrupt) {
+            entry.probe.hits.increment();
+            calls.call(entry.probe.as_arc_borrow(), Handler::Interrupt, at, regs);
+        }
     }
 
     /// Calls the handlers that run in task context, and sees to the noticing of returns.
     #[inline]
     pub(crate) fn hit(&self, at: usize, group: ThreadGroup, regs: &mut PtRegs) {
-        let calls = Calls::begin();
+        let exit = Handler::Return(Returning::From);
+        match &self.course {
+            Course::SoleInInterrupt(_) => (),
+            Course::SoleInTask(sole) => {
+                sole.call(group, Calls::begin(false), Handler::Task, regs);
+            }
+            Course::SoleAtExit(sole) => sole.call(group, Calls::begin(false), exit, regs),
+            Course::General { last, .. } => self.call_in_task(at, group, *last, regs),
+        }
+    }
+
+    #[inline(never)]
+    fn call_in_task(&self, at: usize, group: ThreadGroup, any_last: bool, regs: &mut PtRegs) {
+        let calls = &Calls::begin(false);
         let mut expected: Option<Expected<'_>> = None;
-        for entry in self.firing(group, &calls, |entry| {
-            entry.is_for_task() && !entry.is_last()
-        }) {
-            let probe = &entry.probe;
+        for entry in self.firing(group, calls, |entry| entry.in_task == InTask::First) {
+            let probe = entry.probe.as_arc_borrow();
             match &entry.role {
                 Role::Hit(returns) => {
-                    if !probe.wants.interrupt {
+                    if !entry.is_for_interrupt {
                         probe.hits.increment();
                     }
                     if probe.wants.task {
@@ -171,11 +306,13 @@ impl Clients {
         // A thread that has been sent elsewhere does not call the function.
         if let Some(Expected { returns, newest }) = expected.filter(|_| regs.ip() == at) {
             if returns.expect(at, newest, regs).is_err() {
-                self.count_missed(group, &calls, newest);
+                self.count_missed(group, calls, newest);
             }
         }
-        for entry in self.firing(group, &calls, Entry::is_last) {
-            calls.call(&entry.probe, Handler::Task, at, regs);
+        if any_last {
+            for entry in self.firing(group, calls, |entry| entry.in_task == InTask::Last) {
+                calls.call(entry.probe.as_arc_borrow(), Handler::Task, at, regs);
+            }
         }
     }
 
@@ -210,10 +347,10 @@ impl Clients {
         at: usize,
         regs: &mut PtRegs,
     ) {
-        let calls = Calls::begin();
+        let calls = Calls::begin(false);
         for entry in self.waiting_for_return(group, &calls, newest) {
             entry.probe.returns.increment();
-            calls.call(&entry.probe, Handler::Return(how), at, regs);
+            calls.call(entry.probe.as_arc_borrow(), Handler::Return(how), at, regs);
         }
     }
 }

@@ -56,7 +56,6 @@ struct Noting {
 
 impl Noting {
     fn note(&self, name: char, regs: &mut PtRegs) {
-        // Interrupts are not disabled in these tests, so that this may be done.
         let _ = self.notes.calls.lock().push((name, regs.ip()), GFP_KERNEL);
         if let Some(ip) = self.moves_to {
             regs.set_ip(ip);
@@ -152,7 +151,8 @@ impl Fixture {
         // SAFETY: A made-up set of registers, which nobody else knows.
         let regs = unsafe { PtRegs::from_raw_mut(&mut *raw) };
         regs.set_ip(AT);
-        if self.clients.hit_in_interrupt(group, regs) {
+        // Interrupts are not disabled in these tests, so that clients may take a mutex.
+        if self.clients.hit_in_interrupt(group, false, regs) {
             self.clients.hit(AT, group, regs);
         }
         let calls = core::mem::replace(&mut *self.notes.calls.lock(), KVec::new());

@@ -11,7 +11,10 @@
 
 use crate::{
     client::Handler,
-    probe::Probe, //
+    probe::{
+        Gate,
+        Probe, //
+    }, //
 };
 
 use kernel::{
@@ -22,7 +25,7 @@ use kernel::{
     },
     prelude::*,
     ptregs::PtRegs,
-    sync::Arc,
+    sync::ArcBorrow,
     time::{
         Delta,
         Instant,
@@ -32,58 +35,65 @@ use kernel::{
 
 /// The handlers of one hit that run in the same context.
 pub(crate) struct Calls {
+    interrupts_off: bool,
     context: Context,
 }
 
 impl Calls {
-    /// Begins, in the context that handlers are to be called in.
+    /// Begins with the handlers that are called with interrupts disabled, or with those that are
+    /// called in task context. Nothing else is disabled where hits are told of.
     #[inline]
-    pub(crate) fn begin() -> Self {
+    pub(crate) fn begin(interrupts_off: bool) -> Self {
         Self {
-            context: Context::now(),
+            interrupts_off,
+            context: Context::from_user_mode(interrupts_off),
         }
     }
 
     /// Whether `probe` is to fire for the current thread.
     #[inline]
-    pub(crate) fn fires(&self, probe: &Arc<Probe>) -> bool {
-        if !probe.is_live() {
-            return false;
-        }
-        if !probe.wants.filter {
-            return true;
-        }
-        let fires = probe.client().fires_for(kernel::current!());
-        let imbalance = self.context.restore();
-        if !imbalance.is_none() {
-            unbalanced(probe, Handler::Filter, imbalance);
-        }
-        fires
+    pub(crate) fn fires(&self, probe: ArcBorrow<'_, Probe>) -> bool {
+        probe.is_open() || passes(probe, self.interrupts_off)
     }
 
     /// Calls a handler of `probe`, with the instruction pointer at `at`, wherever an earlier one
     /// has moved it. The last move counts.
-    #[inline]
-    pub(crate) fn call(&self, probe: &Arc<Probe>, handler: Handler, at: usize, regs: &mut PtRegs) {
+    #[inline(never)]
+    pub(crate) fn call(
+        &self,
+        probe: ArcBorrow<'_, Probe>,
+        handler: Handler,
+        at: usize,
+        regs: &mut PtRegs,
+    ) {
         let moved = regs.ip();
         regs.set_ip(at);
-        let budget = budget_us();
-        if budget == 0 || probe.is_internal {
-            invoke(probe, handler, regs);
-        } else {
-            timed(probe, handler, regs, budget);
-        }
-        let imbalance = self.context.restore();
-        if !imbalance.is_none() {
-            unbalanced(probe, handler, imbalance);
-        }
+        self.call_sole(probe, handler, regs);
         if regs.ip() == at {
             regs.set_ip(moved);
         }
     }
+
+    /// Calls the only handler that there is.
+    #[inline(always)]
+    pub(crate) fn call_sole(
+        &self,
+        probe: ArcBorrow<'_, Probe>,
+        handler: Handler,
+        regs: &mut PtRegs,
+    ) {
+        if budget_us() == 0 {
+            invoke(&probe, handler, regs);
+        } else {
+            timed(probe, handler, regs);
+        }
+        if !self.context.is_kept() {
+            unbalanced(probe, handler, self.context.restore());
+        }
+    }
 }
 
-#[inline]
+#[inline(always)]
 fn invoke(probe: &Probe, handler: Handler, regs: &mut PtRegs) {
     match handler {
         // That is not called with registers.
@@ -94,6 +104,22 @@ fn invoke(probe: &Probe, handler: Handler, regs: &mut PtRegs) {
     }
 }
 
+/// Whether a probe that is not open for all lets the current thread pass.
+#[inline(never)]
+fn passes(probe: ArcBorrow<'_, Probe>, interrupts_off: bool) -> bool {
+    match probe.gate() {
+        Gate::Open => return true,
+        Gate::Closed => return false,
+        Gate::Guarded => (),
+    }
+    let context = Context::from_user_mode(interrupts_off);
+    let fires = probe.client().fires_for(kernel::current!());
+    if !context.is_kept() {
+        unbalanced(probe, Handler::Filter, context.restore());
+    }
+    fires
+}
+
 /// Microseconds that a handler may take, or 0.
 #[inline]
 fn budget_us() -> usize {
@@ -102,9 +128,15 @@ fn budget_us() -> usize {
     unsafe { core::ptr::read_volatile(&raw const bindings::uprobe_handler_budget_us) }
 }
 
-fn timed(probe: &Arc<Probe>, handler: Handler, regs: &mut PtRegs, budget: usize) {
+#[inline(never)]
+fn timed(probe: ArcBorrow<'_, Probe>, handler: Handler, regs: &mut PtRegs) {
+    let budget = budget_us();
+    if probe.is_internal {
+        // It calls the handlers that have a budget.
+        return invoke(&probe, handler, regs);
+    }
     let start = Instant::<Monotonic>::now();
-    invoke(probe, handler, regs);
+    invoke(&probe, handler, regs);
     let took: Delta = start.elapsed();
     let took = took.as_micros_ceil();
     if u64::try_from(took).is_ok_and(|took| took > budget as u64) {
@@ -113,8 +145,8 @@ fn timed(probe: &Arc<Probe>, handler: Handler, regs: &mut PtRegs, budget: usize)
 }
 
 #[cold]
-fn overdrawn(probe: &Arc<Probe>, handler: Handler, took: i64, budget: usize) {
-    if probe.disarm() {
+fn overdrawn(probe: ArcBorrow<'_, Probe>, handler: Handler, took: i64, budget: usize) {
+    if Probe::disarm(probe) {
         pr_warn!(
             "handler {} took {} us, of {} us that it may: its probe is disarmed\n",
             probe.client().symbol(handler),
@@ -125,8 +157,8 @@ fn overdrawn(probe: &Arc<Probe>, handler: Handler, took: i64, budget: usize) {
 }
 
 #[cold]
-fn unbalanced(probe: &Arc<Probe>, handler: Handler, imbalance: Imbalance) {
-    if probe.disarm() {
+fn unbalanced(probe: ArcBorrow<'_, Probe>, handler: Handler, imbalance: Imbalance) {
+    if Probe::disarm(probe) {
         pr_warn!(
             "handler {} {}: its probe is disarmed\n",
             probe.client().symbol(handler),

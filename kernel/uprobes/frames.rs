@@ -255,8 +255,8 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
             pages <- Map::new(),
             count: Atomic::new(0),
             pages_limit <- new_mutex!(PAGES),

@@ -39,6 +39,8 @@ use kernel::{
             Release, //
         },
         Arc,
+        ArcBorrow,
+        DirectArc,
         Mutex, //
     },
     workqueue::{
@@ -59,6 +61,21 @@ pub struct Counts {
     pub misses: usize,
 }
 
+/// Which hits come to the handlers of a probe: what it is in the states above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub(crate) enum Gate {
+    /// All: it is live, and has no filter.
+    Open,
+    /// It is live, and its filter says.
+    Guarded,
+    /// None: it is silent.
+    Closed,
+}
+
+const OPEN: i32 = Gate::Open as i32;
+const GUARDED: i32 = Gate::Guarded as i32;
+
 /// A registered client.
 #[pin_data]
 pub(crate) struct Probe {
@@ -69,8 +86,8 @@ pub(crate) struct Probe {
     following: Option<Following>,
     /// Of a client of this crate's own, whose handler calls those of others.
     pub(crate) is_internal: bool,
-    client: Arc<dyn Client>,
-    live: Atomic<bool>,
+    client: DirectArc<dyn Client>,
+    gate: Atomic<i32>,
     pub(crate) hits: Counter,
     pub(crate) returns: Counter,
     pub(crate) misses: Counter,
@@ -99,8 +116,8 @@ impl Probe {
                 spot,
                 following: spot.follow.then(Following::new),
                 is_internal,
-                client,
-                live: Atomic::new(false),
+                client: client.into(),
+                gate: Atomic::new(Gate::Closed as i32),
                 hits,
                 returns,
                 misses,
@@ -143,30 +160,44 @@ impl Probe {
 
     /// Everything is in place.
     pub(crate) fn go_live(&self) {
-        self.live.store(true, Release);
+        let gate = if self.wants.filter {
+            Gate::Guarded
+        } else {
+            Gate::Open
+        };
+        self.gate.store(gate as i32, Release);
     }
 
-    /// Whether hits do not pass over the probe.
+    /// Whether all are let through to the handlers.
     #[inline]
-    pub(crate) fn is_live(&self) -> bool {
-        self.live.load(Acquire)
+    pub(crate) fn is_open(&self) -> bool {
+        self.gate.load(Acquire) == OPEN
+    }
+
+    /// Who is let through to the handlers.
+    pub(crate) fn gate(&self) -> Gate {
+        match self.gate.load(Acquire) {
+            OPEN => Gate::Open,
+            GUARDED => Gate::Guarded,
+            _ => Gate::Closed,
+        }
     }
 
     /// Hits pass over the probe from now on. Returns whether they did not do so before.
     ///
     /// Context: any.
     pub(crate) fn silence(&self) -> bool {
-        self.live.xchg(false, Full)
+        self.gate.xchg(Gate::Closed as i32, Full) != Gate::Closed as i32
     }
 
     /// Silences the probe, and has it taken out in a while. Returns as [`Probe::silence`].
     ///
     /// Context: any; the caller may be one of its handlers.
-    pub(crate) fn disarm(self: &Arc<Self>) -> bool {
-        let was_live = self.silence();
+    pub(crate) fn disarm(this: ArcBorrow<'_, Self>) -> bool {
+        let was_live = this.silence();
         if was_live {
             // It can only be queued already if somebody else was faster.
-            let _ = workqueue::system_unbound().enqueue(self.clone());
+            let _ = workqueue::system_unbound().enqueue(Arc::from(this));
         }
         was_live
     }

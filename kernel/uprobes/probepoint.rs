@@ -17,11 +17,15 @@
 //! not any more, and makes a new one.
 
 use crate::{
-    client::Returning,
+    client::{
+        Handler,
+        Returning, //
+    },
     clients::{
         Clients,
         Entry, //
     },
+    contain::Calls,
     registry,
 };
 
@@ -54,9 +58,10 @@ use kernel::{
     },
 };
 use ubp::{
+    Hit,
     Inserted,
     OnHit,
-    Then,
+    Resumed,
     Vaddr, //
 };
 
@@ -192,6 +197,22 @@ impl Probepoint {
         }
     }
 
+    /// A hit, whoever is to be told of it.
+    // Apart, so that the fast way does not save registers for it.
+    #[inline(never)]
+    fn hit_general(&self, hit: Hit, regs: &mut PtRegs) -> Resumed {
+        let group = Task::current_group();
+        let in_task = |clients: &Clients| clients.hit_in_interrupt(group, true, regs);
+        if !self.clients.read(hit.guard()).is_some_and(in_task) {
+            return hit.resume(regs);
+        }
+        hit.in_task(regs, |regs, guard| {
+            if let Some(clients) = self.clients.read(guard) {
+                clients.hit(self.at.as_usize(), group, regs);
+            }
+        })
+    }
+
     /// Calls `f` with the clients as they are now.
     pub(crate) fn read<R>(&self, f: impl FnOnce(&Clients) -> R) -> R {
         let guard = kernel::sync::tasks_trace::read_lock();
@@ -226,22 +247,16 @@ pub(crate) fn place(mm: &MmWithUser, at: Vaddr, entry: &Entry) -> Result<Arc<Pro
 
 impl OnHit for Probepoint {
     #[inline]
-    fn hit_in_interrupt(&self, regs: &mut PtRegs, guard: &Guard) -> Then {
-        let Some(clients) = self.clients.read(guard) else {
-            return Then::Remove;
+    fn hit(&self, hit: Hit, regs: &mut PtRegs) -> Resumed {
+        let Some(clients) = self.clients.read(hit.guard()) else {
+            return hit.remove(regs);
         };
-        if clients.hit_in_interrupt(Task::current_group(), regs) {
-            Then::Task
-        } else {
-            Then::Resume
-        }
-    }
-
-    #[inline]
-    fn hit(&self, regs: &mut PtRegs, guard: &Guard) {
-        if let Some(clients) = self.clients.read(guard) {
-            clients.hit(self.at.as_usize(), Task::current_group(), regs);
-        }
+        let Some(sole) = clients.sole_in_interrupt() else {
+            return self.hit_general(hit, regs);
+        };
+        let calls = Calls::begin(true);
+        sole.call(Task::current_group(), calls, Handler::Interrupt, regs);
+        hit.resume(regs)
     }
 
     fn gone(&self) {

@@ -145,7 +145,7 @@ impl Client for AtPlace {
 impl Returns {
     pub(crate) fn new(group: ThreadGroup, mm: &Mm) -> Result<Arc<Self>> {
         let this = Arc::pin_init(
-            pin_init!(Self {
+            try_pin_init!(Self {
                 group,
                 mm: ARef::from(mm),
                 functions <- Map::new(),

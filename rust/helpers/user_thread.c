@@ -47,6 +47,16 @@ __rust_helper int rust_helper_put_user_u64(u64 val, u64 __user *ptr)
 	return put_user(val, ptr);
 }
 
+__rust_helper void rust_helper_pagefault_disable(void)
+{
+	pagefault_disable();
+}
+
+__rust_helper void rust_helper_pagefault_enable(void)
+{
+	pagefault_enable();
+}
+
 __rust_helper bool rust_helper_shstk_is_enabled(void)
 {
 	return shstk_is_enabled();

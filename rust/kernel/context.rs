@@ -19,12 +19,17 @@ use core::cell::Cell;
 
 /// Interrupts, preemption and RCU of the current thread, as they are at some time.
 pub struct Context {
+    state: Cell<State>,
+    _not_send: NotThreadSafe,
+}
+
+#[derive(Clone, Copy)]
+struct State {
     interrupts_off: bool,
     preempt_count: u32,
     rcu_depth: i32,
-    /// How often the thread had been switched away from, when this was noted or restored.
-    switches: Cell<usize>,
-    _not_send: NotThreadSafe,
+    /// How often the thread had slept, when this was noted or restored.
+    sleeps: usize,
 }
 
 /// What [`Context::restore`] has found to be different.
@@ -68,40 +73,82 @@ impl fmt::Display for Imbalance {
     }
 }
 
-/// How often the current thread has been switched away from.
+/// How often the current thread has slept.
 #[inline]
-fn switches() -> usize {
-    // SAFETY: Counters of the current thread, which nobody writes to while it executes.
-    let (voluntary, involuntary) = unsafe {
-        let task = Task::current_raw();
-        ((*task).nvcsw, (*task).nivcsw)
-    };
-    voluntary.wrapping_add(involuntary)
+fn sleeps() -> usize {
+    // SAFETY: A counter of the current thread, which nobody writes to while it executes.
+    unsafe { (*Task::current_raw()).nvcsw }
 }
 
-impl Context {
-    /// Notes what the current context is.
+impl State {
     #[inline]
-    pub fn now() -> Self {
+    fn now() -> Self {
         // SAFETY: These may be asked at any time.
         unsafe {
             Self {
                 interrupts_off: bindings::irqs_disabled(),
                 preempt_count: bindings::preempt_count(),
                 rcu_depth: bindings::rcu_preempt_depth(),
-                switches: Cell::new(switches()),
-                _not_send: NotThreadSafe,
+                sleeps: sleeps(),
             }
         }
     }
 
-    fn difference(&self, now: &Self) -> Imbalance {
+    #[inline]
+    fn is(self, now: Self) -> bool {
+        now.interrupts_off == self.interrupts_off
+            && now.preempt_count == self.preempt_count
+            && now.rcu_depth == self.rcu_depth
+            && !self.has_slept(now)
+    }
+
+    /// Whether the thread has slept where it must not.
+    #[inline]
+    fn has_slept(self, now: Self) -> bool {
+        self.interrupts_off && now.sleeps != self.sleeps
+    }
+
+    fn difference(self, now: Self) -> Imbalance {
         Imbalance {
             interrupts: now.interrupts_off != self.interrupts_off,
             preemption: now.preempt_count != self.preempt_count,
             rcu: now.rcu_depth != self.rcu_depth,
-            slept: self.interrupts_off && now.switches != self.switches,
+            slept: self.has_slept(now),
         }
+    }
+}
+
+impl Context {
+    #[inline]
+    fn new(state: State) -> Self {
+        Self {
+            state: Cell::new(state),
+            _not_send: NotThreadSafe,
+        }
+    }
+
+    /// What the context is of who has come from user mode, and has disabled nothing but interrupts,
+    /// if that. It need not be looked at, as [`Context::now`] does.
+    #[inline]
+    pub fn from_user_mode(interrupts_off: bool) -> Self {
+        Self::new(State {
+            interrupts_off,
+            preempt_count: 0,
+            rcu_depth: 0,
+            sleeps: sleeps(),
+        })
+    }
+
+    /// Notes what the current context is.
+    #[inline]
+    pub fn now() -> Self {
+        Self::new(State::now())
+    }
+
+    /// Whether the context is what it was.
+    #[inline]
+    pub fn is_kept(&self) -> bool {
+        self.state.get().is(State::now())
     }
 
     /// Makes the context what it was. Returns what was different.
@@ -109,52 +156,68 @@ impl Context {
     /// Locks that were taken and not released stay so: nothing says which they are.
     #[inline]
     pub fn restore(&self) -> Imbalance {
-        let now = Self::now();
-        let imbalance = self.difference(&now);
-        if !imbalance.is_none() {
-            self.mend(&now);
-        }
+        let state = self.state.get();
+        let imbalance = mend(
+            state.interrupts_off,
+            state.preempt_count,
+            state.rcu_depth,
+            state.sleeps,
+        );
+        // What comes after this has not slept.
+        self.state.set(State {
+            sleeps: sleeps(),
+            ..state
+        });
         imbalance
     }
+}
 
-    #[cold]
-    fn mend(&self, now: &Self) {
-        for _ in self.rcu_depth..now.rcu_depth {
-            // SAFETY: Somebody has begun a section, and does not end it.
-            unsafe { bindings::rcu_read_unlock() };
-        }
-        for _ in now.rcu_depth..self.rcu_depth {
-            // SAFETY: There are no requirements on the caller.
-            unsafe { bindings::rcu_read_lock() };
-        }
-        self.mend_bottom_halves();
-        // SAFETY: With this, interrupts and preemption are again as whoever is going on expects.
-        unsafe {
-            bindings::preempt_count_set(self.preempt_count);
-            match (self.interrupts_off, bindings::irqs_disabled()) {
-                (true, false) => bindings::local_irq_disable(),
-                (false, true) => bindings::local_irq_enable(),
-                (true, true) | (false, false) => (),
-            }
-        }
-        // What comes after this has not slept.
-        self.switches.set(switches());
+/// Makes the state of the current thread this one.
+// Single values, so that who calls this, mostly does not, and knows them, need not store them.
+#[cold]
+#[inline(never)]
+fn mend(interrupts_off: bool, preempt_count: u32, rcu_depth: i32, sleeps: usize) -> Imbalance {
+    let now = State::now();
+    let state = State {
+        interrupts_off,
+        preempt_count,
+        rcu_depth,
+        sleeps,
+    };
+    for _ in rcu_depth..now.rcu_depth {
+        // SAFETY: Somebody has begun a section, and does not end it.
+        unsafe { bindings::rcu_read_unlock() };
     }
+    for _ in now.rcu_depth..rcu_depth {
+        // SAFETY: There are no requirements on the caller.
+        unsafe { bindings::rcu_read_lock() };
+    }
+    mend_bottom_halves(preempt_count);
+    // SAFETY: With this, interrupts and preemption are again as whoever is going on expects.
+    unsafe {
+        bindings::preempt_count_set(preempt_count);
+        match (interrupts_off, bindings::irqs_disabled()) {
+            (true, false) => bindings::local_irq_disable(),
+            (false, true) => bindings::local_irq_enable(),
+            (true, true) | (false, false) => (),
+        }
+    }
+    state.difference(now)
+}
 
-    /// Enabling bottom halves executes those that are waiting: the count alone would not do.
-    fn mend_bottom_halves(&self) {
-        const MASK: u32 = bindings::SOFTIRQ_MASK;
-        // SAFETY: May be asked at any time.
-        let disabled = || unsafe { bindings::preempt_count() } & MASK;
-        while disabled() > self.preempt_count & MASK {
-            // SAFETY: Somebody has disabled them, and does not enable them; which needs interrupts
-            // enabled, as they were when this was to be called, or that somebody's callee has them.
-            unsafe {
-                if bindings::irqs_disabled() {
-                    bindings::local_irq_enable();
-                }
-                bindings::local_bh_enable();
+/// Enabling bottom halves executes those that are waiting: the count alone would not do.
+fn mend_bottom_halves(preempt_count: u32) {
+    const MASK: u32 = bindings::SOFTIRQ_MASK;
+    // SAFETY: May be asked at any time.
+    let disabled = || unsafe { bindings::preempt_count() } & MASK;
+    while disabled() > preempt_count & MASK {
+        // SAFETY: Somebody has disabled them, and does not enable them; which needs interrupts
+        // enabled, as they were when this was to be called, or that somebody's callee has them.
+        unsafe {
+            if bindings::irqs_disabled() {
+                bindings::local_irq_enable();
             }
+            bindings::local_bh_enable();
         }
     }
 }

@@ -39,6 +39,16 @@ impl Mode {
         }
     }
 
+    /// A code segment that is enough for [`Mode::of`] to say that it is this mode, if there is one.
+    pub fn sure_segment(self) -> Option<u16> {
+        match self {
+            // The stack segment counts as well.
+            Self::Bits32 => None,
+            // CAST: Selectors have 16 bits.
+            Self::Bits64 => Some(bindings::__USER_CS as u16),
+        }
+    }
+
     /// What the threads of a process execute, unless they switch by themselves.
     pub fn of_mm(mm: &Mm) -> Self {
         // SAFETY: `mm` is valid; what is read does not change after `execve()`.

@@ -6,8 +6,11 @@
 
 use crate::{
     bindings,
+    prelude::*,
     types::Opaque, //
 };
+
+use core::mem::offset_of;
 
 /// Bits of the flags register.
 pub mod flags {
@@ -42,6 +45,29 @@ pub mod flags {
     /// That this bit can be changed says that there is `cpuid`.
     pub const ID: usize = 1 << 21;
 }
+
+/// Where in `struct pt_regs` the general-purpose registers are, by their numbers.
+const GPR_OFFSETS: [u8; 16] = [
+    offset_of!(bindings::pt_regs, ax) as u8,
+    offset_of!(bindings::pt_regs, cx) as u8,
+    offset_of!(bindings::pt_regs, dx) as u8,
+    offset_of!(bindings::pt_regs, bx) as u8,
+    offset_of!(bindings::pt_regs, sp) as u8,
+    offset_of!(bindings::pt_regs, bp) as u8,
+    offset_of!(bindings::pt_regs, si) as u8,
+    offset_of!(bindings::pt_regs, di) as u8,
+    offset_of!(bindings::pt_regs, r8) as u8,
+    offset_of!(bindings::pt_regs, r9) as u8,
+    offset_of!(bindings::pt_regs, r10) as u8,
+    offset_of!(bindings::pt_regs, r11) as u8,
+    offset_of!(bindings::pt_regs, r12) as u8,
+    offset_of!(bindings::pt_regs, r13) as u8,
+    offset_of!(bindings::pt_regs, r14) as u8,
+    offset_of!(bindings::pt_regs, r15) as u8,
+];
+
+// They fit: this is the last of all.
+static_assert!(offset_of!(bindings::pt_regs, sp) <= u8::MAX as usize);
 
 /// Number of the stack pointer among the general-purpose registers.
 pub const GPR_SP: u8 = 4;
@@ -197,28 +223,20 @@ impl PtRegs {
         self.is_64bit() || u32::from(self.stack_segment()) == bindings::__USER_DS
     }
 
+    /// Where general-purpose register number `n` is, of which the low four bits count.
+    #[inline]
+    fn gpr_ptr(&self, n: u8) -> *mut usize {
+        let offset = GPR_OFFSETS[usize::from(n & 15)];
+        // SAFETY: It is the offset of a field.
+        unsafe { self.0.get().byte_add(offset.into()) }.cast()
+    }
+
     /// General-purpose register number `n`, of which the low four bits count.
     #[inline]
     pub fn gpr(&self, n: u8) -> usize {
-        let r = self.raw();
-        match n & 15 {
-            0 => r.ax,
-            1 => r.cx,
-            2 => r.dx,
-            3 => r.bx,
-            4 => r.sp,
-            5 => r.bp,
-            6 => r.si,
-            7 => r.di,
-            8 => r.r8,
-            9 => r.r9,
-            10 => r.r10,
-            11 => r.r11,
-            12 => r.r12,
-            13 => r.r13,
-            14 => r.r14,
-            _ => r.r15,
-        }
+        // SAFETY: By the type invariants the structure is initialised, and not written to while
+        // `self` is borrowed.
+        unsafe { self.gpr_ptr(n).read() }
     }
 
     /// Sets general-purpose register number `n`, of which the low four bits count.
@@ -231,26 +249,8 @@ impl PtRegs {
         } else {
             value & u32::MAX as usize
         };
-        let r = self.raw_mut();
-        let slot = match n & 15 {
-            0 => &mut r.ax,
-            1 => &mut r.cx,
-            2 => &mut r.dx,
-            3 => &mut r.bx,
-            4 => &mut r.sp,
-            5 => &mut r.bp,
-            6 => &mut r.si,
-            7 => &mut r.di,
-            8 => &mut r.r8,
-            9 => &mut r.r9,
-            10 => &mut r.r10,
-            11 => &mut r.r11,
-            12 => &mut r.r12,
-            13 => &mut r.r13,
-            14 => &mut r.r14,
-            _ => &mut r.r15,
-        };
-        *slot = value;
+        // SAFETY: By the type invariants the structure is valid, and `self` is borrowed mutably.
+        unsafe { self.gpr_ptr(n).write(value) };
     }
 
     /// Makes the CPU forget that the thread entered by an instruction such as `int3`.

@@ -7,6 +7,7 @@
 
 use crate::{
     bindings,
+    mm::MmWithUser,
     prelude::*,
     task::Task,
     types::NotThreadSafe, //
@@ -19,7 +20,8 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// Interrupts are disabled while a value exists and [`Trap::with_interrupts`] is not executing.
+/// The current thread has come from user mode. Interrupts are disabled while a value exists and
+/// [`Trap::with_interrupts`] is not executing.
 pub struct Trap(NotThreadSafe);
 
 impl Trap {
@@ -33,6 +35,14 @@ impl Trap {
     pub unsafe fn new() -> Self {
         // INVARIANT: By the requirement on the caller.
         Self(NotThreadSafe)
+    }
+
+    /// Returns the address space of the current thread.
+    #[inline]
+    pub fn mm(&self) -> &MmWithUser {
+        // SAFETY: By the type invariants the thread executes in user mode, and so in an address
+        // space, of which it is a user until it gives it up; it does not in this trap.
+        unsafe { MmWithUser::from_raw((*Task::current_raw()).mm) }
     }
 
     /// Calls `f` with interrupts enabled: it may sleep, and access user memory.

@@ -45,6 +45,18 @@ word!(u16, read_u16, get_user_u16, write_u16, put_user_u16);
 word!(u32, read_u32, get_user_u32, write_u32, put_user_u32);
 word!(u64, read_u64, get_user_u64, write_u64, put_user_u64);
 
+/// Calls `f` such that an access to user memory whose page is not there fails, instead of getting
+/// the page. In `f` such accesses do not sleep, and may be made with interrupts disabled.
+#[inline]
+pub fn without_faults<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: Enabled again below.
+    unsafe { bindings::pagefault_disable() };
+    let ret = f();
+    // SAFETY: Disabled above.
+    unsafe { bindings::pagefault_enable() };
+    ret
+}
+
 /// Reads a byte of user memory, if its page is mapped. Does not sleep.
 ///
 /// Fails with `EFAULT` otherwise.

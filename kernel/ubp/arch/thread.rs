@@ -18,7 +18,10 @@ pub struct Fault {
 }
 
 /// How many bytes are accessed.
+///
+/// Its values are the binary logarithms of that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum Width {
     /// One byte.
     W8,
@@ -34,23 +37,25 @@ impl Width {
     /// The number of bytes.
     #[inline]
     pub const fn bytes(self) -> usize {
-        match self {
-            Self::W8 => 1,
-            Self::W16 => 2,
-            Self::W32 => 4,
-            Self::W64 => 8,
-        }
+        1 << self as u8
+    }
+
+    /// The number of bits.
+    #[inline]
+    pub const fn bits(self) -> usize {
+        8 << self as u8
     }
 
     /// Cuts a value down to this width.
     #[inline]
     pub const fn truncate(self, value: usize) -> usize {
-        match self {
-            Self::W8 => value & u8::MAX as usize,
-            Self::W16 => value & u16::MAX as usize,
-            Self::W32 => value & u32::MAX as usize,
-            Self::W64 => value,
-        }
+        const MASKS: [usize; 4] = [
+            u8::MAX as usize,
+            u16::MAX as usize,
+            u32::MAX as usize,
+            u64::MAX as usize,
+        ];
+        value & MASKS[self as usize]
     }
 
     /// Fills the bits above this width with its highest bit.
@@ -73,6 +78,9 @@ pub trait Thread {
     /// Writes to user memory in a single access. May sleep.
     fn store(&mut self, addr: usize, width: Width, value: usize) -> Result<(), Fault>;
 
+    /// Writes a word to user memory in a single access, if its page is there. Does not sleep.
+    fn store_at_once(&mut self, addr: usize, value: usize) -> Result<(), Fault>;
+
     /// Whether calls and returns also use a shadow stack.
     fn has_shadow_stack(&self) -> bool;
 
@@ -92,7 +100,7 @@ pub trait Thread {
 
 /// The current thread.
 ///
-/// Its methods must be called in task context, with interrupts enabled.
+/// Those of its methods that may sleep must be called in task context, with interrupts enabled.
 pub struct CurrentThread(NotThreadSafe);
 
 impl CurrentThread {
@@ -132,6 +140,13 @@ impl Thread for CurrentThread {
             Width::W64 => user_thread::write_u64(ptr, value as u64),
         };
         result.map_err(|_| Fault { addr, write: true })
+    }
+
+    #[inline]
+    fn store_at_once(&mut self, addr: usize, value: usize) -> Result<(), Fault> {
+        let ptr = UserPtr::from_addr(addr);
+        user_thread::without_faults(|| user_thread::write_u64(ptr, value as u64))
+            .map_err(|_| Fault { addr, write: true })
     }
 
     #[inline]

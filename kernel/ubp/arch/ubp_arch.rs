@@ -70,12 +70,26 @@ const __LOG_PREFIX: &[u8] = b"ubp_arch\0";
 /// How an instruction is resumed, for those who need not know how that is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PlanKind {
-    /// By the kernel, unless that proves impossible at a hit.
+    /// By the kernel, unless that proves impossible at a hit; or as the next, if there is room for a
+    /// slot and that is faster.
     Emulate,
     /// By a copy in a slot, from where the thread goes on by itself.
     Boost,
     /// By stepping a copy in a slot.
     Step,
+}
+
+/// What [`Insn::emulate_at_once`] has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "the thread has to be resumed one way or the other"]
+pub enum AtOnce {
+    /// The instruction has been executed: the thread may return to user mode.
+    Done,
+    /// Nothing: the CPU must execute the instruction in a slot, from which the thread comes back by
+    /// itself.
+    Boost,
+    /// Nothing: that is for [`Insn::emulate`].
+    Other,
 }
 
 /// How far [`Insn::emulate`] got.

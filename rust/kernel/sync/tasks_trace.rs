@@ -32,6 +32,7 @@ use core::{
     ptr::NonNull, //
 };
 
+mod index;
 mod map;
 pub use map::Map;
 

@@ -30,19 +30,16 @@ impl Condition {
     /// Whether it holds with these flags.
     #[inline]
     pub(super) const fn holds(self, bits: usize) -> bool {
-        let less = (bits & SF != 0) != (bits & OF != 0);
-        let positive = match self.0 >> 1 {
-            0 => bits & OF != 0,
-            1 => bits & CF != 0,
-            2 => bits & ZF != 0,
-            3 => bits & (CF | ZF) != 0,
-            4 => bits & SF != 0,
-            5 => bits & PF != 0,
-            6 => less,
-            _ => less || bits & ZF != 0,
-        };
+        /// Of each pair of conditions: flags of which one must be set.
+        const ANY_OF: [usize; 8] = [OF, CF, ZF, CF | ZF, SF, PF, LESS, LESS | ZF];
+        /// In place of a flag: that sign and overflow differ.
+        const LESS: usize = 1 << 63;
+
+        let differ = (bits << (63 - 7)) ^ (bits << (63 - 11));
+        let bits = (bits & !LESS) | (differ & LESS);
+        let any = bits & ANY_OF[(self.0 >> 1) as usize & 7] != 0;
         // The lowest bit of the opcode negates.
-        positive != (self.0 & 1 != 0)
+        any != (self.0 & 1 != 0)
     }
 }
 
@@ -150,17 +147,13 @@ impl FlagChange {
     }
 }
 
-/// `bit` if the condition holds.
-const fn when(condition: bool, bit: usize) -> usize {
-    if condition {
-        bit
-    } else {
-        0
-    }
-}
+/// Whether a byte has an even number of bits set, as 0 or 1.
+#[inline]
+const fn even_parity(byte: usize) -> usize {
+    /// The same of each half byte.
+    const OF_HALVES: usize = 0b1001_0110_0110_1001;
 
-const fn highest_bit(width: Width) -> usize {
-    1 << (width.bytes() * 8 - 1)
+    OF_HALVES >> ((byte ^ (byte >> 4)) & 15) & 1
 }
 
 /// The sum and its status flags.
@@ -201,13 +194,13 @@ const fn with_status(
     width: Width,
 ) -> (usize, usize) {
     let result = width.truncate(result);
-    let highest = highest_bit(width);
-    let low_byte = Width::W8.truncate(result);
-    let status = when(carries & highest != 0, CF)
-        | when(low_byte.count_ones() % 2 == 0, PF)
-        | when(carries & 8 != 0, AF)
-        | when(result == 0, ZF)
-        | when(result & highest != 0, SF)
-        | when(overflows & highest != 0, OF);
+    let highest = width.bits() - 1;
+    // There are no branches in this, which could be mispredicted.
+    let status = ((carries >> highest) & 1) * CF
+        | even_parity(result) * PF
+        | ((carries >> 3) & 1) * AF
+        | (result == 0) as usize * ZF
+        | ((result >> highest) & 1) * SF
+        | ((overflows >> highest) & 1) * OF;
     (result, status)
 }

@@ -89,13 +89,33 @@ pub struct InRegisters {
 }
 
 impl InRegisters {
+    /// Whether the instruction does the same wherever it is, and something at all.
+    pub(super) fn may_be_in_slot(&self) -> bool {
+        match self.op {
+            RegisterOp::Nop
+            | RegisterOp::Jump { .. }
+            | RegisterOp::Branch { .. }
+            | RegisterOp::Loop { .. }
+            | RegisterOp::BranchIfCountZero { .. } => false,
+            RegisterOp::Move { .. }
+            | RegisterOp::MoveIf { .. }
+            | RegisterOp::SetIf { .. }
+            | RegisterOp::Exchange(..)
+            | RegisterOp::LoadAddress { .. }
+            | RegisterOp::Binary { .. }
+            | RegisterOp::Compare { .. }
+            | RegisterOp::Unary { .. }
+            | RegisterOp::Flag { .. } => true,
+        }
+    }
+
     /// Executes the instruction, and returns whether it has branched.
-    #[inline]
+    #[inline(never)]
     pub(super) fn execute(&self, regs: &mut PtRegs) -> bool {
         let target = match self.op {
             RegisterOp::Nop => None,
             RegisterOp::Move { to, from } => {
-                to.set(regs, from.get(regs));
+                move_value(to, from, regs);
                 None
             }
             RegisterOp::MoveIf {
@@ -105,11 +125,12 @@ impl InRegisters {
             } => {
                 let holds = condition.holds(regs.flags());
                 // A register of 32 bits is written to, and its upper half cleared, in either case.
-                to.set(regs, if holds { from } else { to }.get(regs));
+                move_value(to, Value::Register(if holds { from } else { to }), regs);
                 None
             }
             RegisterOp::SetIf { condition, to } => {
-                to.set(regs, condition.holds(regs.flags()).into());
+                let value = usize::from(condition.holds(regs.flags()));
+                move_value(to, Value::Immediate(value), regs);
                 None
             }
             RegisterOp::Exchange(a, b) => {
@@ -118,8 +139,8 @@ impl InRegisters {
                 b.set(regs, old_a);
                 None
             }
-            RegisterOp::LoadAddress { to, address } => {
-                to.set(regs, address.get(regs));
+            RegisterOp::LoadAddress { to, ref address } => {
+                load_address(to, address, regs);
                 None
             }
             RegisterOp::Binary { op, to, from } => {
@@ -127,14 +148,11 @@ impl InRegisters {
                 None
             }
             RegisterOp::Compare { op, first, second } => {
-                let (a, b) = (first.get(regs), second.get(regs));
-                regs.set_flags(op.execute(a, b, first.width(), regs.flags()));
+                compare(op, first, second, regs);
                 None
             }
             RegisterOp::Unary { op, to } => {
-                let (result, bits) = op.execute(to.get(regs), to.width(), regs.flags());
-                to.set(regs, result);
-                regs.set_flags(bits);
+                unary(op, to, regs);
                 None
             }
             RegisterOp::Flag { flag, change } => {
@@ -164,8 +182,33 @@ impl InRegisters {
     }
 }
 
+// Each a function of its own, so that they do not save registers for one another.
+
+#[inline(never)]
+fn move_value(to: Register, from: Value, regs: &mut PtRegs) {
+    to.set(regs, from.get(regs));
+}
+
+#[inline(never)]
+fn load_address(to: Register, address: &Address, regs: &mut PtRegs) {
+    to.set(regs, address.get(regs));
+}
+
+#[inline(never)]
+fn compare(op: Comparison, first: Register, second: Value, regs: &mut PtRegs) {
+    let (a, b) = (first.get(regs), second.get(regs));
+    regs.set_flags(op.execute(a, b, first.width(), regs.flags()));
+}
+
+#[inline(never)]
+fn unary(op: Unary, to: Register, regs: &mut PtRegs) {
+    let (result, bits) = op.execute(to.get(regs), to.width(), regs.flags());
+    to.set(regs, result);
+    regs.set_flags(bits);
+}
+
 /// Executes an operation of which the second operand is `value`.
-#[inline]
+#[inline(never)]
 pub(super) fn binary(op: Binary, to: Register, value: usize, regs: &mut PtRegs) {
     let (result, bits) = op.execute(to.get(regs), value, to.width(), regs.flags());
     to.set(regs, result);

@@ -45,17 +45,16 @@ impl Register {
     /// it is if it is less.
     #[inline]
     pub(super) fn set(self, regs: &mut PtRegs, value: usize) {
-        let value = self.width().truncate(value);
         let (number, mask, value) = match self {
             Self::Low {
                 number,
-                width: Width::W32 | Width::W64,
-            } => (number, usize::MAX, value),
+                width: width @ (Width::W32 | Width::W64),
+            } => return regs.set_gpr(number, width.truncate(value)),
             Self::Low {
                 number,
                 width: width @ (Width::W8 | Width::W16),
-            } => (number, width.truncate(usize::MAX), value),
-            Self::SecondByte { number } => (number, 0xff00, value << 8),
+            } => (number, width.truncate(usize::MAX), width.truncate(value)),
+            Self::SecondByte { number } => (number, 0xff00, Width::W8.truncate(value) << 8),
         };
         let rest = regs.gpr(number) & !mask;
         regs.set_gpr(number, rest | value);

@@ -3,9 +3,17 @@
 //! The choice of how an instruction is resumed.
 
 use super::{
+    alu::Condition,
     decode::Decoded,
-    in_memory::InMemory,
-    in_registers::InRegisters,
+    in_memory::{
+        InMemory,
+        MemoryOp,
+        Target, //
+    },
+    in_registers::{
+        InRegisters,
+        RegisterOp, //
+    },
     select::{
         memory_op,
         register_op, //
@@ -22,12 +30,19 @@ use crate::{
 };
 
 /// How an instruction is resumed.
+///
+/// The fastest way is a copy in a slot from which the thread comes back by itself: the thread is
+/// sent there, and the CPU does the rest. Emulations are for what would do something else in a slot,
+/// for when there is none, and for threads that step.
 #[derive(Clone, Copy)]
 pub enum Plan {
     /// By changing the saved registers; that always works.
     Emulate(InRegisters),
-    /// By changing the saved registers and accessing memory. If the access fails, or would not be
-    /// all that the CPU does, then by stepping, so that the CPU raises the exact exception.
+    /// As before; or in a slot, if there is one.
+    EmulateOrBoost(InRegisters, Step),
+    /// By changing the saved registers and accessing memory; or in a slot, if there is one from
+    /// which the thread comes back by itself. If the access fails, or would not be all that the CPU
+    /// does, then by stepping, so that the CPU raises the exact exception.
     EmulateOrStep(InMemory, Step),
     /// By a copy in a slot, which a jump to the next instruction follows: there is no second trap.
     /// A thread that steps anyway is stepped through the copy.
@@ -52,10 +67,14 @@ impl Plan {
             return Err(Refusal::TargetOutOfRange);
         }
 
-        if let Some(op) = register_op(insn, next, target) {
-            return Ok(Self::Emulate(InRegisters { op, next }));
+        let in_registers = register_op(insn, next, target).map(|op| InRegisters { op, next });
+        if let Some(emulation) = in_registers.filter(|it| !it.may_be_in_slot()) {
+            return Ok(Self::Emulate(emulation));
         }
         let step = Step::new(insn, bytes, at, width, next, target);
+        if let Some(emulation) = in_registers {
+            return Ok(Self::EmulateOrBoost(emulation, step));
+        }
         Ok(match memory_op(insn, next, target) {
             Some(op) => Self::EmulateOrStep(InMemory { op, width, next }, step),
             None if step.can_boost() => Self::Boost(step),
@@ -68,7 +87,10 @@ impl Plan {
     pub fn step(&self) -> Option<&Step> {
         match self {
             Self::Emulate(_) => None,
-            Self::EmulateOrStep(_, step) | Self::Boost(step) | Self::Step(step) => Some(step),
+            Self::EmulateOrBoost(_, step)
+            | Self::EmulateOrStep(_, step)
+            | Self::Boost(step)
+            | Self::Step(step) => Some(step),
         }
     }
 
@@ -76,17 +98,82 @@ impl Plan {
     /// as when it would fault.
     pub fn needs_slot(&self) -> bool {
         match self {
-            Self::Emulate(_) | Self::EmulateOrStep(..) => false,
+            Self::Emulate(_) | Self::EmulateOrBoost(..) | Self::EmulateOrStep(..) => false,
             Self::Boost(_) | Self::Step(_) => true,
+        }
+    }
+
+    /// Whether it is faster with a slot, though it works without one.
+    pub fn gains_by_slot(&self) -> bool {
+        match self {
+            Self::EmulateOrBoost(..) => true,
+            Self::EmulateOrStep(_, step) => step.comes_back(),
+            Self::Emulate(_) | Self::Boost(_) | Self::Step(_) => false,
         }
     }
 
     /// What it is, for those who need not know more.
     pub fn kind(&self) -> PlanKind {
         match self {
-            Self::Emulate(_) | Self::EmulateOrStep(..) => PlanKind::Emulate,
+            Self::Emulate(_) | Self::EmulateOrBoost(..) | Self::EmulateOrStep(..) => {
+                PlanKind::Emulate
+            }
             Self::Boost(_) => PlanKind::Boost,
             Self::Step(_) => PlanKind::Step,
+        }
+    }
+}
+
+/// What a plan is to [`Insn::emulate_at_once`](super::Insn::emulate_at_once).
+// With a tag of its own, which takes no calculation to get at.
+#[repr(u8)]
+#[derive(Clone, Copy)]
+pub(super) enum Quick {
+    Nop {
+        next: usize,
+    },
+    Branch {
+        condition: Condition,
+        target: usize,
+        next: usize,
+    },
+    /// A call to a fixed address, in 64-bit code.
+    Call {
+        target: usize,
+        next: usize,
+    },
+    Emulate(InRegisters),
+    /// If there is a slot.
+    Boost,
+    Other,
+}
+
+impl Quick {
+    pub(super) fn of(plan: &Plan) -> Self {
+        match plan {
+            Plan::Emulate(emulation) => match emulation.op {
+                RegisterOp::Nop => Self::Nop {
+                    next: emulation.next,
+                },
+                RegisterOp::Branch { condition, target } => Self::Branch {
+                    condition,
+                    target,
+                    next: emulation.next,
+                },
+                _ => Self::Emulate(*emulation),
+            },
+            Plan::Boost(_) => Self::Boost,
+            Plan::EmulateOrBoost(..) | Plan::EmulateOrStep(..) if plan.gains_by_slot() => {
+                Self::Boost
+            }
+            Plan::EmulateOrStep(emulation, _) => match (emulation.op, emulation.width) {
+                (MemoryOp::Call(Target::Direct(target)), Width::W64) => Self::Call {
+                    target,
+                    next: emulation.next,
+                },
+                _ => Self::Other,
+            },
+            Plan::EmulateOrBoost(..) | Plan::Step(_) => Self::Other,
         }
     }
 }

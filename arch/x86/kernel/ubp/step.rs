@@ -157,6 +157,12 @@ impl Step {
         }
     }
 
+    /// Whether a thread that is sent to the copy comes back by itself: by the jump behind it, or as
+    /// the instruction itself goes to an address of the program's.
+    pub fn comes_back(&self) -> bool {
+        self.can_boost() || self.after == After::Branch
+    }
+
     /// Where slots for this instruction may be: the first and the last address.
     ///
     /// The next instruction must be within reach of the jump, and so must be an operand that is

@@ -31,10 +31,12 @@ mod step;
 mod tests;
 
 use crate::{
+    AtOnce,
     Emulated,
     Refusal,
     Thread,
-    Vaddr, //
+    Vaddr,
+    Width, //
 };
 use decode::Decoded;
 use kernel::{
@@ -58,6 +60,7 @@ pub use kernel::insn::{
     MAX_INSN_SIZE, //
 };
 pub use plan::Plan;
+use plan::Quick;
 pub use step::{
     is_at_copy,
     Step,
@@ -76,10 +79,13 @@ pub const BREAKPOINT_SIZE: usize = 1;
 pub struct Insn {
     at: Vaddr,
     mode: Mode,
+    /// A code segment that is of this mode for sure; 0, which is none, if there is none.
+    sure_segment: u16,
     len: u8,
     known: u8,
     bytes: [u8; MAX_INSN_SIZE],
     plan: Plan,
+    at_once: Quick,
 }
 
 /// Decides how the instruction at `at`, with which `bytes` begin, is resumed.
@@ -99,13 +105,17 @@ pub fn analyze(bytes: &[u8], at: Vaddr, mode: Mode) -> Result<Insn, Refusal> {
         *to = *from;
         known += 1;
     }
+    let plan = Plan::new(&decoded, &copy, at)?;
+    let at_once = Quick::of(&plan);
     Ok(Insn {
         at,
         mode,
+        sure_segment: mode.sure_segment().unwrap_or(0),
         len: decoded.len,
         known,
         bytes: copy,
-        plan: Plan::new(&decoded, &copy, at)?,
+        plan,
+        at_once,
     })
 }
 
@@ -139,6 +149,17 @@ impl Insn {
         self.mode
     }
 
+    /// Whether `regs` are of a thread that executes code of [`Insn::mode`].
+    pub fn is_of_mode(&self, regs: &PtRegs) -> bool {
+        Mode::of(regs) == Some(self.mode)
+    }
+
+    /// Whether that is certain by the code segment alone.
+    #[inline]
+    pub fn is_of_usual_segment(&self, regs: &PtRegs) -> bool {
+        regs.code_segment() == self.sure_segment
+    }
+
     /// Its bytes.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
@@ -157,6 +178,50 @@ impl Insn {
         analyze(known, self.at, mode)
     }
 
+    /// Executes the instruction for the thread, if that takes nothing but the registers.
+    ///
+    /// `regs` as for [`Insn::emulate`]. May be called in any context.
+    #[inline(always)]
+    pub fn emulate_at_once(&self, regs: &mut PtRegs) -> AtOnce {
+        // Who steps expects a trap.
+        if regs.flags() & flags::TF != 0 {
+            return AtOnce::Other;
+        }
+        match &self.at_once {
+            Quick::Nop { next } => {
+                regs.set_ip(*next);
+                AtOnce::Done
+            }
+            Quick::Branch {
+                condition,
+                target,
+                next,
+            } => {
+                let taken = condition.holds(regs.flags());
+                regs.set_ip(if taken { *target } else { *next });
+                AtOnce::Done
+            }
+            Quick::Emulate(emulation) => {
+                emulation.execute(regs);
+                AtOnce::Done
+            }
+            Quick::Boost => AtOnce::Boost,
+            Quick::Call { .. } | Quick::Other => AtOnce::Other,
+        }
+    }
+
+    /// Executes the instruction for the thread, if that takes nothing but the registers and memory
+    /// that is there. Returns whether it has.
+    ///
+    /// `regs` as for [`Insn::emulate`]. Does not sleep; may be called with interrupts disabled.
+    #[inline]
+    pub fn emulate_without_faults(&self, regs: &mut PtRegs, thread: &mut impl Thread) -> bool {
+        match self.at_once {
+            Quick::Call { target, next } => call_without_faults(target, next, regs, thread),
+            _ => false,
+        }
+    }
+
     /// Executes the instruction for the thread, if that can be done without it.
     ///
     /// `regs` must be those of a thread that has hit the breakpoint and executes code of
@@ -165,7 +230,9 @@ impl Insn {
     #[inline]
     pub fn emulate(&self, regs: &mut PtRegs, thread: &mut impl Thread) -> Emulated<'_> {
         let branched = match &self.plan {
-            Plan::Emulate(emulation) => emulation.execute(regs),
+            Plan::Emulate(emulation) | Plan::EmulateOrBoost(emulation, _) => {
+                emulation.execute(regs)
+            }
             Plan::EmulateOrStep(emulation, step) => match emulation.execute(regs, thread) {
                 Some(branched) => branched,
                 None => return Emulated::Step(step),
@@ -177,6 +244,27 @@ impl Insn {
             deliver_trap: trap_is_due(regs, thread, branched),
         }
     }
+}
+
+/// Executes a call to a fixed address, in 64-bit code. See [`in_memory`] for when that is not all.
+#[inline]
+fn call_without_faults(
+    target: usize,
+    next: usize,
+    regs: &mut PtRegs,
+    thread: &mut impl Thread,
+) -> bool {
+    let sp = regs.sp().wrapping_sub(Width::W64.bytes());
+    let done = regs.flags() & (flags::AC | flags::TF) == 0
+        && sp & (Width::W64.bytes() - 1) == 0
+        && !thread.is_watched()
+        && !thread.has_shadow_stack()
+        && thread.store_at_once(sp, next).is_ok();
+    if done {
+        regs.set_sp(sp);
+        regs.set_ip(target);
+    }
+    done
 }
 
 /// Whether the CPU would have trapped after an instruction that has been emulated.

@@ -3,6 +3,10 @@
 //! A map from an index to a cell, with lookups that take no lock.
 
 use super::{
+    index::{
+        Index,
+        Used, //
+    },
     Cell,
     Guard, //
 };
@@ -11,7 +15,9 @@ use crate::{
     alloc::Flags,
     bindings,
     error::to_result,
+    new_mutex,
     prelude::*,
+    sync::Mutex,
     types::Opaque, //
 };
 
@@ -23,19 +29,22 @@ use core::{
 
 /// A map from `usize` to `T`, read under a Tasks Trace RCU [`Guard`].
 ///
-/// Lookups and walks take no lock and write nothing. Changes take the lock of the underlying maple
-/// tree, and may sleep to allocate.
+/// Lookups and walks take no lock and write nothing. A lookup takes the same time however many
+/// entries there are. Changes take a mutex, and may sleep to allocate.
 ///
 /// C header: [`include/linux/maple_tree.h`](srctree/include/linux/maple_tree.h)
 ///
 /// # Invariants
 ///
 /// `tree` is in RCU mode, and each entry of it, of one index, owns a [`Cell`], which is retired
-/// when it is taken out of the tree.
+/// when it is taken out of the tree. The entries of `index` are entries of the tree.
 #[pin_data(PinnedDrop)]
 pub struct Map<T: Send + Sync + 'static> {
     #[pin]
     tree: Opaque<bindings::maple_tree>,
+    index: Index<Cell<T>>,
+    #[pin]
+    used: Mutex<Used>,
     _owns: PhantomData<T>,
 }
 
@@ -45,23 +54,24 @@ unsafe impl<T: Send + Sync + 'static> Send for Map<T> {}
 unsafe impl<T: Send + Sync + 'static> Sync for Map<T> {}
 
 impl<T: Send + Sync + 'static> Map<T> {
-    /// Creates an empty map.
-    pub fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
+    /// Creates an empty map. Sleeps.
+    pub fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            index: Index::new()?,
             // SAFETY: `slot` is valid for a write, and pinned until `drop` has emptied the tree.
             tree <- Opaque::ffi_init(|slot| unsafe {
                 bindings::mt_init_flags(slot, bindings::MT_FLAGS_USE_RCU)
             }),
+            used <- new_mutex!(Used::default()),
             _owns: PhantomData,
         })
     }
 
     /// Returns the entry of `index`.
     #[inline]
-    pub fn get<'a>(&'a self, index: usize, _guard: &'a Guard) -> Option<&'a T> {
-        // SAFETY: By the type invariants the tree is valid and in RCU mode.
-        let cell = unsafe { bindings::mtree_load(self.tree.get(), index) }.cast::<Cell<T>>();
-        // SAFETY: By the type invariants an entry is a valid cell, and `_guard` keeps it allocated
+    pub fn get<'a>(&'a self, index: usize, guard: &'a Guard) -> Option<&'a T> {
+        let cell = self.index.get(index, guard);
+        // SAFETY: By the type invariants an entry is a valid cell, and `guard` keeps it allocated
         // if it is taken out meanwhile.
         unsafe { cell.as_ref() }.map(|cell| &cell.value)
     }
@@ -103,38 +113,52 @@ impl<T: Send + Sync + 'static> Map<T> {
         })
     }
 
-    /// Adds an entry. May sleep if `flags` allow it.
+    /// Adds an entry. May sleep.
     ///
     /// # Errors
     ///
-    /// [`EEXIST`] if there is an entry of that index, [`ENOMEM`].
+    /// [`EEXIST`] if there is an entry of that index, [`EINVAL`] for [`usize::MAX`], [`ENOMEM`].
     pub fn insert(&self, index: usize, value: T, flags: Flags) -> Result {
+        if index == usize::MAX {
+            return Err(EINVAL);
+        }
         let cell = Cell::new(value, flags)?;
-        // SAFETY: The tree is valid by the type invariants.
-        //
-        // INVARIANT: On success the entry owns the cell.
-        let ret = to_result(unsafe {
-            bindings::mtree_insert(self.tree.get(), index, cell.as_ptr().cast(), flags.as_raw())
-        });
-        ret.inspect_err(|_| {
+        self.insert_cell(index, cell, flags).inspect_err(|_| {
             // SAFETY: The cell is of `Cell::new`, which takes it from a `KBox`, and the tree did
             // not take it.
             drop(unsafe { KBox::from_raw(cell.as_ptr()) })
         })
     }
 
+    fn insert_cell(&self, index: usize, cell: NonNull<Cell<T>>, flags: Flags) -> Result {
+        let mut used = self.used.lock();
+        self.index.reserve(&mut used, flags)?;
+        // SAFETY: The tree is valid by the type invariants.
+        //
+        // INVARIANT: On success the entry owns the cell.
+        to_result(unsafe {
+            bindings::mtree_insert(self.tree.get(), index, cell.as_ptr().cast(), flags.as_raw())
+        })?;
+        // INVARIANT: It is in the tree.
+        self.index.set(&mut used, index, cell.as_ptr());
+        Ok(())
+    }
+
     /// Takes out the entry of `index`; it is dropped after a grace period, for which this does not
     /// wait. Returns whether there was one. May sleep.
     pub fn remove(&self, index: usize) -> bool {
-        // SAFETY: The tree is valid by the type invariants.
+        let mut used = self.used.lock();
+        // INVARIANT: It leaves the index before it leaves the tree.
+        self.index.take_out(&mut used, index);
+        // SAFETY: By the type invariants the tree is valid.
         //
         // INVARIANT: The cell leaves the tree and is retired.
         let cell = unsafe { bindings::mtree_erase(self.tree.get(), index) };
         let Some(cell) = NonNull::new(cell.cast::<Cell<T>>()) else {
             return false;
         };
-        // SAFETY: By the type invariants the entry owned the cell; having left the tree it cannot
-        // be found any more, nor be retired a second time.
+        // SAFETY: By the type invariants the entry owned the cell; having left the tree and the
+        // index it cannot be found any more, nor be retired a second time.
         unsafe { Cell::retire(cell) };
         true
     }

@@ -66,20 +66,30 @@ FIXTURE_TEARDOWN(slots)
 	close(self->dev);
 }
 
-TEST_F(slots, nothing_is_mapped_for_an_emulated_instruction)
+TEST_F(slots, nothing_is_mapped_for_what_does_not_gain_by_it)
+{
+	void *const places[] = { branch_first, branch_jump, branch_call };
+	unsigned int plan, i;
+
+	for (i = 0; i < 3; i++) {
+		ASSERT_GT(ubp_insert(self->dev, 0, places[i], UBP_TEST_TASK, &plan), 0);
+		EXPECT_EQ(UBP_TEST_EMULATE, plan);
+	}
+	branch_first();
+	EXPECT_EQ(0, areas());
+}
+
+TEST_F(slots, what_could_be_emulated_is_boosted)
 {
 	unsigned int plan;
 	long value = 42;
-	int first, ret;
 
-	first = ubp_insert(self->dev, 0, load_first, UBP_TEST_TASK, &plan);
-	ASSERT_GT(first, 0);
+	ASSERT_GT(ubp_insert(self->dev, 0, load_first, UBP_TEST_TASK, &plan), 0);
 	EXPECT_EQ(UBP_TEST_EMULATE, plan);
-	ret = ubp_insert(self->dev, 0, load_ret, UBP_TEST_TASK, &plan);
-	ASSERT_GT(ret, 0);
+	ASSERT_GT(ubp_insert(self->dev, 0, load_ret, UBP_TEST_TASK, &plan), 0);
 	EXPECT_EQ(UBP_TEST_EMULATE, plan);
 	EXPECT_EQ(42, load_first(&value));
-	EXPECT_EQ(0, areas());
+	EXPECT_EQ(1, areas());
 }
 
 TEST_F(slots, the_mapping_goes_with_the_last_breakpoint)
@@ -154,7 +164,7 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 
 	fault_ip = uc->uc_mcontext.gregs[REG_RIP];
 	fault_addr = (uintptr_t)info->si_addr;
-	uc->uc_mcontext.gregs[REG_RIP] = (uintptr_t)push_fault;
+	uc->uc_mcontext.gregs[REG_RIP] = (uintptr_t)call_fault;
 }
 
 TEST_F(slots, an_emulation_that_cannot_be_exact_gets_a_slot_for_the_time)
@@ -168,12 +178,12 @@ TEST_F(slots, an_emulation_that_cannot_be_exact_gets_a_slot_for_the_time)
 
 	ASSERT_EQ(0, sigaltstack(&altstack, NULL));
 	ASSERT_EQ(0, sigaction(SIGSEGV, &action, NULL));
-	id = ubp_insert(self->dev, 0, push_itself, UBP_TEST_TASK, &plan);
+	id = ubp_insert(self->dev, 0, call_itself, UBP_TEST_TASK, &plan);
 	ASSERT_GT(id, 0);
 	EXPECT_EQ(UBP_TEST_EMULATE, plan);
 	EXPECT_EQ(0, areas());
-	push_first(hole + PAGE);
-	EXPECT_EQ((uintptr_t)push_itself, fault_ip);
+	call_first(hole + PAGE);
+	EXPECT_EQ((uintptr_t)call_itself, fault_ip);
 	EXPECT_EQ((uintptr_t)hole + PAGE - 8, fault_addr);
 	EXPECT_EQ(1, areas());
 	ASSERT_EQ(0, ubp_remove(self->dev, id));

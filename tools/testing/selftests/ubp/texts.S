@@ -7,7 +7,18 @@
 .endm
 
 	.text
-/* slots.c: push, a load that is no mov, ret: emulated, boosted, emulated. */
+/* slots.c: what is emulated, whether there is a slot or not. */
+label branch_first
+	nop
+label branch_jump
+	jmp	1f
+1:
+label branch_call
+	call	2f
+	ret
+2:	ret
+
+/* slots.c: all of these are boosted. */
 	.balign	4096
 label load_first
 	push	%rdi
@@ -20,13 +31,13 @@ label load_swap
 label load_ret
 	ret
 
-/* slots.c: push to wherever rdi points; the stack pointer is put back. */
-label push_first
+/* slots.c: a call, with the stack wherever rdi points; the stack pointer is put back. */
+label call_first
 	mov	%rsp, %rax
 	mov	%rdi, %rsp
-label push_itself
-	push	%rax
-label push_fault
+label call_itself
+	call	call_fault
+label call_fault
 	mov	%rax, %rsp
 	ret
 

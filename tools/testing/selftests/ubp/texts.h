@@ -6,13 +6,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Does nothing. */
+void branch_first(void);
+extern char branch_jump[], branch_call[];
+
 /* What is at @from; it is written to, but not changed. */
 long load_first(long *from);
 extern char load_value[], load_swap[], load_ret[];
 
-/* Pushes a word below @stack. */
-void push_first(void *stack);
-extern char push_itself[], push_fault[];
+/* Pushes a return address below @stack. */
+void call_first(void *stack);
+extern char call_itself[], call_fault[];
 
 /* Zeroes memory, by one instruction. */
 void fill(void *to, size_t length);

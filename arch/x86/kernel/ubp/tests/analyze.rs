@@ -47,7 +47,7 @@ fn verdict(bytes: &[u8], mode: Mode) -> Verdict {
             No(Undecodable)
         }
         Ok(insn) => match insn.plan() {
-            Plan::Emulate(_) => Registers,
+            Plan::Emulate(_) | Plan::EmulateOrBoost(..) => Registers,
             Plan::EmulateOrStep(..) => Memory,
             Plan::Boost(_) => Boosted,
             Plan::Step(_) => Stepped,
