@@ -19,7 +19,9 @@ help:
 	@echo '               for a minute each    [SECONDS=60] [KERNEL=default|debug]'
 	@echo 'make mutants   whether that test notices faults in the code    [NAMES="…"]'
 	@echo 'make costs     instructions of a system call, a page fault and others, against stock'
-	@echo 'make overhead  instructions that a probe costs, a hit'
+	@echo 'make bench     what probes cost, beside mainline'"'"'s: table, plots, marks; builds three'
+	@echo '               kernels first    [PARTS="hits traps among register costs times scale"]'
+	@echo '               [PUBLISH=1 puts them into bench/, which README shows]'
 	@echo 'make coverage  how many instructions of bash, libc, python3, libcrypto and node can be'
 	@echo '               probed, and how they are executed    [FILES="…"]'
 	@echo 'make kernel-selftests   the kernel tree'"'"'s own ptrace, breakpoints, seccomp and x86'
@@ -63,8 +65,9 @@ costs: tree
 	@scripts/baseline missing
 	@scripts/costs
 
-overhead: build
-	@scripts/overhead
+bench: tree
+	@for kernel in bench bench-mainline bench-stock; do scripts/build $$kernel >&2 || exit; done
+	@scripts/bench $(if $(PUBLISH),--publish) $(PARTS)
 
 coverage: build
 	@scripts/coverage $(FILES)
@@ -109,4 +112,4 @@ clean:
 		{ echo 'build/tree has been edited; first: make take-back, or remove build/ by hand'; exit 1; }
 	rm -rf build
 
-.PHONY: help run check differential storm languages overhead mutants costs coverage kernel-selftests baseline setup tree build guest shell lint series take-back bisect clean
+.PHONY: help run check differential storm languages bench mutants costs coverage kernel-selftests baseline setup tree build guest shell lint series take-back bisect clean

@@ -143,6 +143,41 @@ static uint64_t switch_pair(long n)
 	return instructions() - start;
 }
 
+/* For scripts/bench: what is not compared with recorded figures. */
+#ifdef BENCH
+static uint64_t exec_exit_wait(long n)
+{
+	static char *const arguments[] = { "/bin/true", NULL };
+	uint64_t start = instructions();
+
+	for (; n; n--) {
+		pid_t pid = vfork();
+
+		if (pid == 0) {
+			execv(arguments[0], arguments);
+			_exit(127);
+		}
+		if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+			err(1, "vfork, wait");
+	}
+	return instructions() - start;
+}
+
+static uint64_t mmap_munmap(long n)
+{
+	uint64_t start = instructions();
+
+	for (; n; n--) {
+		void *memory = mmap(NULL, 4096, PROT_READ | PROT_EXEC,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (memory == MAP_FAILED || munmap(memory, 4096))
+			err(1, "mmap");
+	}
+	return instructions() - start;
+}
+#endif
+
 static const struct {
 	const char *name;
 	uint64_t (*spend)(long n);
@@ -155,6 +190,10 @@ static const struct {
 	{ "page_fault_read", page_fault_read, 56, 256, 25 },
 	{ "fork_exit_wait", fork_exit_wait, 20, 220, 5 },
 	{ "switch_pair", switch_pair, 50, 150, 25 },
+#ifdef BENCH
+	{ "exec_exit_wait", exec_exit_wait, 5, 25, 9 },
+	{ "mmap_munmap", mmap_munmap, 50, 250, 25 },
+#endif
 };
 
 static void put(const char *file, const char *text)

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Measures what probes cost, in the guest; see scripts/bench. With `-icount shift=0`
+ * and one processor the time-stamp counter counts instructions.
+ *
+ *	bench MODULE hits		instructions a hit, in excess of a call without
+ *	bench MODULE traps		hits of each case, with a division by zero before
+ *					each, for QEMU's log
+ *	bench MODULE among N		one hit among N breakpoints
+ *	bench MODULE register N		instructions to set and remove N probes, and memory
+ *	bench MODULE times		nanoseconds a hit
+ *	bench MODULE scale THREADS	hits a second
+ *	bench MODULE hold		a process that is hit now and then, for ever
+ *
+ * Prints lines CASE INSTRUCTION VALUE; a value of "-" is one that cannot be had.
+ */
+#define _GNU_SOURCE
+#include <err.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#include "functions.h"
+#include "probes.h"
+
+enum { HITS_FOR_LOG = 10 };
+
+/* What functions get, for arguments of events. */
+static const char text[] = "a string of 24 characters";
+
+typedef void (*function)(long number, const char *string);
+
+static const struct first {
+	const char *name;
+	function call;
+	const char *end;
+} firsts[] = {
+#define ENTRY(name) { #name, first_##name, first_##name##_end },
+	FOR_EACH_FIRST(ENTRY)
+};
+
+enum { FIRSTS = sizeof(firsts) / sizeof(firsts[0]) };
+
+/* What a hit costs is in excess of this: a call without a probe. */
+static double spent(function call, uint64_t (*now)(void), unsigned int calls, unsigned int rounds)
+{
+	uint64_t least = UINT64_MAX;
+
+	while (rounds--) {
+		uint64_t start = now();
+
+		for (unsigned int i = 0; i < calls; i++)
+			call(0, text);
+		start = now() - start;
+		/* In the round of the least, no timer interrupt came in between. */
+		if (start < least)
+			least = start;
+	}
+	return (double)least / calls;
+}
+
+static uint64_t instructions(void)
+{
+	return __rdtsc();
+}
+
+static uint64_t nanoseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ull + now.tv_nsec;
+}
+
+static double (*measure)(function call);
+
+static double count_instructions(function call)
+{
+	return spent(call, instructions, 200, 25);
+}
+
+static double take_time(function call)
+{
+	return spent(call, nanoseconds, 20000, 7);
+}
+
+/* A marker in QEMU's log of exceptions, and a few hits. */
+static double hit_for_log(function call)
+{
+	asm volatile("xor %%ecx, %%ecx; div %%ecx" ::: "eax", "ecx", "edx", "cc");
+	for (int i = 0; i < HITS_FOR_LOG; i++)
+		call(0, text);
+	return 0;
+}
+
+/* The division is two bytes long. */
+static void skip_division(int sig, siginfo_t *info, void *context)
+{
+	((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] += 2;
+}
+
+static void print(const char *name, const struct first *first, bool had, double value)
+{
+	if (had)
+		printf("%s %s %.2f\n", name, first->name, value);
+	else
+		printf("%s %s -\n", name, first->name);
+	fflush(stdout);
+}
+
+static void by_module(const char *name, const struct first *first, const char *what, double without)
+{
+	bool set = probes_set(first->call, 1, 0, what);
+
+	print(name, first, set, set ? measure(first->call) - without : 0);
+	if (set)
+		probes_remove();
+}
+
+static void by_event(const char *name, const struct first *first, const char *arguments,
+		     int (*user)(void), double without)
+{
+	bool set = event_set(first->call, arguments);
+	int fd = -1;
+
+	if (set && user)
+		fd = user();
+	else if (set)
+		event_enable(true);
+	if (set && user && fd < 0)
+		print(name, first, false, 0);
+	else
+		print(name, first, set, set ? measure(first->call) - without : 0);
+	if (fd >= 0)
+		close(fd);
+	else if (set && !user)
+		event_enable(false);
+	if (set)
+		event_remove();
+}
+
+static void all_cases(void)
+{
+	for (unsigned int i = 0; i < FIRSTS; i++) {
+		const struct first *first = &firsts[i];
+		double without = measure == hit_for_log ? 0 : measure(first->call);
+		char sized[60];
+
+		if (probes_ours()) {
+			by_module("empty-interrupt", first, "interrupt=1", without);
+			by_module("empty-task", first, "task=1", without);
+			by_module("entry-return", first, "task=1 returned=1", without);
+			snprintf(sized, sizeof(sized), "task=1 returned=1 size=%u",
+				 (unsigned int)(first->end - (const char *)first->call));
+			by_module("entry-return-sized", first, sized, without);
+		} else {
+			by_module("empty-task", first, "", without);
+			by_module("entry-return", first, "returned=1", without);
+		}
+		by_event("tracefs-noarg", first, "", NULL, without);
+		by_event("tracefs-reg", first, "di=%di", NULL, without);
+		by_event("tracefs-string", first, "s=+0(%si):string", NULL, without);
+		by_event("perf", first, "", event_perf, without);
+		by_event("bpf", first, "", event_bpf, without);
+	}
+}
+
+/* One hit among many breakpoints: of the first, the last and some between, the mean. */
+static void among(unsigned int count)
+{
+	const char *what = probes_ours() ? "interrupt=1" : "";
+	double sum = 0;
+	enum { PLACES = 20 };
+
+	if (!probes_set(many, count, MANY_STRIDE, what))
+		err(1, "%u probes", count);
+	for (unsigned int i = 0; i < PLACES; i++) {
+		unsigned long nth = (uint64_t)(count - 1) * i / (PLACES - 1);
+
+		sum += measure((function)(many + nth * MANY_STRIDE));
+	}
+	probes_remove();
+	printf("among nop %.2f\n", sum / PLACES - measure((function)many));
+}
+
+static long memory_used(void)
+{
+	static const char * const fields[] = { "Slab:", "Percpu:", "VmallocUsed:", "PageTables:" };
+	char name[60];
+	long sum = 0, value;
+	FILE *file = fopen("/proc/meminfo", "r");
+
+	while (file && fscanf(file, "%59s %ld%*[^\n]", name, &value) == 2)
+		for (unsigned int i = 0; i < 4; i++)
+			if (!strcmp(name, fields[i]))
+				sum += value;
+	if (file)
+		fclose(file);
+	return sum * 1024;
+}
+
+static void register_many(unsigned int count)
+{
+	const char *what = probes_ours() ? "task=1" : "";
+	long memory = memory_used();
+	uint64_t start = instructions(), set;
+
+	if (!probes_set(many, count, MANY_STRIDE, what))
+		err(1, "%u probes", count);
+	set = instructions() - start;
+	memory = memory_used() - memory;
+	start = instructions();
+	probes_remove();
+	start = instructions() - start;
+	printf("register nop %.2f\nunregister nop %.2f\nmemory nop %.2f\n", (double)set / count,
+	       (double)start / count, (double)memory / count);
+}
+
+static volatile bool stop;
+
+static void *hit_until(void *hits)
+{
+	while (!stop) {
+		for (int i = 0; i < 100; i++)
+			first_nop(0, text);
+		*(uint64_t *)hits += 100;
+	}
+	return NULL;
+}
+
+static void scale(unsigned int threads)
+{
+	static struct {
+		uint64_t hits;
+		char padding[120];
+	} all[64];
+	const struct timespec time = { .tv_sec = 1 };
+	pthread_t ids[64];
+	uint64_t sum = 0, start;
+
+	if (!probes_set(first_nop, 1, 0, probes_ours() ? "interrupt=1" : ""))
+		err(1, "probe");
+	start = nanoseconds();
+	for (unsigned int i = 0; i < threads; i++)
+		if (pthread_create(&ids[i], NULL, hit_until, &all[i].hits))
+			err(1, "thread");
+	nanosleep(&time, NULL);
+	stop = true;
+	for (unsigned int i = 0; i < threads; i++)
+		pthread_join(ids[i], NULL);
+	start = nanoseconds() - start;
+	for (unsigned int i = 0; i < threads; i++)
+		sum += all[i].hits;
+	probes_remove();
+	printf("scale nop %.0f\n", sum * 1e9 / start);
+}
+
+static void hold(void)
+{
+	if (!probes_set(first_nop, 1, 0, probes_ours() ? "task=1" : ""))
+		err(1, "probe");
+	for (;;) {
+		first_nop(0, text);
+		puts("held");
+		fflush(stdout);
+		usleep(1000);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 2 ? argv[2] : "";
+	unsigned int n = argc > 3 ? atoi(argv[3]) : 0;
+	struct sigaction action = { .sa_sigaction = skip_division, .sa_flags = SA_SIGINFO };
+
+	if (argc < 3)
+		errx(2, "usage: bench MODULE hits|traps|among|register|times|scale|hold [N]");
+	probes_open(argv[1]);
+	measure = count_instructions;
+	if (!strcmp(what, "hits")) {
+		all_cases();
+	} else if (!strcmp(what, "traps")) {
+		sigaction(SIGFPE, &action, NULL);
+		measure = hit_for_log;
+		all_cases();
+	} else if (!strcmp(what, "among")) {
+		among(n);
+	} else if (!strcmp(what, "register")) {
+		register_many(n);
+	} else if (!strcmp(what, "times")) {
+		measure = take_time;
+		all_cases();
+	} else if (!strcmp(what, "scale") && n <= 64) {
+		scale(n);
+	} else if (!strcmp(what, "hold")) {
+		hold();
+	} else {
+		errx(2, "%s", what);
+	}
+	return 0;
+}
