@@ -1,29 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What is probed: functions by their first instructions, and very many functions. */
-	.macro function name:req, rest:vararg
+	.macro begin name:req
 	.balign	64
-	.globl	\name, \name\()_end
-	.type	\name, @function
-\name:
-	\rest
-\name\()_end:
-	.size	\name, . - \name
+	.globl	first_\name, first_\name\()_end
+	.type	first_\name, @function
+first_\name:
+	.endm
+
+	.macro end name:req
+	ret
+first_\name\()_end:
+	.size	first_\name, . - first_\name
 	.endm
 
 	.text
-	function first_nop, nop; ret
-	function first_endbr64, endbr64; ret
-	function first_push, push %rax; pop %rax; ret
-	function first_mov, mov %rsp, %rax; ret
-	function first_sub, sub $8, %rdi; ret
-	function first_lea, lea 8(%rdi), %rax; ret
-	function first_rip, mov word(%rip), %rax; ret
-	function first_call, call 1f; ret; 1: ret
-	function first_jcc, jz 1f; 1: ret
-	function first_ret, ret
-	function first_lock, lock incl -8(%rsp); ret
-	function first_sse, movaps %xmm1, %xmm0; ret
-	function first_avx, vmovaps %ymm1, %ymm0; ret
+	begin nop; nop; end nop
+	begin endbr64; endbr64; end endbr64
+	begin push; push %rax; pop %rax; end push
+	begin mov; mov %rsp, %rax; end mov
+	begin sub; sub $8, %rdi; end sub
+	begin lea; lea 8(%rdi), %rax; end lea
+	begin rip; mov word(%rip), %rax; end rip
+	begin call; call 1f; 1: lea 8(%rsp), %rsp; end call
+	begin jcc; jz 1f; 1:; end jcc
+	begin ret; end ret
+	begin lock; lock incl -8(%rsp); end lock
+	begin sse; movaps %xmm1, %xmm0; end sse
+	begin avx; vmovaps %ymm1, %ymm0; end avx
 
 	.balign 4096
 	.globl	many
