@@ -5,6 +5,7 @@
 mod alu;
 mod analyze;
 mod apx;
+mod at_once;
 mod data;
 mod emulate;
 mod step;
