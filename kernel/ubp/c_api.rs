@@ -85,10 +85,10 @@ impl OnHit for COwner {
             None => true,
         };
         match self.handler.filter(|_| wants_task) {
-            // SAFETY: As above: the guard is held all the time.
-            Some(handler) => {
-                hit.in_task(regs, |regs, _| unsafe { handler(self.ubp, regs.as_ptr()) })
-            }
+            Some(handler) => hit.in_task(regs, |regs, _| {
+                // SAFETY: As above: the guard is held all the time.
+                unsafe { handler(self.ubp, regs.as_ptr()) };
+            }),
             None => hit.resume(regs),
         }
     }

@@ -94,9 +94,7 @@ impl Hit {
         };
         // SAFETY: The lifetime is that of a value of this type, by its invariants: nothing hands
         // out a reference that lives longer.
-        let bp = unsafe {
-            core::mem::transmute::<ArcBorrow<'_, Breakpoint>, ArcBorrow<'static, Breakpoint>>(bp)
-        };
+        let bp = unsafe { core::mem::transmute::<ArcBorrow<'_, _>, ArcBorrow<'static, _>>(bp) };
         // INVARIANT: It has been read under the guard.
         Ok(Self { bp, guard, trap })
     }

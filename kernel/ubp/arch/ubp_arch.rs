@@ -70,8 +70,8 @@ const __LOG_PREFIX: &[u8] = b"ubp_arch\0";
 /// How an instruction is resumed, for those who need not know how that is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PlanKind {
-    /// By the kernel, unless that proves impossible at a hit; or as the next, if there is room for a
-    /// slot and that is faster.
+    /// By the kernel, unless that proves impossible at a hit; or as the next, if there is room for
+    /// a slot and that is faster.
     Emulate,
     /// By a copy in a slot, from where the thread goes on by itself.
     Boost,

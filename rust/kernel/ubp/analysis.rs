@@ -15,8 +15,9 @@ use crate::{
 /// How an instruction that a breakpoint displaces is executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Plan {
-    /// By the kernel, or in a slot, from where the thread goes on by itself, whichever is faster; if
-    /// that is not possible at a hit, as when memory is not accessible, by a single-step in a slot.
+    /// By the kernel, or in a slot, from where the thread goes on by itself, whichever is faster;
+    /// if that is not possible at a hit, as when memory is not accessible, by a single-step in a
+    /// slot.
     Emulate,
     /// In a slot, from where the thread goes on by itself.
     Boost,

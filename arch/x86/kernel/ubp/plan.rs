@@ -32,8 +32,8 @@ use crate::{
 /// How an instruction is resumed.
 ///
 /// The fastest way is a copy in a slot from which the thread comes back by itself: the thread is
-/// sent there, and the CPU does the rest. Emulations are for what would do something else in a slot,
-/// for when there is none, and for threads that step.
+/// sent there, and the CPU does the rest. Emulations are for what would do something else in a
+/// slot, for when there is none, and for threads that step.
 #[derive(Clone, Copy)]
 pub enum Plan {
     /// By changing the saved registers; that always works.
