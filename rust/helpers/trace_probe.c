@@ -246,10 +246,122 @@ rust_helper_traceprobe_free_parse_ctx(struct traceprobe_parse_context *ctx)
 	traceprobe_free_parse_ctx(ctx);
 }
 
-__rust_helper bool
-rust_helper_trace_trigger_soft_disabled(struct trace_event_file *file)
+__rust_helper unsigned long rust_helper_regs_get_register(struct pt_regs *regs,
+							  unsigned int offset)
 {
-	return trace_trigger_soft_disabled(file);
+	return regs_get_register(regs, offset);
+}
+
+__rust_helper unsigned long rust_helper_regs_return_value(struct pt_regs *regs)
+{
+	return regs_return_value(regs);
+}
+
+__rust_helper unsigned long
+rust_helper_user_stack_pointer(struct pt_regs *regs)
+{
+	return user_stack_pointer(regs);
+}
+
+static __always_inline bool rust_trace_probe_may_migrate(void)
+{
+#ifdef CONFIG_SMP
+	return !current->migration_disabled;
+#else
+	return true;
+#endif
+}
+
+/*
+ * The context that an entry shows is the one that the thread was in, in user
+ * mode: there interrupts are enabled, whether they are so here or not. That
+ * preemption is disabled once is what recording takes.
+ */
+static __always_inline unsigned int rust_trace_probe_context(void)
+{
+	const unsigned long resched = _TIF_NEED_RESCHED | _TIF_NEED_RESCHED_LAZY;
+
+	if (likely(preempt_count() == PREEMPT_DISABLE_OFFSET &&
+		   !test_preempt_need_resched() &&
+		   !(READ_ONCE(current_thread_info()->flags) & resched) &&
+		   rust_trace_probe_may_migrate()))
+		return 0;
+
+	return tracing_gen_ctx_irq_test(0) - PREEMPT_DISABLE_OFFSET;
+}
+
+/* What ring_buffer_event_data() returns, but for those which need it. */
+static __always_inline void *
+rust_trace_probe_event_data(struct ring_buffer_event *event)
+{
+	if (likely(event->type_len &&
+		   event->type_len <= RINGBUF_TYPE_DATA_TYPE_LEN_MAX))
+		return event->array;
+
+	return ring_buffer_event_data(event);
+}
+
+/* What somebody wants of a file beside recording, and what prevents that. */
+#define RUST_TRACE_PROBE_SPECIAL					\
+	(EVENT_FILE_FL_FILTERED | EVENT_FILE_FL_PID_FILTER |		\
+	 EVENT_FILE_FL_SOFT_DISABLED | EVENT_FILE_FL_TRIGGER_COND |	\
+	 EVENT_FILE_FL_TRIGGER_MODE)
+
+static __always_inline struct ring_buffer_event *
+rust_trace_probe_reserve_special(struct trace_event_buffer *to,
+				 struct trace_event_file *file,
+				 unsigned long len)
+{
+	struct ring_buffer_event *event;
+	/* One of its own, so that @to can be in registers. */
+	struct trace_buffer *buffer;
+
+	if (trace_trigger_soft_disabled(file))
+		return NULL;
+	if (file->flags & EVENT_FILE_FL_PID_FILTER &&
+	    trace_event_ignore_this_pid(file))
+		return NULL;
+
+	event = trace_event_buffer_lock_reserve(&buffer, file,
+						file->event_call->event.type,
+						len, to->trace_ctx);
+	to->buffer = buffer;
+	return event;
+}
+
+/*
+ * Room for an entry in the buffer of @file, or %NULL; what all entries begin
+ * with is there already. With preemption disabled; committing is to follow.
+ */
+__rust_helper void *
+rust_helper_trace_probe_reserve(struct trace_event_buffer *to,
+				struct trace_event_file *file,
+				unsigned long len)
+{
+	void *entry;
+
+	to->trace_file = file;
+	to->trace_ctx = rust_trace_probe_context();
+	if (likely(!(file->flags & RUST_TRACE_PROBE_SPECIAL))) {
+		to->buffer = file->tr->array_buffer.buffer;
+		to->event = ring_buffer_lock_reserve(to->buffer, len);
+	} else {
+		to->event = rust_trace_probe_reserve_special(to, file, len);
+	}
+	if (!to->event)
+		return NULL;
+
+	entry = rust_trace_probe_event_data(to->event);
+	tracing_generic_entry_update(entry, file->event_call->event.type,
+				     to->trace_ctx);
+	return entry;
+}
+
+__rust_helper void
+rust_helper_trace_probe_commit(const struct trace_event_buffer *to)
+{
+	trace_event_commit_plain(to->trace_file, to->buffer, to->event,
+				 to->trace_ctx);
 }
 
 /* The files of @tp's event, one after the other; the first after %NULL. */

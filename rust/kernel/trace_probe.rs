@@ -37,7 +37,9 @@ mod files;
 mod kind;
 mod linked;
 mod lock;
+mod plan;
 mod probe;
+mod record;
 
 pub use self::{
     command::{

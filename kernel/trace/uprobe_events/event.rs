@@ -277,8 +277,19 @@ impl Recorder {
 impl Client for Recorder {
     fn wants(&self) -> Wants {
         match self.0.place().kind {
-            Kind::Hit => Wants::TASK,
+            // What can be recorded at once, is.
+            Kind::Hit => Wants {
+                task: !self.0.is_direct(),
+                interrupt: self.0.is_direct(),
+                ..Wants::default()
+            },
             Kind::Return => Wants::RETURNED,
+        }
+    }
+
+    fn hit_in_interrupt(&self, regs: &mut PtRegs) {
+        if self.0.trace_directly(regs.ip(), regs) {
+            self.0.place().hits.increment();
         }
     }
 

@@ -9,7 +9,11 @@ use super::{
         Command,
         Problem, //
     },
-    kind::Kind, //
+    kind::Kind,
+    plan::{
+        self,
+        Plan, //
+    },
 };
 use crate::{
     alloc::{
@@ -49,6 +53,7 @@ struct Header {
 pub(super) struct Args {
     header: NonNull<Header>,
     len: usize,
+    plan: Plan,
 }
 
 // SAFETY: A `struct trace_probe` is of no particular thread.
@@ -92,7 +97,11 @@ impl Args {
             return Err(Error::from_errno(ret));
         }
         // INVARIANT: Just made so.
-        Ok(Self { header, len })
+        Ok(Self {
+            header,
+            len,
+            plan: Plan::Interpreted,
+        })
     }
 
     /// The `struct trace_probe`.
@@ -131,6 +140,12 @@ impl Args {
                 self.len, //
             )
         }
+    }
+
+    /// How the arguments are fetched.
+    #[inline]
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Says whose this is.
@@ -180,6 +195,8 @@ impl Args {
         }
 
         // SAFETY: The arguments are parsed.
+        self.plan = unsafe { Plan::of(self.as_slice(), self.size())? };
+        // SAFETY: As above.
         to_result(unsafe {
             bindings::traceprobe_set_print_fmt(self.as_ptr(), self.kind().print_type())
         })
@@ -189,7 +206,11 @@ impl Args {
     pub(super) fn refuse_file_offsets(&self, command: &Command<'_>, first: usize) -> Result {
         for (i, arg) in self.as_slice().iter().enumerate() {
             // SAFETY: The argument is parsed.
-            if unsafe { uses_file_offset(arg) } {
+            let code = unsafe { plan::instructions(arg) };
+            if code
+                .iter()
+                .any(|insn| insn.op == bindings::fetch_op_FETCH_OP_FOFFS)
+            {
                 let word = command.word(first + i).to_bytes();
                 let offset = word.windows(2).position(|w| w == b"@+").unwrap_or(0);
 
@@ -220,25 +241,6 @@ impl Drop for ParseContext {
     fn drop(&mut self) {
         // SAFETY: The context is initialised.
         unsafe { bindings::traceprobe_finish_parse(&raw mut *self.0) }
-    }
-}
-
-/// Whether an argument is relative to the probed file.
-///
-/// # Safety
-///
-/// `arg` must have been parsed.
-unsafe fn uses_file_offset(arg: &bindings::probe_arg) -> bool {
-    let mut insn = arg.code;
-
-    loop {
-        // SAFETY: By the safety requirements there is code, and this has not been its end yet.
-        match unsafe { (*insn).op } {
-            bindings::fetch_op_FETCH_OP_FOFFS => return true,
-            bindings::fetch_op_FETCH_OP_END => return false,
-            // SAFETY: An instruction other than the last one is followed by another.
-            _ => insn = unsafe { insn.add(1) },
-        }
     }
 }
 

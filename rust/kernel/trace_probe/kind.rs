@@ -74,3 +74,61 @@ impl Kind {
         offset_of!(Entry, addresses) + self.fields().len() * size_of::<c_ulong>()
     }
 }
+
+/// The head of an entry: what was noticed, and where.
+pub(super) enum Head {
+    /// An instruction is about to be executed.
+    Hit { at: usize },
+    /// A function returns.
+    Return { function: usize, to: usize },
+}
+
+impl Head {
+    /// The head for what a probe at `probed` has noticed. `at` is the address of the instruction
+    /// that is about to be executed, or that which is returned to.
+    #[inline]
+    pub(super) fn new(kind: Kind, probed: usize, at: usize) -> Self {
+        match kind {
+            Kind::Hit => Self::Hit { at },
+            Kind::Return => Self::Return {
+                function: probed,
+                to: at,
+            },
+        }
+    }
+
+    /// Bytes of the entry before the arguments.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Hit { .. } => Kind::Hit.head_len(),
+            Self::Return { .. } => Kind::Return.head_len(),
+        }
+    }
+
+    /// Writes it to the beginning of an entry, but for what all entries begin with.
+    ///
+    /// # Safety
+    ///
+    /// There must be room for it.
+    #[inline]
+    pub(super) unsafe fn store(&self, entry: *mut u8) {
+        // SAFETY: By the safety requirements. Entries are aligned to four bytes only.
+        // CAST: An address of the user has the size of one of the kernel.
+        let put = |i, address| unsafe {
+            entry
+                .add(offset_of!(Entry, addresses))
+                .cast::<c_ulong>()
+                .add(i)
+                .write_unaligned(address as c_ulong)
+        };
+
+        match *self {
+            Self::Hit { at } => put(0, at),
+            Self::Return { function, to } => {
+                put(0, function);
+                put(1, to);
+            }
+        }
+    }
+}

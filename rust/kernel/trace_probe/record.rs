@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A hit is recorded: an entry is written to the trace buffers.
+//!
+//! # What keeps a file while an entry is written
+//!
+//! Preemption is disabled meanwhile, so that RCU's grace periods do not end: a file's link to the
+//! event is freed after one of these. Filters, triggers and the file itself go when
+//! `tracepoint_synchronize_unregister()` has returned, which waits for a grace period of Tasks
+//! Trace RCU, and there is one of RCU in each of these. The probes of the kernel itself rely on the
+//! same.
+//!
+//! C header: [`kernel/trace/trace.h`](srctree/kernel/trace/trace.h)
+
+use super::{
+    fetch::Source,
+    kind::{
+        Entry,
+        Head, //
+    },
+    plan::{
+        Plan,
+        Store, //
+    },
+    Probe,
+    ProbeEvent, //
+};
+use crate::{
+    alloc::AllocError,
+    bindings,
+    ffi::c_ulong,
+    ptregs::PtRegs,
+    types::NotThreadSafe, //
+};
+use core::{
+    mem::{
+        offset_of,
+        MaybeUninit, //
+    },
+    ptr, //
+};
+
+impl<T: ProbeEvent> Probe<T> {
+    /// Whether [`Probe::trace_directly`] records hits of this probe.
+    pub fn is_direct(&self) -> bool {
+        matches!(self.args.plan(), Plan::Direct(_))
+    }
+
+    /// Records a hit of the current task, or a return, in the trace buffers for which the event is
+    /// enabled. `at` is the address of the probed instruction, or that which is returned to. May
+    /// sleep.
+    ///
+    /// # Errors
+    ///
+    /// An error means that the hit was lost, as there was no memory to put the entry together.
+    #[inline]
+    pub fn trace(&self, at: usize, regs: &PtRegs) -> Result<(), AllocError> {
+        if self.trace_directly(at, regs) || !self.is_live() {
+            return Ok(());
+        }
+        self.source(at, regs)
+            .with_entry(|entry| self.record(&Fetched(entry)))
+    }
+
+    /// Does the same without sleeping, in any context, if all arguments are in the registers.
+    /// Returns whether they are.
+    // A function of its own would take as many instructions as some of what it does.
+    #[inline(always)]
+    pub fn trace_directly(&self, at: usize, regs: &PtRegs) -> bool {
+        let Plan::Direct(stores) = self.args.plan() else {
+            return false;
+        };
+
+        self.record(&Direct {
+            head: self.head(at),
+            stores,
+            fixed: self.args.size(),
+            regs,
+        });
+        true
+    }
+
+    #[inline]
+    fn head(&self, at: usize) -> Head {
+        Head::new(self.args.kind(), self.place().address(), at)
+    }
+
+    fn source<'a>(&'a self, at: usize, regs: &'a PtRegs) -> Source<'a> {
+        Source {
+            head: self.head(at),
+            args: self.args.as_slice(),
+            fixed: self.args.size(),
+            regs,
+            file_base: self.place().file_base().unwrap_or(0),
+        }
+    }
+
+    /// Writes an entry to the trace buffers.
+    #[inline]
+    fn record(&self, contents: &impl Contents) {
+        let _no_preemption = NoPreemption::new();
+        if !self.is_live() {
+            return;
+        }
+
+        let tp = self.args.as_ptr();
+        // SAFETY: The probe is live, and so linked to its event while preemption is disabled, which
+        // also keeps each link, once found, and its file.
+        unsafe {
+            let link = bindings::trace_probe_next_link_rcu(tp, ptr::null_mut());
+
+            if !link.is_null() {
+                write((*link).file, contents);
+                let next = bindings::trace_probe_next_link_rcu(tp, link);
+                if !next.is_null() {
+                    write_to_others(tp, next, contents);
+                }
+            }
+        }
+    }
+}
+
+/// Writes an entry to the buffers of the files from that of `link` on. Most events have but one.
+///
+/// # Safety
+///
+/// Preemption must be disabled, since `link` was found. It must be one of the event of `tp`, and
+/// the entry one of this event.
+#[cold]
+unsafe fn write_to_others(
+    tp: *mut bindings::trace_probe,
+    mut link: *mut bindings::event_file_link,
+    contents: &impl Contents,
+) {
+    while !link.is_null() {
+        // SAFETY: By the safety requirements, for this link and those after it.
+        unsafe {
+            write((*link).file, contents);
+            link = bindings::trace_probe_next_link_rcu(tp, link);
+        }
+    }
+}
+
+/// What can be written to where an entry is to be.
+trait Contents {
+    /// Bytes of the entry.
+    fn len(&self) -> usize;
+
+    /// Writes it, but for what all entries begin with. Must not sleep.
+    ///
+    /// # Safety
+    ///
+    /// There must be as much room.
+    unsafe fn store(&self, entry: *mut u8);
+}
+
+/// An entry the arguments of which are in the registers.
+struct Direct<'a> {
+    head: Head,
+    stores: &'a [Store],
+    /// Bytes of the arguments.
+    fixed: usize,
+    regs: &'a PtRegs,
+}
+
+impl Contents for Direct<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.head.len() + self.fixed
+    }
+
+    #[inline]
+    unsafe fn store(&self, entry: *mut u8) {
+        // SAFETY: By the safety requirements there is room for the head, and after it for the
+        // arguments.
+        unsafe {
+            self.head.store(entry);
+            for store in self.stores {
+                store.store(entry.add(self.head.len()), self.regs);
+            }
+        }
+    }
+}
+
+/// An entry that has been put together; it begins with what all begin with.
+struct Fetched<'a>(&'a [u8]);
+
+impl Contents for Fetched<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    unsafe fn store(&self, entry: *mut u8) {
+        let skip = offset_of!(Entry, addresses);
+
+        if let Some(rest) = self.0.get(skip..) {
+            // SAFETY: By the safety requirements, as this is the rest of the entry.
+            unsafe { ptr::copy_nonoverlapping(rest.as_ptr(), entry.add(skip), rest.len()) };
+        }
+    }
+}
+
+/// Writes an entry to the buffer of a file. The file's triggers and filter have their say.
+///
+/// # Safety
+///
+/// Preemption must be disabled. `file` must exist, and be a file of the event that the entry is of.
+#[inline]
+unsafe fn write(file: *mut bindings::trace_event_file, contents: &impl Contents) {
+    let mut slot = MaybeUninit::<bindings::trace_event_buffer>::uninit();
+
+    // SAFETY: By the safety requirements; `slot` is for the function to initialise.
+    let entry = unsafe {
+        bindings::trace_probe_reserve(slot.as_mut_ptr(), file, contents.len() as c_ulong)
+    };
+    if entry.is_null() {
+        return;
+    }
+    // SAFETY: There is the room that was asked for, and the reservation is ours to commit.
+    unsafe {
+        contents.store(entry.cast());
+        bindings::trace_probe_commit(slot.as_ptr());
+    }
+}
+
+/// Keeps the current task from being preempted.
+struct NoPreemption(NotThreadSafe);
+
+impl NoPreemption {
+    #[inline]
+    fn new() -> Self {
+        // SAFETY: What is disabled here is enabled again by `drop()`.
+        unsafe { bindings::preempt_disable_notrace() };
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for NoPreemption {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: Disabled by `new()`, in the same task.
+        unsafe { bindings::preempt_enable_notrace() };
+    }
+}
