@@ -14,6 +14,7 @@ first_\name\()_end:
 	.endm
 
 	.text
+leaf:	ret
 	begin nop; nop; end nop
 	begin endbr64; endbr64; end endbr64
 	begin push; push %rax; pop %rax; end push
@@ -21,7 +22,7 @@ first_\name\()_end:
 	begin sub; sub $8, %rdi; end sub
 	begin lea; lea 8(%rdi), %rax; end lea
 	begin rip; mov word(%rip), %rax; end rip
-	begin call; call 1f; 1: lea 8(%rsp), %rsp; end call
+	begin call; call leaf; end call
 	begin jcc; jz 1f; 1:; end jcc
 	begin ret; end ret
 	begin lock; lock incl -8(%rsp); end lock
