@@ -18,11 +18,15 @@ def instructions(results):
     return names
 
 
+def without_figure(record):
+    return "not reproduced" if record.get("available", True) else "–"
+
+
 def cell(record, unit="instructions"):
-    if record is None or not record.get("available", True):
+    if record is None:
         return "–"
     if unit not in record:
-        return "not reproduced"
+        return without_figure(record)
     traps = f" ({record['traps']:g})" if "traps" in record else ""
     return f"{record[unit]:,.0f}{traps}"
 
@@ -58,9 +62,9 @@ def other_table(results):
         size = next((f"{record[key]:,} {key}" for key in ("breakpoints", "probes", "threads")
                      if key in record), "")
         unit = next((u for u in ("instructions", "ratio", "bytes") if u in record), None)
-        value = f"{record[unit]:,.2f}" if unit else "not reproduced"
+        value = f"{record[unit]:,.2f}" if unit else without_figure(record)
         rows.append([case, size, record["kernel"], value, unit or "",
-                     f"{record.get('spread', 0):.2%}"])
+                     f"{record['spread']:.2%}" if "spread" in record else ""])
     header = ["case", "of", "kernel", "value", "unit", "spread"]
     return markdown(header, rows) if rows else ""
 
@@ -137,8 +141,8 @@ def draw_cases(results, axes):
 def draw_scale(results, axes):
     drawn = False
     for kernel in ("mainline", "ours"):
-        points = sorted((r["threads"], r["ratio"]) for r in results.find(case="scale", kernel=kernel)
-                        if "ratio" in r)
+        points = sorted((r["threads"], r["ratio"])
+                        for r in results.find(case="scale", kernel=kernel) if "ratio" in r)
         if points:
             axes.plot(*zip(*points), marker="o", label=kernel)
             drawn = True
