@@ -16,12 +16,16 @@ use super::{
 
 use crate::{
     alloc::Flags,
+    new_mutex,
     prelude::*,
-    sync::atomic::{
-        Acquire,
-        Atomic,
-        Relaxed,
-        Release, //
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        Mutex, //
     }, //
 };
 
@@ -152,6 +156,15 @@ pub(super) struct Index<T: 'static> {
 /// How many slots of an index have a key. Who has it is the one who changes the index.
 #[derive(Default)]
 pub(super) struct Used(usize);
+
+impl Used {
+    /// The lock of a map's index.
+    // One lock class for all maps, of whatever type and crate: lockdep compares names by address.
+    #[inline(never)]
+    pub(super) fn new_lock() -> impl PinInit<Mutex<Self>> {
+        new_mutex!(Self::default(), "tasks_trace::Map")
+    }
+}
 
 impl<T: 'static> Index<T> {
     pub(super) fn new() -> Result<Self> {

@@ -15,7 +15,6 @@ use crate::{
     alloc::Flags,
     bindings,
     error::to_result,
-    new_mutex,
     prelude::*,
     sync::Mutex,
     types::Opaque, //
@@ -62,7 +61,7 @@ impl<T: Send + Sync + 'static> Map<T> {
             tree <- Opaque::ffi_init(|slot| unsafe {
                 bindings::mt_init_flags(slot, bindings::MT_FLAGS_USE_RCU)
             }),
-            used <- new_mutex!(Used::default()),
+            used <- Used::new_lock(),
             _owns: PhantomData,
         })
     }
