@@ -108,10 +108,17 @@ fi
 
 if have perf; then
 	for way in fp dwarf; do
+		rm -f "$TMP/records"
+		# shellcheck disable=SC2016  # $0 is of that shell.
 		perf record -o "$TMP/perf.data" -e cpu-clock -F 200 --call-graph $way \
-			-p "$program" -- sleep 3 > /dev/null 2>&1 &
+			-p "$program" -- sh -c 'touch "$0" && sleep 3' "$TMP/records" \
+			> /dev/null 2>&1 &
 		perf=$!
-		sleep 0.7
+		# It may take perf seconds until it records.
+		for _ in $(seq 600); do
+			[ -e "$TMP/records" ] && break
+			sleep 0.1
+		done
 		tell spin
 		[ "$answer" = "result 16" ]
 		check "perf, $way: result" $?
