@@ -76,7 +76,7 @@ impl Resumed {
     /// Whether there is nothing left to do, which always is so.
     // What the trap handler wants to know, without a calculation.
     #[inline]
-    pub(crate) fn is_done(self) -> bool {
+    pub(crate) fn done(self) -> bool {
         self.0
     }
 }

@@ -49,9 +49,9 @@ pub(crate) fn int3(regs: &mut PtRegs, trap: Trap) -> bool {
     regs.set_ip(at.as_usize());
     // Either is the last thing that is done here, so that it takes no frame to come back to.
     if hit.insn().is_of_usual_segment(regs) {
-        hit.tell_owner(regs).is_done()
+        hit.tell_owner(regs).done()
     } else {
-        hit.in_other_segment(regs).is_done()
+        hit.in_other_segment(regs).done()
     }
 }
 
