@@ -54,6 +54,9 @@ use ubp_arch::{
     Insn, //
 };
 
+/// A breakpoint that has been looked up.
+type Found<'a> = ArcBorrow<'a, Breakpoint>;
+
 /// A thread that has hit a breakpoint, whose owner is being told, with interrupts disabled.
 ///
 /// # Invariants
@@ -94,7 +97,7 @@ impl Hit {
         };
         // SAFETY: The lifetime is that of a value of this type, by its invariants: nothing hands
         // out a reference that lives longer.
-        let bp = unsafe { core::mem::transmute::<ArcBorrow<'_, _>, ArcBorrow<'static, _>>(bp) };
+        let bp = unsafe { core::mem::transmute::<Found<'_>, Found<'static>>(bp) };
         // INVARIANT: It has been read under the guard.
         Ok(Self { bp, guard, trap })
     }
