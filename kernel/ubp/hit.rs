@@ -117,9 +117,9 @@ impl Hit {
     }
 
     /// Tells the owner, if the thread executes code of the kind that its process began with. If it
-    /// does not, as emulators of other systems do, the breakpoint displaces another instruction than
-    /// was analysed. There is no probing that: it is taken out, and the thread executes what is
-    /// there.
+    /// does not, as emulators of other systems do, the breakpoint displaces another instruction
+    /// than was analysed. There is no probing that: it is taken out, and the thread executes what
+    /// is there.
     #[cold]
     #[inline(never)]
     pub(crate) fn in_other_segment(self, regs: &mut PtRegs) -> Resumed {
