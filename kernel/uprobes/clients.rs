@@ -221,7 +221,7 @@ impl Clients {
     pub(crate) fn sole_in_interrupt(&self) -> Option<&Sole> {
         match &self.course {
             Course::SoleInInterrupt(sole) => Some(sole),
-            _ => None,
+            Course::SoleInTask(_) | Course::SoleAtExit(_) | Course::General { .. } => None,
         }
     }
 

@@ -19,6 +19,7 @@
 mod alu;
 mod decode;
 mod flow;
+mod image;
 mod in_memory;
 mod in_registers;
 mod operand;
@@ -53,6 +54,10 @@ pub use flow::{
     Flow,
     Flowed, //
 };
+pub use image::{
+    is_at_copy,
+    SLOT_SIZE, //
+};
 pub use in_memory::InMemory;
 pub use in_registers::InRegisters;
 pub use kernel::insn::{
@@ -62,10 +67,8 @@ pub use kernel::insn::{
 pub use plan::Plan;
 use plan::Quick;
 pub use step::{
-    is_at_copy,
     Step,
-    StepState,
-    SLOT_SIZE, //
+    StepState, //
 };
 
 /// The instruction that is written over the first byte of a probed one: `int3`.
@@ -151,7 +154,7 @@ impl Insn {
 
     /// Whether `regs` are of a thread that executes code of [`Insn::mode`].
     pub fn is_of_mode(&self, regs: &PtRegs) -> bool {
-        Mode::of(regs) == Some(self.mode)
+        Mode::of(regs) == Some(self.mode())
     }
 
     /// Whether that is certain by the code segment alone.
@@ -218,7 +221,11 @@ impl Insn {
     pub fn emulate_without_faults(&self, regs: &mut PtRegs, thread: &mut impl Thread) -> bool {
         match self.at_once {
             Quick::Call { target, next } => call_without_faults(target, next, regs, thread),
-            _ => false,
+            Quick::Nop { .. }
+            | Quick::Branch { .. }
+            | Quick::Emulate(_)
+            | Quick::Boost
+            | Quick::Other => false,
         }
     }
 
