@@ -35,7 +35,8 @@ impl Condition {
         /// In place of a flag: that sign and overflow differ.
         const LESS: usize = 1 << 63;
 
-        let differ = (bits << (63 - 7)) ^ (bits << (63 - 11));
+        // Both moved to where that is.
+        let differ = (bits << (63 - SF.trailing_zeros())) ^ (bits << (63 - OF.trailing_zeros()));
         let bits = (bits & !LESS) | (differ & LESS);
         let any = bits & ANY_OF[(self.0 >> 1) as usize & 7] != 0;
         // The lowest bit of the opcode negates.

@@ -67,13 +67,14 @@ impl Plan {
             return Err(Refusal::TargetOutOfRange);
         }
 
-        let in_registers = register_op(insn, next, target).map(|op| InRegisters { op, next });
-        if let Some(emulation) = in_registers.filter(|it| !it.may_be_in_slot()) {
-            return Ok(Self::Emulate(emulation));
-        }
         let step = Step::new(insn, bytes, at, width, next, target);
-        if let Some(emulation) = in_registers {
-            return Ok(Self::EmulateOrBoost(emulation, step));
+        if let Some(op) = register_op(insn, next, target) {
+            let emulation = InRegisters { op, next };
+            return Ok(if emulation.may_be_in_slot() && step.can_boost() {
+                Self::EmulateOrBoost(emulation, step)
+            } else {
+                Self::Emulate(emulation)
+            });
         }
         Ok(match memory_op(insn, next, target) {
             Some(op) => Self::EmulateOrStep(InMemory { op, width, next }, step),
@@ -162,10 +163,8 @@ impl Quick {
                 },
                 _ => Self::Emulate(*emulation),
             },
-            Plan::Boost(_) => Self::Boost,
-            Plan::EmulateOrBoost(..) | Plan::EmulateOrStep(..) if plan.gains_by_slot() => {
-                Self::Boost
-            }
+            Plan::Boost(_) | Plan::EmulateOrBoost(..) => Self::Boost,
+            Plan::EmulateOrStep(_, step) if step.comes_back() => Self::Boost,
             Plan::EmulateOrStep(emulation, _) => match (emulation.op, emulation.width) {
                 (MemoryOp::Call(Target::Direct(target)), Width::W64) => Self::Call {
                     target,
@@ -173,7 +172,7 @@ impl Quick {
                 },
                 _ => Self::Other,
             },
-            Plan::EmulateOrBoost(..) | Plan::Step(_) => Self::Other,
+            Plan::Step(_) => Self::Other,
         }
     }
 }
