@@ -2,8 +2,9 @@
 
 //! What the current context may do, and putting that right after code that has changed it.
 //!
-//! Who calls code of others, and must go on afterwards whatever that has done, notes the
-//! [`Context`] before, and [restores](Context::restore) it after.
+//! Who calls code of others, and must go on afterwards whatever that has done, makes a [`Context`]
+//! before, sees whether it [is kept](Context::is_kept) after that, and if not,
+//! [restores](Context::restore) it.
 //!
 //! C headers: [`include/linux/preempt.h`](srctree/include/linux/preempt.h),
 //! [`include/linux/irqflags.h`](srctree/include/linux/irqflags.h)
@@ -17,7 +18,7 @@ use crate::{
 
 use core::cell::Cell;
 
-/// Interrupts, preemption and RCU of the current thread, as they are at some time.
+/// Interrupts, preemption and RCU of the current thread, as they are to be.
 pub struct Context {
     state: Cell<State>,
     _not_send: NotThreadSafe,
@@ -28,7 +29,7 @@ struct State {
     interrupts_off: bool,
     preempt_count: u32,
     rcu_depth: i32,
-    /// How often the thread had slept, when this was noted or restored.
+    /// How often the thread had slept, when this was made or restored.
     sleeps: usize,
 }
 
@@ -45,14 +46,6 @@ pub struct Imbalance {
     pub rcu: bool,
     /// The thread has slept although interrupts were disabled.
     pub slept: bool,
-}
-
-impl Imbalance {
-    /// Whether nothing was different.
-    #[inline]
-    pub fn is_none(&self) -> bool {
-        !(self.interrupts || self.preemption || self.rcu || self.slept)
-    }
 }
 
 impl fmt::Display for Imbalance {
@@ -119,30 +112,21 @@ impl State {
 }
 
 impl Context {
-    #[inline]
-    fn new(state: State) -> Self {
-        Self {
-            state: Cell::new(state),
-            _not_send: NotThreadSafe,
-        }
-    }
-
     /// What the context is of who has come from user mode, and has disabled nothing but interrupts,
-    /// if that. It need not be looked at, as [`Context::now`] does.
+    /// if that.
+    // So it need not be looked at.
     #[inline]
     pub fn from_user_mode(interrupts_off: bool) -> Self {
-        Self::new(State {
+        let state = State {
             interrupts_off,
             preempt_count: 0,
             rcu_depth: 0,
             sleeps: sleeps(),
-        })
-    }
-
-    /// Notes what the current context is.
-    #[inline]
-    pub fn now() -> Self {
-        Self::new(State::now())
+        };
+        Self {
+            state: Cell::new(state),
+            _not_send: NotThreadSafe,
+        }
     }
 
     /// Whether the context is what it was.
@@ -233,18 +217,20 @@ mod tests {
 
     #[test]
     fn nothing_is_different() {
-        let before = Context::now();
-        assert!(before.restore().is_none());
+        let before = Context::from_user_mode(false);
+        assert!(before.is_kept());
+        assert_eq!(before.restore(), Imbalance::default());
     }
 
     #[test]
     fn interrupts_are_enabled_again() {
-        let before = Context::now();
+        let before = Context::from_user_mode(false);
         // SAFETY: They are enabled below.
         unsafe { bindings::local_irq_disable() };
+        assert!(!before.is_kept());
         let imbalance = before.restore();
         assert!(imbalance.interrupts && !imbalance.preemption && !imbalance.rcu);
-        assert!(before.restore().is_none());
+        assert!(before.is_kept());
     }
 
     #[test]
@@ -252,7 +238,7 @@ mod tests {
         // SAFETY: Interrupts are enabled again at the end of the block.
         let (imbalance, is_off) = unsafe {
             bindings::local_irq_disable();
-            let before = Context::now();
+            let before = Context::from_user_mode(true);
             bindings::local_irq_enable();
             let imbalance = before.restore();
             let is_off = bindings::irqs_disabled();
@@ -265,23 +251,23 @@ mod tests {
 
     #[test]
     fn rcu_sections_are_ended() {
-        let before = Context::now();
+        let before = Context::from_user_mode(false);
         // SAFETY: There are no requirements on the caller.
         unsafe {
             bindings::rcu_read_lock();
             bindings::rcu_read_lock();
         }
         assert!(before.restore().rcu);
-        assert!(before.restore().is_none());
+        assert!(before.is_kept());
     }
 
     #[test]
     fn preemption_is_enabled_again() {
-        let before = Context::now();
+        let before = Context::from_user_mode(false);
         // SAFETY: Enabled below.
         unsafe { bindings::preempt_disable_notrace() };
         assert!(before.restore().preemption);
-        assert!(before.restore().is_none());
+        assert!(before.is_kept());
     }
 
     #[test]

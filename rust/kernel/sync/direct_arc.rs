@@ -16,10 +16,10 @@ use core::{
 ///
 /// # Invariants
 ///
-/// `value` is what `arc` owns.
+/// `value` is what `_arc` owns.
 pub struct DirectArc<T: ?Sized> {
     value: NonNull<T>,
-    arc: Arc<T>,
+    _arc: Arc<T>,
 }
 
 // SAFETY: It is an `Arc`, and a reference to its value.
@@ -27,18 +27,11 @@ unsafe impl<T: ?Sized + Sync + Send> Send for DirectArc<T> {}
 // SAFETY: As above.
 unsafe impl<T: ?Sized + Sync + Send> Sync for DirectArc<T> {}
 
-impl<T: ?Sized> DirectArc<T> {
-    /// Returns the `Arc`.
-    pub fn as_arc(&self) -> &Arc<T> {
-        &self.arc
-    }
-}
-
 impl<T: ?Sized> From<Arc<T>> for DirectArc<T> {
     fn from(arc: Arc<T>) -> Self {
         // INVARIANT: The value stays in its place for as long as there are references.
         let value = NonNull::from(&*arc);
-        Self { value, arc }
+        Self { value, _arc: arc }
     }
 }
 
@@ -47,7 +40,7 @@ impl<T: ?Sized> Deref for DirectArc<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: By the type invariants it is of `arc`, which keeps it while `self` is borrowed.
+        // SAFETY: By the type invariants it is of `_arc`, which keeps it while `self` is borrowed.
         unsafe { self.value.as_ref() }
     }
 }
