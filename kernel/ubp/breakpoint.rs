@@ -31,13 +31,19 @@ use ubp_arch::{
 };
 
 /// The owner of a breakpoint: who is called when a thread hits it.
-pub trait OnHit: Send + Sync {
+///
+/// # Safety
+///
+/// A [`Hit`] is what keeps the owner. [`OnHit::hit`] must not access `self` any more when it has
+/// given that up.
+pub unsafe trait OnHit: Send + Sync {
     /// Called first, with interrupts disabled. Must not sleep, nor fault, until it has
     /// [left](Hit::in_task) that context.
     ///
     /// It may change the registers. The instruction pointer is that of the displaced instruction;
     /// if it is another one when the thread goes on, the thread goes on there, and the displaced
     /// instruction is not executed.
+    // That the hit is given up within, and not after it, is for the caller to need no frame.
     fn hit(&self, hit: Hit, regs: &mut PtRegs) -> Resumed;
 
     /// Told that the breakpoint is gone, for whatever reason. Called in any context, by several at

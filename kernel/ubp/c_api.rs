@@ -71,7 +71,8 @@ impl COwner {
     }
 }
 
-impl OnHit for COwner {
+// SAFETY: `hit` returns what giving up the hit gives, and does nothing after that.
+unsafe impl OnHit for COwner {
     #[inline]
     fn hit(&self, hit: Hit, regs: &mut PtRegs) -> Resumed {
         // The grace period orders this: a hit that begins after it finds the flag set.

@@ -15,8 +15,8 @@
 //! ```
 //!
 //! Unless the owner has moved the instruction pointer, the displaced instruction is emulated then,
-//! or the thread is sent to its copy in a slot (see [`crate::slot`]). If that takes nothing but
-//! registers, and the owner is not called in task context, interrupts stay disabled throughout.
+//! or the thread is sent to its copy in a slot (see [`crate::slot`]). If nothing has to be waited
+//! for, and the owner is not called in task context, interrupts stay disabled throughout.
 
 use crate::{
     breakpoint::Breakpoint,
@@ -64,7 +64,7 @@ type Found<'a> = ArcBorrow<'a, Breakpoint>;
 /// `bp` has been read under `guard`.
 #[must_use = "the thread has to be resumed"]
 pub struct Hit {
-    bp: ArcBorrow<'static, Breakpoint>,
+    bp: Found<'static>,
     guard: Guard,
     trap: Trap,
 }
@@ -89,7 +89,7 @@ impl Hit {
     #[inline]
     pub(crate) fn new(
         trap: Trap,
-        find: impl for<'a> FnOnce(&'a Trap, &'a Guard) -> Option<ArcBorrow<'a, Breakpoint>>,
+        find: impl for<'a> FnOnce(&'a Trap, &'a Guard) -> Option<Found<'a>>,
     ) -> Result<Self, Trap> {
         let guard = tasks_trace::read_lock();
         let Some(bp) = find(&trap, &guard) else {
@@ -111,7 +111,7 @@ impl Hit {
     #[inline]
     pub(crate) fn tell_owner(self, regs: &mut PtRegs) -> Resumed {
         set_in_hit(true);
-        // It lives longer than the call, whose argument keeps it.
+        // The argument keeps it; see the requirements on the owner for when that is given up.
         let bp = self.bp;
         bp.owner().hit(self, regs)
     }
@@ -149,10 +149,10 @@ impl Hit {
     }
 
     /// Makes up for an instruction for which that takes more than registers.
+    // Apart, so that others do not save registers for it.
     #[inline(never)]
     fn resume_otherwise(mut self, regs: &mut PtRegs) -> Resumed {
-        let insn = self.bp.insn();
-        if !insn.emulate_without_faults(regs, &mut CurrentThread::new()) {
+        if !resume_without_faults(&self.bp, regs) {
             self.trap.with_interrupts(|| resume(self.bp, regs));
         }
         Resumed::YES
@@ -165,8 +165,11 @@ impl Hit {
         self.trap.with_interrupts(|| {
             f(regs, &self.guard);
             set_in_hit(false);
-            if is_at(&self.bp, regs) && !resume_at_once(&self.bp, regs) {
-                resume_somehow(self.bp, regs);
+            if is_at(&self.bp, regs)
+                && !resume_at_once(&self.bp, regs)
+                && !resume_without_faults(&self.bp, regs)
+            {
+                resume(self.bp, regs);
             }
         });
         Resumed::YES
@@ -181,23 +184,14 @@ impl Hit {
     }
 }
 
-/// Makes up for an instruction for which that takes more than registers.
-#[inline(never)]
-fn resume_somehow(bp: ArcBorrow<'_, Breakpoint>, regs: &mut PtRegs) {
-    let insn = bp.insn();
-    if !insn.emulate_without_faults(regs, &mut CurrentThread::new()) {
-        resume(bp, regs);
-    }
-}
-
 /// Whether the thread is still where the breakpoint is.
 #[inline]
 fn is_at(bp: &Breakpoint, regs: &PtRegs) -> bool {
     regs.ip() == bp.at().as_usize()
 }
 
-/// Makes up for the instruction that the breakpoint displaces, if nothing has to be waited for.
-/// Returns whether it has.
+/// Makes up for the instruction that the breakpoint displaces, if that takes nothing but the
+/// registers. Returns whether it has.
 ///
 /// Context: any.
 #[inline(always)]
@@ -209,9 +203,18 @@ fn resume_at_once(bp: &Breakpoint, regs: &mut PtRegs) -> bool {
     }
 }
 
+/// Makes up for the instruction that the breakpoint displaces, if that takes nothing but registers
+/// and memory that is there. Returns whether it has.
+///
+/// Context: any but an NMI.
+fn resume_without_faults(bp: &Breakpoint, regs: &mut PtRegs) -> bool {
+    let insn = bp.insn();
+    insn.emulate_without_faults(regs, &mut CurrentThread::new())
+}
+
 /// Makes up for the instruction that the breakpoint displaces.
 #[inline(never)]
-fn resume(bp: ArcBorrow<'_, Breakpoint>, regs: &mut PtRegs) {
+fn resume(bp: Found<'_>, regs: &mut PtRegs) {
     match bp.insn().emulate(regs, &mut CurrentThread::new()) {
         Emulated::Done { deliver_trap: true } => force_step_trap(regs),
         Emulated::Done {
