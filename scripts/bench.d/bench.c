@@ -127,20 +127,17 @@ static void by_module(const char *name, const struct first *first, const char *w
 static void by_event(const char *name, const struct first *first, const char *arguments,
 		     int (*user)(void), double without)
 {
-	bool set = event_set(first->call, arguments);
+	bool set = event_set(first->call, arguments), on;
 	int fd = -1;
 
+	/* Mainline finds out only now what cannot be probed. */
 	if (set && user)
 		fd = user();
-	else if (set)
-		event_enable(true);
-	if (set && user && fd < 0)
-		print(name, first, false, 0);
-	else
-		print(name, first, set, set ? measure(first->call) - without : 0);
+	on = set && (user ? fd >= 0 : event_enable(true));
+	print(name, first, on, on ? measure(first->call) - without : 0);
 	if (fd >= 0)
 		close(fd);
-	else if (set && !user)
+	else if (on)
 		event_enable(false);
 	if (set)
 		event_remove();

@@ -87,10 +87,9 @@ bool event_set(const void *at, const char *arguments)
 	return write_to(TRACEFS "uprobe_events", line);
 }
 
-void event_enable(bool on)
+bool event_enable(bool on)
 {
-	if (!write_to(EVENT "enable", on ? "1" : "0"))
-		err(1, EVENT "enable");
+	return write_to(EVENT "enable", on ? "1" : "0");
 }
 
 void event_remove(void)

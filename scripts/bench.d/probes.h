@@ -19,7 +19,7 @@ void probes_remove(void);
 
 /* The event bench/it, with these arguments. Returns whether it can be. */
 bool event_set(const void *at, const char *arguments);
-void event_enable(bool on);
+bool event_enable(bool on);
 void event_remove(void);
 /* A perf counter of the event, or -1. */
 int event_perf(void);
