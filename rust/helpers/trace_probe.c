@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#include <linux/bpf.h>
+#include <linux/filter.h>
 #include <linux/percpu.h>
+#include <linux/perf_event.h>
 #include <linux/preempt.h>
 #include <linux/rculist.h>
 #include <linux/string.h>
@@ -223,6 +226,24 @@ __rust_helper bool rust_helper_trace_probe_is_enabled(struct trace_probe *tp)
 	return trace_probe_is_enabled(tp);
 }
 
+__rust_helper bool rust_helper_trace_probe_test_flag(struct trace_probe *tp,
+						     unsigned int flag)
+{
+	return trace_probe_test_flag(tp, flag);
+}
+
+__rust_helper void rust_helper_trace_probe_set_flag(struct trace_probe *tp,
+						    unsigned int flag)
+{
+	trace_probe_set_flag(tp, flag);
+}
+
+__rust_helper void rust_helper_trace_probe_clear_flag(struct trace_probe *tp,
+						      unsigned int flag)
+{
+	trace_probe_clear_flag(tp, flag);
+}
+
 __rust_helper bool rust_helper_trace_probe_has_sibling(struct trace_probe *tp)
 {
 	return trace_probe_has_sibling(tp);
@@ -373,4 +394,42 @@ rust_helper_trace_probe_next_link_rcu(struct trace_probe *tp,
 
 	return list_next_or_null_rcu(files, link ? &link->list : files,
 				     struct event_file_link, list);
+}
+
+/* The BPF programs of @call, or %NULL; for a Tasks Trace RCU reader. */
+__rust_helper struct bpf_prog_array *
+rust_helper_trace_probe_programs(struct trace_event_call *call)
+{
+#ifdef CONFIG_BPF_EVENTS
+	if (bpf_prog_array_valid(call))
+		return rcu_dereference_check(call->prog_array,
+					     rcu_read_lock_trace_held());
+#endif
+	return NULL;
+}
+
+/* Whether all @programs let a hit pass. May sleep. */
+__rust_helper bool
+rust_helper_trace_probe_run_programs(const struct bpf_prog_array *programs,
+				     struct pt_regs *regs)
+{
+	return bpf_prog_run_array_uprobe(programs, regs, bpf_prog_run);
+}
+
+/* Who counts on this CPU, or %NULL. With preemption disabled. */
+__rust_helper struct hlist_head *
+rust_helper_trace_probe_perf_list(struct trace_event_call *call)
+{
+	struct hlist_head *head = this_cpu_ptr(call->perf_events);
+
+	return hlist_empty(head) ? NULL : head;
+}
+
+__rust_helper void
+rust_helper_trace_probe_perf_submit(struct trace_event_call *call, void *entry,
+				    int size, int rctx, struct pt_regs *regs,
+				    struct hlist_head *head)
+{
+	perf_trace_buf_submit(entry, size, rctx, call->event.type, 1, regs,
+			      head, NULL);
 }

@@ -16,7 +16,7 @@
 //! `dyn_event_ops_mutex` is held while a line is carried out, for it protects the error log's idea
 //! of the line; see [`Command`]. `event_mutex`, taken inside of it, protects the lists of events
 //! and whether an event is enabled; see [`lock`]. A hit takes neither: it relies on RCU, see
-//! [`Probe::trace`].
+//! [`Probe::trace`] and [`Probe::profile`].
 //!
 //! C headers: [`kernel/trace/trace_probe.h`](srctree/kernel/trace/trace_probe.h) and
 //! [`kernel/trace/trace_dynevent.h`](srctree/kernel/trace/trace_dynevent.h)
@@ -31,15 +31,18 @@ use crate::{
 mod args;
 mod class;
 mod command;
+mod contents;
 mod event_type;
 mod fetch;
 mod files;
 mod kind;
 mod linked;
 mod lock;
+mod perf;
 mod plan;
 mod probe;
 mod record;
+mod usage;
 
 pub use self::{
     command::{
@@ -54,12 +57,13 @@ pub use self::{
     },
     kind::Kind,
     linked::Linked,
-    probe::Probe, //
+    probe::Probe,
+    usage::Usage, //
 };
 
 /// A type of probe event; the value is the place of one probe.
 pub trait ProbeEvent: Sized + Send + Sync + 'static {
-    /// What keeps a probe in place while its event is enabled.
+    /// What keeps a probe in place while its event is enabled, for one [`Usage`].
     type Enabled: Send;
 
     /// Name of the type in the error log.
@@ -94,8 +98,9 @@ pub trait ProbeEvent: Sized + Send + Sync + 'static {
     /// Address at which offset 0 of the probed file would be, if a file is what is probed.
     fn file_base(&self) -> Option<usize>;
 
-    /// Puts the probe in place. From then on hits go to [`Probe::trace`].
-    fn enable(probe: ArcBorrow<'_, Probe<Self>>) -> Result<Self::Enabled>;
+    /// Puts the probe in place. From then on hits go to [`Probe::trace`], or to [`Probe::profile`].
+    /// That may be asked for both; what is returned for one is independent of the other.
+    fn enable(probe: ArcBorrow<'_, Probe<Self>>, usage: Usage) -> Result<Self::Enabled>;
 
     /// Takes all the probes of an event away, and waits until no hit is being handled.
     fn disable(enabled: impl Iterator<Item = Self::Enabled>) {

@@ -2,11 +2,16 @@
 
 //! Events on probes at an address of a process.
 
-use crate::place::Place;
+use crate::{
+    clients::{
+        Profiler,
+        Recorder, //
+    },
+    place::Place, //
+};
 use kernel::{
     counter::Counter,
     prelude::*,
-    ptregs::PtRegs,
     seq_file::{
         seq_print,
         SeqFile, //
@@ -30,17 +35,16 @@ use kernel::{
         Linked,
         Probe,
         ProbeEvent,
-        Problem, //
+        Problem,
+        Usage, //
     },
 };
 use uprobes::{
     Client,
     Process,
     Registration,
-    Returning,
     Spot,
-    Vaddr,
-    Wants, //
+    Vaddr, //
 };
 
 /// Group of the events for which the line names none.
@@ -60,11 +64,11 @@ pub(crate) struct UserProbe {
     size: Option<usize>,
     /// Where the file that is mapped at the address would begin.
     file_base: Option<usize>,
-    /// Hits or returns, but for those that are misses.
+    /// Hits or returns, but for those that are misses. Each counts once, whoever is told of it.
     pub(crate) hits: Counter,
-    /// Those that were not recorded, for want of memory.
-    unrecorded: Counter,
-    /// Those that were not noticed, up to when the event was last disabled.
+    /// Those that were not recorded, or that perf was not told of, for want of memory.
+    pub(crate) unrecorded: Counter,
+    /// Those that were not noticed, up to when the event was last disabled, for either usage.
     unnoticed: Atomic<usize>,
 }
 
@@ -120,17 +124,20 @@ impl UserProbe {
         })
     }
 
-    /// How many hits or returns are in no trace although the event was enabled.
+    /// How many hits or returns are in no trace although the event was enabled, and of how many
+    /// perf was not told although it was for perf.
     pub(crate) fn misses(probe: &Linked<'_, Self>) -> usize {
         let place = probe.probe().place();
-        let now = probe.inspect(Enabled::unnoticed).unwrap_or(0);
-
-        // The sums wrap, as those of the counters do.
-        place
+        let before = place
             .unrecorded
             .sum()
-            .wrapping_add(place.unnoticed.load(Relaxed))
-            .wrapping_add(now)
+            .wrapping_add(place.unnoticed.load(Relaxed));
+
+        // The sums wrap, as those of the counters do.
+        Usage::ALL
+            .into_iter()
+            .filter_map(|usage| probe.inspect(usage, Enabled::unnoticed))
+            .fold(before, usize::wrapping_add)
     }
 }
 
@@ -235,13 +242,16 @@ impl ProbeEvent for UserProbe {
         self.file_base
     }
 
-    fn enable(probe: ArcBorrow<'_, Probe<Self>>) -> Result<Enabled> {
+    fn enable(probe: ArcBorrow<'_, Probe<Self>>, usage: Usage) -> Result<Enabled> {
         let place = probe.place();
         let spot = Spot {
             size: place.size,
             ..Spot::at(place.addr)
         };
-        let client = Arc::new(Recorder(probe.into()), GFP_KERNEL)?;
+        let client: Arc<dyn Client> = match usage {
+            Usage::Trace => Arc::new(Recorder(probe.into()), GFP_KERNEL)?,
+            Usage::Perf => Arc::new(Profiler(probe.into()), GFP_KERNEL)?,
+        };
 
         Ok(Enabled {
             probe: probe.into(),
@@ -256,49 +266,5 @@ impl ProbeEvent for UserProbe {
             unnoticed.add(enabled.unnoticed(), Relaxed);
             enabled.registration
         }));
-    }
-}
-
-/// Takes the hits or returns of an enabled probe.
-struct Recorder(Arc<Probe<UserProbe>>);
-
-impl Recorder {
-    #[inline]
-    fn record(&self, at: usize, regs: &PtRegs) {
-        let place = self.0.place();
-
-        match self.0.trace(at, regs) {
-            Ok(()) => place.hits.increment(),
-            Err(_) => place.unrecorded.increment(),
-        }
-    }
-}
-
-impl Client for Recorder {
-    fn wants(&self) -> Wants {
-        match self.0.place().kind {
-            // What can be recorded at once, is.
-            Kind::Hit => Wants {
-                task: !self.0.is_direct(),
-                interrupt: self.0.is_direct(),
-                ..Wants::default()
-            },
-            Kind::Return => Wants::RETURNED,
-        }
-    }
-
-    fn hit_in_interrupt(&self, regs: &mut PtRegs) {
-        if self.0.trace_directly(regs.ip(), regs) {
-            self.0.place().hits.increment();
-        }
-    }
-
-    fn hit(&self, regs: &mut PtRegs) {
-        self.record(regs.ip(), regs);
-    }
-
-    fn returned(&self, regs: &mut PtRegs, how: Returning) {
-        // That cannot be read only if the thread is not going to get there.
-        self.record(how.address(regs).unwrap_or(0), regs);
     }
 }

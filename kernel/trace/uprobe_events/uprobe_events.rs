@@ -22,12 +22,16 @@
 //! return; see [`uprobes::Spot::size`]. The address of where that is, is in the entry, beside that
 //! of the function. `%return` after the place makes `p` the same as `r`.
 //!
-//! `uprobe_profile` has a line for each probe: how many of its hits or returns were recorded, and
-//! how many are in no trace: there was no memory to put their entry together, or to note the call
-//! of the function, or there can be no breakpoint where it returns to.
+//! Perf has the events as well, and BPF programs of type `kprobe` can be attached to them there.
+//!
+//! `uprobe_profile` has a line for each probe: how many of its hits or returns were recorded, or
+//! perf was told of, and how many were lost to a trace or to perf: there was no memory to put their
+//! entry together, or to note the call of the function, or there can be no breakpoint where it
+//! returns to.
 //!
 //! See [`kernel::trace_probe`] for what probe events have in common.
 
+mod clients;
 mod event;
 mod files;
 mod place;

@@ -12,6 +12,7 @@ use super::{
     },
     linked::Linked,
     lock::EventsLocked,
+    usage::Usage,
     Probe,
     ProbeEvent, //
 };
@@ -75,8 +76,11 @@ pub(super) fn init<T: ProbeEvent>(probe: &Linked<'_, T>) {
     let call = probe.call();
 
     // SAFETY: The event exists, has a class of its own, and is not registered yet, so that nobody
-    // else looks at it. There is no flag that would make perf or BPF take it for one of theirs.
+    // else looks at it. With these flags BPF attaches programs that get the registers, and perf has
+    // whoever may trace a thread see what it hits.
     unsafe {
+        (*call).flags |=
+            (bindings::TRACE_EVENT_FL_UPROBE | bindings::TRACE_EVENT_FL_CAP_ANY) as c_int;
         (*call).event.funcs = FUNCTIONS.0.get();
         (*(*call).class).fields_array = FIELDS.0.get().cast();
         (*(*call).class).reg = Some(register::<T>);
@@ -93,6 +97,13 @@ pub(super) struct Siblings<'a, T: ProbeEvent> {
     head: *mut bindings::list_head,
     next: *mut bindings::list_head,
     _probes: PhantomData<&'a Probe<T>>,
+}
+
+impl<T: ProbeEvent> Clone for Siblings<'_, T> {
+    fn clone(&self) -> Self {
+        // INVARIANT: It is the same list, and the same place in it.
+        Self { ..*self }
+    }
 }
 
 impl<'a, T: ProbeEvent> Siblings<'a, T> {
@@ -156,24 +167,88 @@ unsafe extern "C" fn register<T: ProbeEvent>(
     match how {
         // SAFETY: By the safety requirements, and for these two `data` is the file.
         bindings::trace_reg_TRACE_REG_REGISTER => from_result(|| unsafe {
-            enable::<T>(call, file, &locked)?;
+            enable::<T>(call, Usage::Trace, file, &locked)?;
             Ok(0)
         }),
         bindings::trace_reg_TRACE_REG_UNREGISTER => {
             // SAFETY: As above.
-            unsafe { disable::<T>(call, file, &locked) };
+            unsafe { disable::<T>(call, Usage::Trace, file, &locked) };
             0
         }
-        // Perf, and with it BPF, has to do without these events.
-        _ => EOPNOTSUPP.to_errno(),
+        // SAFETY: By the safety requirements.
+        bindings::trace_reg_TRACE_REG_PERF_REGISTER => from_result(|| unsafe {
+            enable::<T>(call, Usage::Perf, ptr::null_mut(), &locked)?;
+            Ok(0)
+        }),
+        bindings::trace_reg_TRACE_REG_PERF_UNREGISTER => {
+            // SAFETY: As above.
+            unsafe { disable::<T>(call, Usage::Perf, ptr::null_mut(), &locked) };
+            0
+        }
+        // What perf does by itself is enough: its events are on the list of the CPU while they
+        // count. In which threads these are, is not ours to know.
+        bindings::trace_reg_TRACE_REG_PERF_OPEN
+        | bindings::trace_reg_TRACE_REG_PERF_CLOSE
+        | bindings::trace_reg_TRACE_REG_PERF_ADD
+        | bindings::trace_reg_TRACE_REG_PERF_DEL => 0,
+        _ => EINVAL.to_errno(),
+    }
+}
+
+/// Notes that an event is enabled, for a file or for perf.
+///
+/// # Safety
+///
+/// `tp` must be linked to the event, the events locked, and `file` one of the event's files if the
+/// usage is [`Usage::Trace`].
+unsafe fn note(
+    tp: *mut bindings::trace_probe,
+    usage: Usage,
+    file: *mut bindings::trace_event_file,
+) -> Result {
+    match usage {
+        // SAFETY: By the safety requirements.
+        Usage::Trace => to_result(unsafe { bindings::trace_probe_add_file(tp, file) }),
+        Usage::Perf => {
+            // SAFETY: As above.
+            unsafe { bindings::trace_probe_set_flag(tp, usage.flag()) };
+            Ok(())
+        }
+    }
+}
+
+/// Takes back what [`note`] did. Returns whether the event is no more enabled for that usage.
+///
+/// # Safety
+///
+/// As for [`note`].
+unsafe fn forget(
+    tp: *mut bindings::trace_probe,
+    usage: Usage,
+    file: *mut bindings::trace_event_file,
+) -> bool {
+    // SAFETY: By the safety requirements.
+    unsafe {
+        match usage {
+            Usage::Trace => {
+                bindings::trace_probe_remove_file(tp, file) == 0
+                    && !bindings::trace_probe_test_flag(tp, usage.flag())
+            }
+            Usage::Perf => {
+                bindings::trace_probe_clear_flag(tp, usage.flag());
+                true
+            }
+        }
     }
 }
 
 /// # Safety
 ///
-/// `call` must be a registered event of probes of type `T`, and `file` one of its files.
+/// `call` must be a registered event of probes of type `T`, and `file` one of its files if the
+/// usage is [`Usage::Trace`].
 unsafe fn enable<T: ProbeEvent>(
     call: *mut bindings::trace_event_call,
+    usage: Usage,
     file: *mut bindings::trace_event_file,
     locked: &EventsLocked,
 ) -> Result {
@@ -181,24 +256,28 @@ unsafe fn enable<T: ProbeEvent>(
     let (tp, was_enabled) = unsafe {
         let tp = bindings::trace_probe_primary_from_call(call);
 
-        (tp, bindings::trace_probe_is_enabled(tp))
+        (tp, bindings::trace_probe_test_flag(tp, usage.flag()))
     };
 
     // SAFETY: By the safety requirements, and the events are locked.
-    to_result(unsafe { bindings::trace_probe_add_file(tp, file) })?;
+    unsafe { note(tp, usage, file)? };
     if was_enabled {
         return Ok(());
     }
 
     // SAFETY: The probe is linked to the event, which is one of probes of type `T`.
-    let mut probes = unsafe { Siblings::<T>::new((*tp).event, locked) };
+    let probes = unsafe { Siblings::<T>::new((*tp).event, locked) };
     probes
-        .try_for_each(|probe| Probe::start(probe, locked))
+        .clone()
+        .try_for_each(|probe| Probe::start(probe, usage, locked))
         .inspect_err(|_| {
-            // SAFETY: As above; the file was added above.
-            unsafe {
-                stop_all::<T>((*tp).event, locked);
-                bindings::trace_probe_remove_file(tp, file);
+            Probe::stop(probes, usage, locked);
+            // SAFETY: As above.
+            unsafe { forget(tp, usage, file) };
+            if usage == Usage::Perf {
+                // If this fails, perf frees at once what hits use, for which it waits otherwise.
+                // SAFETY: Whoever locked the events may sleep.
+                unsafe { bindings::synchronize_rcu() };
             }
         })
 }
@@ -208,6 +287,7 @@ unsafe fn enable<T: ProbeEvent>(
 /// As for [`enable`].
 unsafe fn disable<T: ProbeEvent>(
     call: *mut bindings::trace_event_call,
+    usage: Usage,
     file: *mut bindings::trace_event_file,
     locked: &EventsLocked,
 ) {
@@ -215,24 +295,10 @@ unsafe fn disable<T: ProbeEvent>(
     unsafe {
         let tp = bindings::trace_probe_primary_from_call(call);
 
-        if bindings::trace_probe_remove_file(tp, file) == 0 && !bindings::trace_probe_is_enabled(tp)
-        {
-            stop_all::<T>((*tp).event, locked);
+        if forget(tp, usage, file) {
+            Probe::stop(Siblings::<T>::new((*tp).event, locked), usage, locked);
         }
     }
-}
-
-/// Takes all probes of an event away.
-///
-/// # Safety
-///
-/// `event` must be an event of probes of type `T`.
-unsafe fn stop_all<T: ProbeEvent>(event: *mut bindings::trace_probe_event, locked: &EventsLocked) {
-    // SAFETY: By the safety requirements.
-    let probes = || unsafe { Siblings::<T>::new(event, locked) };
-
-    T::disable(probes().filter_map(|probe| probe.take_enabled(locked)));
-    probes().for_each(|probe| probe.set_dead(locked));
 }
 
 /// Prints an entry.

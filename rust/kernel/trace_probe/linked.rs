@@ -12,6 +12,7 @@ use super::{
         Problem, //
     },
     lock::EventsLocked,
+    usage::Usage,
     Probe,
     ProbeEvent, //
 };
@@ -72,15 +73,21 @@ impl<'a, T: ProbeEvent> Linked<'a, T> {
         unsafe { CStr::from_char_ptr(bindings::trace_probe_group_name(self.as_ptr())) }
     }
 
-    /// Whether the event is enabled.
+    /// Whether the event is enabled, for whatever.
     pub(super) fn is_enabled(&self) -> bool {
         // SAFETY: By the type invariants there is an event.
         unsafe { bindings::trace_probe_is_enabled(self.as_ptr()) }
     }
 
-    /// Looks at what keeps the probe in place, if the event is enabled.
-    pub fn inspect<R>(&self, f: impl FnOnce(&T::Enabled) -> R) -> Option<R> {
-        self.probe.inspect(f, self._locked)
+    /// Whether the event is enabled for this.
+    pub(super) fn is_enabled_for(&self, usage: Usage) -> bool {
+        // SAFETY: By the type invariants there is an event.
+        unsafe { bindings::trace_probe_test_flag(self.as_ptr(), usage.flag()) }
+    }
+
+    /// Looks at what keeps the probe in place, if the event is enabled for this.
+    pub fn inspect<R>(&self, usage: Usage, f: impl FnOnce(&T::Enabled) -> R) -> Option<R> {
+        self.probe.inspect(usage, f, self._locked)
     }
 
     /// Whether the event has other probes.

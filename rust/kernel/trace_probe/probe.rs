@@ -11,21 +11,20 @@ use super::{
         Problem, //
     },
     linked::Linked,
-    lock::{
-        EventsLocked,
-        LockedSlot, //
+    lock::EventsLocked,
+    usage::{
+        Usage,
+        Uses, //
     },
-    ProbeEvent,
+    ProbeEvent, //
 };
 use crate::{
     bindings,
-    ffi::c_ulong,
     prelude::*,
     str::CStr,
     sync::{
         atomic::{
             Acquire,
-            Atomic,
             Release, //
         },
         Arc,
@@ -44,17 +43,14 @@ const MAX_ARGS: usize = bindings::MAX_TRACE_ARGS as usize;
 ///
 /// - While `node` is on the list of dynamic events, the list owns a reference to the probe.
 /// - The probe is linked to its event from the beginning until it is taken off that list.
-/// - `live` is true only while the probe is linked, and the probe is unlinked only when an RCU
-///   grace period has passed since `live` became false.
+/// - `live` is true, for any usage, only while the probe is linked, and the probe is unlinked only
+///   when an RCU grace period has passed since `live` became false.
 #[repr(C)]
 pub struct Probe<T: ProbeEvent> {
     pub(super) node: Opaque<bindings::dyn_event>,
     pub(super) args: Args,
     place: T,
-    live: Atomic<bool>,
-    enabled: LockedSlot<T::Enabled>,
-    /// The state of RCU when `live` became false.
-    stopped: LockedSlot<c_ulong>,
+    uses: Uses<T::Enabled>,
 }
 
 // SAFETY: `node` is protected by `event_mutex`; all else is `Send`.
@@ -98,9 +94,7 @@ impl<T: ProbeEvent> Probe<T> {
                 node: Opaque::uninit(),
                 args,
                 place,
-                live: Atomic::new(false),
-                enabled: LockedSlot::new(),
-                stopped: LockedSlot::new(),
+                uses: Uses::new(),
             },
             GFP_KERNEL,
         )?;
@@ -127,14 +121,19 @@ impl<T: ProbeEvent> Probe<T> {
         // SAFETY: The node is initialised and on no list, and the events are locked.
         unsafe { bindings::dyn_event_add(probe.node.get(), new.call()) };
 
-        if new.is_enabled() {
-            // The event was there before, and enabled; then so is the new probe.
-            Self::start(probe.as_arc_borrow(), locked).inspect_err(|_| {
-                // SAFETY: The probe was listed above, and is not live, as it did not start.
-                unsafe { Self::retire(listed, locked) };
-            })?;
-        }
-        Ok(())
+        // If the event was there before, and enabled, then so is the new probe.
+        let started = Usage::ALL
+            .into_iter()
+            .filter(|&usage| new.is_enabled_for(usage))
+            .try_for_each(|usage| Self::start(probe.as_arc_borrow(), usage, locked));
+
+        started.inspect_err(|_| {
+            for usage in Usage::ALL {
+                Self::stop(core::iter::once(probe.as_arc_borrow()), usage, locked);
+            }
+            // SAFETY: The probe was listed above, and has just been stopped.
+            unsafe { Self::retire(listed, locked) };
+        })
     }
 
     /// Takes a probe off the list of dynamic events and out of its event.
@@ -150,9 +149,11 @@ impl<T: ProbeEvent> Probe<T> {
 
         // SAFETY: The node is on the list, and the events are locked.
         unsafe { bindings::dyn_event_remove(probe.node.get()) };
-        if let Some(stopped) = probe.stopped.replace(None, locked) {
-            // SAFETY: This may sleep, like whoever locked the events.
-            unsafe { bindings::cond_synchronize_rcu(stopped) };
+        for usage in Usage::ALL {
+            if let Some(stopped) = probe.uses.of(usage).stopped.replace(None, locked) {
+                // SAFETY: This may sleep, like whoever locked the events.
+                unsafe { bindings::cond_synchronize_rcu(stopped) };
+            }
         }
         // INVARIANT: `live` is false, and since it became so a grace period has passed.
         // SAFETY: The probe is linked, as it was listed, and the events are locked.
@@ -165,48 +166,64 @@ impl<T: ProbeEvent> Probe<T> {
         &self.place
     }
 
-    /// Whether there are files to trace a hit to. For as long as an RCU read-side critical section
+    /// Whether there is somebody to tell of a hit. For as long as an RCU read-side critical section
     /// that this is called in lasts, the probe is then linked to its event.
     #[inline]
-    pub(super) fn is_live(&self) -> bool {
-        self.live.load(Acquire)
-    }
-
-    /// Ends what [`Self::start`] began, except for what it returned.
-    pub(super) fn set_dead(&self, locked: &EventsLocked) {
-        self.live.store(false, Release);
-        // SAFETY: No preconditions.
-        let now = unsafe { bindings::get_state_synchronize_rcu() };
-        self.stopped.replace(Some(now), locked);
-    }
-
-    /// Takes what keeps the probe in place.
-    pub(super) fn take_enabled(&self, locked: &EventsLocked) -> Option<T::Enabled> {
-        self.enabled.replace(None, locked)
+    pub fn is_live(&self, usage: Usage) -> bool {
+        self.uses.of(usage).live.load(Acquire)
     }
 
     /// Looks at what keeps the probe in place, if it is.
     pub(super) fn inspect<R>(
         &self,
+        usage: Usage,
         f: impl FnOnce(&T::Enabled) -> R,
         locked: &EventsLocked,
     ) -> Option<R> {
-        self.enabled.inspect(f, locked)
+        self.uses.of(usage).enabled.inspect(f, locked)
     }
 
     /// Puts a listed probe in place.
-    pub(super) fn start(probe: ArcBorrow<'_, Self>, locked: &EventsLocked) -> Result {
+    pub(super) fn start(probe: ArcBorrow<'_, Self>, usage: Usage, locked: &EventsLocked) -> Result {
         // INVARIANT: Listed probes are linked.
-        probe.live.store(true, Release);
-        match T::enable(probe) {
+        probe.uses.of(usage).live.store(true, Release);
+        match T::enable(probe, usage) {
             Ok(enabled) => {
-                probe.enabled.replace(Some(enabled), locked);
+                probe.uses.of(usage).enabled.replace(Some(enabled), locked);
                 Ok(())
             }
             Err(error) => {
-                probe.set_dead(locked);
+                probe.set_dead(usage, locked);
                 Err(error)
             }
+        }
+    }
+
+    /// Takes probes away that are in place for a usage, and waits until no hit is being handled.
+    pub(super) fn stop<'a>(
+        probes: impl Iterator<Item = ArcBorrow<'a, Self>> + Clone,
+        usage: Usage,
+        locked: &EventsLocked,
+    ) where
+        T: 'a,
+    {
+        T::disable(
+            probes
+                .clone()
+                .filter_map(|probe| probe.uses.of(usage).enabled.replace(None, locked)),
+        );
+        probes.for_each(|probe| probe.set_dead(usage, locked));
+    }
+
+    /// Ends what [`Self::start`] began, except for what it put in place.
+    fn set_dead(&self, usage: Usage, locked: &EventsLocked) {
+        let used = self.uses.of(usage);
+
+        if used.live.load(Acquire) {
+            used.live.store(false, Release);
+            // SAFETY: No preconditions.
+            let now = unsafe { bindings::get_state_synchronize_rcu() };
+            used.stopped.replace(Some(now), locked);
         }
     }
 }

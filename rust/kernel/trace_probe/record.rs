@@ -13,15 +13,12 @@
 //! C header: [`kernel/trace/trace.h`](srctree/kernel/trace/trace.h)
 
 use super::{
-    fetch::Source,
-    kind::{
-        Entry,
-        Head, //
+    contents::{
+        Contents,
+        Fetched, //
     },
-    plan::{
-        Plan,
-        Store, //
-    },
+    plan::Plan,
+    usage::Usage,
     Probe,
     ProbeEvent, //
 };
@@ -33,10 +30,7 @@ use crate::{
     types::NotThreadSafe, //
 };
 use core::{
-    mem::{
-        offset_of,
-        MaybeUninit, //
-    },
+    mem::MaybeUninit,
     ptr, //
 };
 
@@ -55,7 +49,7 @@ impl<T: ProbeEvent> Probe<T> {
     /// An error means that the hit was lost, as there was no memory to put the entry together.
     #[inline]
     pub fn trace(&self, at: usize, regs: &PtRegs) -> Result<(), AllocError> {
-        if self.trace_directly(at, regs) || !self.is_live() {
+        if self.trace_directly(at, regs) || !self.is_live(Usage::Trace) {
             return Ok(());
         }
         self.source(at, regs)
@@ -71,35 +65,15 @@ impl<T: ProbeEvent> Probe<T> {
             return false;
         };
 
-        self.record(&Direct {
-            head: self.head(at),
-            stores,
-            fixed: self.args.size(),
-            regs,
-        });
+        self.record(&self.direct(at, stores, regs));
         true
-    }
-
-    #[inline]
-    fn head(&self, at: usize) -> Head {
-        Head::new(self.args.kind(), self.place().address(), at)
-    }
-
-    fn source<'a>(&'a self, at: usize, regs: &'a PtRegs) -> Source<'a> {
-        Source {
-            head: self.head(at),
-            args: self.args.as_slice(),
-            fixed: self.args.size(),
-            regs,
-            file_base: self.place().file_base().unwrap_or(0),
-        }
     }
 
     /// Writes an entry to the trace buffers.
     #[inline]
     fn record(&self, contents: &impl Contents) {
         let _no_preemption = NoPreemption::new();
-        if !self.is_live() {
+        if !self.is_live(Usage::Trace) {
             return;
         }
 
@@ -141,67 +115,6 @@ unsafe fn write_to_others(
     }
 }
 
-/// What can be written to where an entry is to be.
-trait Contents {
-    /// Bytes of the entry.
-    fn len(&self) -> usize;
-
-    /// Writes it, but for what all entries begin with. Must not sleep.
-    ///
-    /// # Safety
-    ///
-    /// There must be as much room.
-    unsafe fn store(&self, entry: *mut u8);
-}
-
-/// An entry the arguments of which are in the registers.
-struct Direct<'a> {
-    head: Head,
-    stores: &'a [Store],
-    /// Bytes of the arguments.
-    fixed: usize,
-    regs: &'a PtRegs,
-}
-
-impl Contents for Direct<'_> {
-    #[inline]
-    fn len(&self) -> usize {
-        self.head.len() + self.fixed
-    }
-
-    #[inline]
-    unsafe fn store(&self, entry: *mut u8) {
-        // SAFETY: By the safety requirements there is room for the head, and after it for the
-        // arguments.
-        unsafe {
-            self.head.store(entry);
-            for store in self.stores {
-                store.store(entry.add(self.head.len()), self.regs);
-            }
-        }
-    }
-}
-
-/// An entry that has been put together; it begins with what all begin with.
-struct Fetched<'a>(&'a [u8]);
-
-impl Contents for Fetched<'_> {
-    #[inline]
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    #[inline]
-    unsafe fn store(&self, entry: *mut u8) {
-        let skip = offset_of!(Entry, addresses);
-
-        if let Some(rest) = self.0.get(skip..) {
-            // SAFETY: By the safety requirements, as this is the rest of the entry.
-            unsafe { ptr::copy_nonoverlapping(rest.as_ptr(), entry.add(skip), rest.len()) };
-        }
-    }
-}
-
 /// Writes an entry to the buffer of a file. The file's triggers and filter have their say.
 ///
 /// # Safety
@@ -226,11 +139,11 @@ unsafe fn write(file: *mut bindings::trace_event_file, contents: &impl Contents)
 }
 
 /// Keeps the current task from being preempted.
-struct NoPreemption(NotThreadSafe);
+pub(super) struct NoPreemption(NotThreadSafe);
 
 impl NoPreemption {
     #[inline]
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         // SAFETY: What is disabled here is enabled again by `drop()`.
         unsafe { bindings::preempt_disable_notrace() };
         Self(NotThreadSafe)

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Events on probes, used as any other trace event. */
 #include <errno.h>
-#include <linux/perf_event.h>
-#include <sys/syscall.h>
 
 #include "tracefs_fixture.h"
 
@@ -233,6 +231,40 @@ TEST_F_TIMEOUT(events, several_events_at_one_address, TIMEOUT)
 	EXPECT_EQ(20, profile_hits("also"));
 }
 
+/* Entries show the context of the thread in user mode, whichever the probe is noticed in. */
+TEST_F_TIMEOUT(events, context_of_user_mode, TIMEOUT)
+{
+	static const char * const args[] = { "a=%di", "a=$stack0 b=%di:b4@0/8", "a=%di" };
+	struct target *target = &self->target;
+	unsigned int i;
+
+	for (i = 0; i < 3; i++) {
+		unsigned int lines = 0;
+		char *trace, *rest, *line, flags[8];
+
+		ASSERT_EQ(0, create(target, probed_nop, args[i]));
+		if (i == 2)
+			ASSERT_EQ(0, tracefs_replace(EVENT "/filter", "a == 5"));
+		ASSERT_EQ(0, tracefs_replace(EVENT "/enable", "1"));
+		target_call(target, probed_nop, 5, 0, 20);
+		ASSERT_EQ(0, tracefs_replace(EVENT "/enable", "0"));
+		trace = tracefs_read("trace");
+		for (rest = trace; (line = strsep(&rest, "\n"));) {
+			if (*line == '#' || !strstr(line, " hit: ("))
+				continue;
+			lines++;
+			/* Interrupts are on, this is none, and preemption is not disabled. */
+			ASSERT_EQ(1, sscanf(strstr(line, "] ") + 2, "%7s", flags));
+			EXPECT_EQ('.', flags[0]) TH_LOG("%s", line);
+			EXPECT_STREQ("...", flags + 2) TH_LOG("%s", line);
+		}
+		EXPECT_EQ(20, lines);
+		free(trace);
+		ASSERT_EQ(0, tracefs_append("uprobe_events", "-:selftest/hit"));
+		ASSERT_EQ(0, tracefs_replace("trace", "%s", ""));
+	}
+}
+
 TEST_F_TIMEOUT(events, trace_pipe, TIMEOUT)
 {
 	struct target *target = &self->target;
@@ -271,22 +303,6 @@ TEST_F_TIMEOUT(events, dynamic_events, TIMEOUT)
 	free(list);
 	EXPECT_EQ(0, tracefs_append("dynamic_events", "-:selftest/hit"));
 	EXPECT_FALSE(tracefs_exists(EVENT));
-}
-
-/* perf has no way to these events yet, and says so. */
-TEST_F_TIMEOUT(events, perf_is_refused, TIMEOUT)
-{
-	struct perf_event_attr attr = { .type = PERF_TYPE_TRACEPOINT, .size = sizeof(attr) };
-	char *number;
-
-	ASSERT_EQ(0, create(&self->target, probed_nop, ""));
-	number = tracefs_read(EVENT "/id");
-	attr.config = atoi(number);
-	free(number);
-	ASSERT_LT(0, attr.config);
-	EXPECT_EQ(-1, syscall(SYS_perf_event_open, &attr, self->target.pid, -1, -1, 0));
-	EXPECT_EQ(EOPNOTSUPP, errno);
-	EXPECT_TRUE(page_is_of_file(self->target.pid, probed_nop));
 }
 
 /* The event outlives the process, does nothing, and can be removed. */

@@ -1,0 +1,127 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The tools that people have for perf's events, on events of uprobe_events: perf
+# stat, record and script, on a process, all of its threads, and all processors;
+# and bpftrace, for which the events are not of its kind, here as on any uprobe
+# event.
+
+TRACEFS=/sys/kernel/tracing
+TMP=$(mktemp -d) || exit 1
+tests=0 failed=0
+pid='' vaddr='' answer=''
+
+ok() { tests=$((tests + 1)); echo "ok $tests $1"; }
+not_ok() { tests=$((tests + 1)); failed=1; echo "not ok $tests $1"; }
+skip() { tests=$((tests + 1)); echo "ok $tests $1 # SKIP $2"; }
+skip_all() { echo "1..0 # SKIP $1"; rm -rf "$TMP"; exit 4; }
+have() { command -v "$1" > /dev/null && "$1" --version > /dev/null 2>&1; }
+
+equal() { # what found expected
+	if [ "$2" = "$3" ]; then
+		ok "$1"
+	else
+		not_ok "$1"
+		printf 'found:\n%s\nexpected:\n%s\n' "$2" "$3" | sed 's/^/# /'
+	fi
+}
+
+clean_up() {
+	kill -KILL "$pid"
+	echo > uprobe_events
+	rm -rf "$TMP"
+} 2> /dev/null
+
+ask() { echo "$1" >&"$to"; read -r -t 60 answer <&"$from"; }
+
+# Runs perf with an event in the background, and calls the function while it counts.
+while_it_counts() { # call command argument...
+	local call=$1 command=$2 perf said
+
+	shift 2
+	perf "$command" --control "fifo:$TMP/control,$TMP/said" -D -1 "$@" > "$TMP/out" 2>&1 &
+	perf=$!
+	exec {control}> "$TMP/control" {acknowledged}< "$TMP/said"
+	echo enable >&"$control"
+	read -r -t 60 said <&"$acknowledged"
+	ask text
+	equal "perf $command: the probe is in place" "${said:0:3} ${answer:0:2}" "ack cc"
+	ask "$call"
+	kill -INT $perf
+	wait $perf
+	exec {control}>&- {acknowledged}<&-
+	ask text
+	equal "perf $command: the text is restored" "$answer" "$text"
+}
+
+# What perf stat has counted of an event.
+counted() { awk -F, -v event="$1" '$3 == event { print $1 }' "$TMP/stat"; }
+
+here=$(cd "$(dirname "$0")" && pwd)
+echo "TAP version 13"
+[ "$(id -u)" = 0 ] || skip_all "needs root"
+cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || {
+	mount -t tracefs nodev "$TRACEFS" 2> /dev/null
+	cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || skip_all "no uprobe_events"
+}
+grep -q '<pid>:<address>' README || skip_all "uprobe_events takes no PID:VADDR"
+have perf || skip_all "no perf"
+
+trap clean_up EXIT
+echo > uprobe_events
+mkfifo "$TMP/to" "$TMP/from" "$TMP/control" "$TMP/said"
+"$here/samples_target" < "$TMP/to" > "$TMP/from" &
+pid=$!
+exec {to}> "$TMP/to" {from}< "$TMP/from"
+read -r -t 60 vaddr size <&"$from"
+ask text
+text=$answer
+end=$(printf '%#x' $((vaddr + size)))
+
+echo "p:uprobes/next $pid:$vaddr number=%di:u64 comm=\$comm" >> uprobe_events &&
+	echo "r:uprobes/next_of $pid:$vaddr-$end is=\$retval:u64" >> uprobe_events
+equal "events are made" "$(wc -l < uprobe_events)" 2
+
+while_it_counts "call 1000" stat -x, -o "$TMP/stat" -e uprobes:next -p "$pid"
+equal "perf stat: of the process" "$(counted uprobes:next)" 1000
+while_it_counts "call 250 4" stat -x, -o "$TMP/stat" -e uprobes:next,uprobes:next_of -p "$pid"
+equal "perf stat: of threads" "$(counted uprobes:next)" 1000
+equal "perf stat: of their returns" "$(counted uprobes:next_of)" 1000
+while_it_counts "call 1000" stat -x, -o "$TMP/stat" -e uprobes:next -a
+equal "perf stat: of all processors" "$(counted uprobes:next)" 1000
+while_it_counts "call 1000" stat -x, -o "$TMP/stat" -e uprobes:next -p $$
+equal "perf stat: of another process" "$(counted uprobes:next)" 0
+
+while_it_counts "call 50" record -g -e uprobes:next -e uprobes:next_of -p "$pid" \
+	-o "$TMP/perf.data"
+perf script -i "$TMP/perf.data" -F comm,event,trace > "$TMP/script" 2> "$TMP/errors"
+equal "perf script: hits" "$(grep -c ' uprobes:next: ' "$TMP/script")" 50
+equal "perf script: returns" "$(grep -c ' uprobes:next_of: ' "$TMP/script")" 50
+equal "perf script: arguments" \
+	"$(grep -o 'number=[0-9]* comm=.*' "$TMP/script" | sed -n '1p;50p')" \
+	"$(printf 'number=%s comm="samples_target"\n' 0 49)"
+equal "perf script: what is returned" "$(grep -o 'is=[0-9]*' "$TMP/script" | sed -n '1p;50p')" \
+	"$(printf 'is=%s\n' 1 50)"
+perf script -i "$TMP/perf.data" -F event,ip,sym > "$TMP/script" 2> "$TMP/errors"
+equal "perf script: callers" "$(awk -v RS= '/uprobes:next:/ && /next_of/ { n++ }
+	END { print n + 0 }' "$TMP/script")" 50
+
+if have bpftrace; then
+	timeout 60 bpftrace -e 'tracepoint:uprobes:next { exit(); }' > "$TMP/out" 2>&1
+	status=$?
+	equal "bpftrace: refused" "$((status != 0 && status != 124))" 1
+	ask text
+	equal "bpftrace: the text is the program's" "$answer" "$text"
+else
+	skip "bpftrace" "not installed"
+fi
+
+equal "hits are counted" \
+	"$(awk '$2 == "next" { print $3, $4 }' uprobe_profile)" "4050 0"
+echo > uprobe_events
+equal "events can be removed" "$(cat uprobe_events)" ""
+ask end
+wait "$pid"
+equal "the process has gone on" $? 0
+echo "1..$tests"
+exit $failed
