@@ -62,11 +62,13 @@ impl Group {
         loop {
             let mut found = None;
             tasklist().for_each_thread(self, |thread| {
-                if found.is_none() && !thread.is_exiting() && !thread.is_worker() {
+                let is_user = thread.has_mm() && !thread.is_exiting() && !thread.is_worker();
+                if found.is_none() && is_user {
                     found = Some(ARef::from(thread));
                 }
             });
-            // A thread that gives up its address space has begun to exit, or gets another one.
+            // A thread that gives up its address space has begun to exit, or gets another one. Who
+            // has none yet, as before the first `execve()` of what the kernel starts, is passed over.
             if let Some(mm) = found?.get_mm() {
                 return Some(mm);
             }
@@ -219,12 +221,22 @@ impl Task {
         }
     }
 
+    /// The address space as it is at the moment, which may be given up.
+    #[inline]
+    fn raw_mm(&self) -> *mut bindings::mm_struct {
+        // SAFETY: The task is valid; of a racing change the old or the new value is read.
+        unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).mm) }
+    }
+
+    /// Returns whether the task has an address space.
+    fn has_mm(&self) -> bool {
+        !self.raw_mm().is_null()
+    }
+
     /// Returns whether the task uses `mm` as its own.
     #[inline]
     pub fn uses(&self, mm: &Mm) -> bool {
-        // SAFETY: The task is valid, and the pointer is compared only.
-        let of_task = unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).mm) };
-        core::ptr::eq(of_task, mm.as_raw())
+        core::ptr::eq(self.raw_mm(), mm.as_raw())
     }
 
     /// Returns the CPU that the task executes on at the moment, if it does.
@@ -307,5 +319,27 @@ impl Task {
     pub fn may_attach(&self) -> bool {
         // SAFETY: The task is valid.
         unsafe { bindings::ptrace_may_attach(self.as_ptr()) }
+    }
+}
+
+#[macros::kunit_tests(rust_threads)]
+mod tests {
+    use super::*;
+
+    fn group(pid: Pid) -> Group {
+        find(pid).and_then(|task| Group::of(&task)).unwrap()
+    }
+
+    #[test]
+    fn kernel_threads_have_no_address_space() {
+        // That is kthreadd.
+        assert!(group(2).get_mm().is_none());
+    }
+
+    #[test]
+    fn before_its_first_program_init_has_no_address_space() {
+        // Tests may also run later.
+        let has_mm = find(1).is_some_and(|init| init.has_mm());
+        assert_eq!(group(1).get_mm().is_some(), has_mm);
     }
 }
