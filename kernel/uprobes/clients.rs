@@ -8,6 +8,7 @@ use crate::{
         Returning, //
     },
     contain::Calls,
+    places::Place,
     probe::Probe,
     returns::Returns, //
 };
@@ -15,7 +16,11 @@ use crate::{
 use kernel::{
     prelude::*,
     ptregs::PtRegs,
-    sync::Arc,
+    sync::{
+        tasks_trace::Guard,
+        Arc,
+        ArcBorrow, //
+    },
     threads::ThreadGroup, //
 };
 
@@ -27,6 +32,8 @@ pub(crate) enum Role {
     Hit(Option<Arc<Returns>>),
     /// An instruction by which the function returns.
     Exit,
+    /// A place where functions of other probes are noticed to return.
+    Place(Arc<Place>),
 }
 
 /// A probe, and for which process.
@@ -51,14 +58,11 @@ enum InTask {
 
 impl Entry {
     pub(crate) fn new(probe: Arc<Probe>, group: ThreadGroup, role: Role) -> Self {
-        let (is_for_interrupt, is_for_task) = match &role {
-            Role::Hit(returns) => (probe.wants.interrupt, probe.wants.task || returns.is_some()),
-            Role::Exit => (false, true),
-        };
-        let in_task = match (is_for_task, probe.is_internal) {
-            (false, _) => InTask::Nothing,
-            (true, false) => InTask::First,
-            (true, true) => InTask::Last,
+        let (is_for_interrupt, in_task) = match &role {
+            Role::Hit(None) if !probe.wants.task => (probe.wants.interrupt, InTask::Nothing),
+            Role::Hit(_) => (probe.wants.interrupt, InTask::First),
+            Role::Exit => (false, InTask::First),
+            Role::Place(_) => (false, InTask::Last),
         };
         Self {
             probe,
@@ -72,7 +76,7 @@ impl Entry {
 
 /// Returns of a function that are to be noticed, for which of its probes.
 struct Expected<'a> {
-    returns: &'a Returns,
+    returns: &'a Arc<Returns>,
     newest: u64,
 }
 
@@ -90,6 +94,13 @@ impl Sole {
         }
     }
 
+    /// The probe, if it is to fire for a thread of `group`.
+    #[inline(always)]
+    fn firing(&self, group: ThreadGroup, calls: &Calls) -> Option<ArcBorrow<'_, Probe>> {
+        let probe = self.probe.as_arc_borrow();
+        (self.group == group && calls.fires(probe)).then_some(probe)
+    }
+
     /// Calls its handler, if the probe is to fire for a thread of `group`.
     #[inline(always)]
     pub(crate) fn call(
@@ -99,10 +110,9 @@ impl Sole {
         handler: Handler,
         regs: &mut PtRegs,
     ) {
-        let probe = self.probe.as_arc_borrow();
-        if self.group != group || !calls.fires(probe) {
+        let Some(probe) = self.firing(group, &calls) else {
             return;
-        }
+        };
         match handler {
             Handler::Interrupt | Handler::Task => probe.hits.increment(),
             Handler::Return(_) => probe.returns.increment(),
@@ -110,6 +120,73 @@ impl Sole {
         }
         calls.call_sole(probe, handler, regs);
     }
+}
+
+/// The only one who is called, of a function whose returns are noticed.
+struct SoleFunction {
+    sole: Sole,
+    /// Whether it has a handler for the entry.
+    at_entry: bool,
+    returns: Arc<Returns>,
+}
+
+impl SoleFunction {
+    /// A thread of `group` enters the function, at `at`.
+    #[inline(always)]
+    fn enter(&self, at: usize, group: ThreadGroup, regs: &mut PtRegs, guard: &Guard) {
+        let calls = Calls::begin(false);
+        let Some(probe) = self.sole.firing(group, &calls) else {
+            return;
+        };
+        probe.hits.increment();
+        if self.at_entry {
+            calls.call_sole(probe, Handler::Task, regs);
+            // A thread that has been sent elsewhere does not call the function.
+            if regs.ip() != at {
+                return;
+            }
+        }
+        if self
+            .returns
+            .expect_inline(at, probe.id, regs, guard)
+            .is_err()
+        {
+            self.miss(group);
+        }
+    }
+
+    #[cold]
+    fn miss(&self, group: ThreadGroup) {
+        // It may have been disarmed by now.
+        if let Some(probe) = self.sole.firing(group, &Calls::begin(false)) {
+            probe.misses.increment();
+        }
+    }
+
+    /// The function returns, from a call that was noticed when `newest` was the last probe.
+    #[inline(always)]
+    fn returned(
+        &self,
+        group: ThreadGroup,
+        newest: u64,
+        how: Returning,
+        at: usize,
+        regs: &mut PtRegs,
+    ) {
+        let calls = Calls::begin(false);
+        let newer = self.sole.probe.id > newest;
+        let Some(probe) = self.sole.firing(group, &calls).filter(|_| !newer) else {
+            return;
+        };
+        probe.returns.increment();
+        calls.call_at(probe, Handler::Return(how), at, regs);
+    }
+}
+
+/// The only one who is called, where functions of others return.
+struct SolePlace {
+    sole: Sole,
+    place: Arc<Place>,
 }
 
 /// What there is to do at a hit.
@@ -120,6 +197,8 @@ enum Course {
     SoleInInterrupt(Sole),
     SoleInTask(Sole),
     SoleAtExit(Sole),
+    SoleFunction(SoleFunction),
+    SolePlace(SolePlace),
     /// What each entry says.
     General {
         in_interrupt: bool,
@@ -142,10 +221,23 @@ impl Course {
                 (Role::Hit(None), true, InTask::Nothing) => {
                     return Self::SoleInInterrupt(Sole::of(entry));
                 }
-                (Role::Hit(None), false, InTask::First | InTask::Last) => {
+                (Role::Hit(None), false, InTask::First) => {
                     return Self::SoleInTask(Sole::of(entry));
                 }
                 (Role::Exit, ..) => return Self::SoleAtExit(Sole::of(entry)),
+                (Role::Hit(Some(returns)), false, _) => {
+                    return Self::SoleFunction(SoleFunction {
+                        sole: Sole::of(entry),
+                        at_entry: entry.probe.wants.task,
+                        returns: returns.clone(),
+                    });
+                }
+                (Role::Place(place), ..) => {
+                    return Self::SolePlace(SolePlace {
+                        sole: Sole::of(entry),
+                        place: place.clone(),
+                    });
+                }
                 (Role::Hit(_), ..) => (),
             }
         }
@@ -221,7 +313,11 @@ impl Clients {
     pub(crate) fn sole_in_interrupt(&self) -> Option<&Sole> {
         match &self.course {
             Course::SoleInInterrupt(sole) => Some(sole),
-            Course::SoleInTask(_) | Course::SoleAtExit(_) | Course::General { .. } => None,
+            Course::SoleInTask(_)
+            | Course::SoleAtExit(_)
+            | Course::SoleFunction(_)
+            | Course::SolePlace(_)
+            | Course::General { .. } => None,
         }
     }
 
@@ -239,7 +335,10 @@ impl Clients {
                 sole.call(group, calls, Handler::Interrupt, regs);
                 false
             }
-            Course::SoleInTask(_) | Course::SoleAtExit(_) => true,
+            Course::SoleInTask(_)
+            | Course::SoleAtExit(_)
+            | Course::SoleFunction(_)
+            | Course::SolePlace(_) => true,
             Course::General {
                 in_interrupt,
                 in_task,
@@ -264,7 +363,7 @@ impl Clients {
 
     /// Calls the handlers that run in task context, and sees to the noticing of returns.
     #[inline]
-    pub(crate) fn hit(&self, at: usize, group: ThreadGroup, regs: &mut PtRegs) {
+    pub(crate) fn hit(&self, at: usize, group: ThreadGroup, regs: &mut PtRegs, guard: &Guard) {
         let exit = Handler::Return(Returning::From);
         match &self.course {
             Course::SoleInInterrupt(_) => (),
@@ -272,12 +371,25 @@ impl Clients {
                 sole.call(group, Calls::begin(false), Handler::Task, regs);
             }
             Course::SoleAtExit(sole) => sole.call(group, Calls::begin(false), exit, regs),
-            Course::General { last, .. } => self.call_in_task(at, group, *last, regs),
+            Course::SoleFunction(function) => function.enter(at, group, regs, guard),
+            Course::SolePlace(SolePlace { sole, place }) => {
+                if sole.firing(group, &Calls::begin(false)).is_some() {
+                    place.came_to_inline(at, regs, guard);
+                }
+            }
+            Course::General { last, .. } => self.call_in_task(at, group, *last, regs, guard),
         }
     }
 
     #[inline(never)]
-    fn call_in_task(&self, at: usize, group: ThreadGroup, any_last: bool, regs: &mut PtRegs) {
+    fn call_in_task(
+        &self,
+        at: usize,
+        group: ThreadGroup,
+        any_last: bool,
+        regs: &mut PtRegs,
+        guard: &Guard,
+    ) {
         let calls = &Calls::begin(false);
         let mut expected: Option<Expected<'_>> = None;
         for entry in self.firing(group, calls, |entry| entry.in_task == InTask::First) {
@@ -301,17 +413,21 @@ impl Clients {
                     probe.returns.increment();
                     calls.call(probe, Handler::Return(Returning::From), at, regs);
                 }
+                // That comes last.
+                Role::Place(_) => (),
             }
         }
         // A thread that has been sent elsewhere does not call the function.
         if let Some(Expected { returns, newest }) = expected.filter(|_| regs.ip() == at) {
-            if returns.expect(at, newest, regs).is_err() {
+            if returns.expect(at, newest, regs, guard).is_err() {
                 self.count_missed(group, calls, newest);
             }
         }
         if any_last {
             for entry in self.firing(group, calls, |entry| entry.in_task == InTask::Last) {
-                calls.call(entry.probe.as_arc_borrow(), Handler::Task, at, regs);
+                if let Role::Place(place) = &entry.role {
+                    place.came_to(at, regs, guard);
+                }
             }
         }
     }
@@ -338,8 +454,23 @@ impl Clients {
     }
 
     /// The function here returns: calls the handlers for that. The instruction pointer is at `at`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn returned(
+        &self,
+        group: ThreadGroup,
+        newest: u64,
+        how: Returning,
+        at: usize,
+        regs: &mut PtRegs,
+    ) {
+        if let Course::SoleFunction(function) = &self.course {
+            return function.returned(group, newest, how, at, regs);
+        }
+        self.returned_to_all(group, newest, how, at, regs);
+    }
+
+    #[inline(never)]
+    fn returned_to_all(
         &self,
         group: ThreadGroup,
         newest: u64,

@@ -13,9 +13,16 @@ use crate::{
     probe::Probe, //
 };
 
+use core::ptr::NonNull;
 use kernel::{
-    bindings, new_mutex,
-    sync::Mutex,
+    bindings,
+    mm::MmWithUser,
+    new_mutex,
+    sync::{
+        aref::ARef,
+        tasks_trace,
+        Mutex, //
+    },
     task::Task,
     threads::{
         self,
@@ -123,7 +130,7 @@ impl Fixture {
             wants: Wants {
                 task: true,
                 interrupt: name.is_ascii_uppercase(),
-                returned: matches!(role, Role::Exit),
+                returned: matches!(role, Role::Exit | Role::Hit(Some(_))),
                 filter: true,
             },
             moves_to: odd.moves_to,
@@ -145,16 +152,31 @@ impl Fixture {
         Ok(this)
     }
 
+    /// Has the function return, from a call that was noted when `newest` was the newest probe.
+    /// Returns as [`Fixture::hit`].
+    fn return_from(&self, newest: u64) -> Result<(KVec<(char, usize)>, usize)> {
+        self.with_regs(|regs| {
+            let clients = &self.clients;
+            clients.returned(self.group, newest, Returning::From, AT, regs);
+        })
+    }
+
     /// Runs a hit by a thread of `group`. Returns the calls and the final instruction pointer.
     fn hit(&self, group: ThreadGroup) -> Result<(KVec<(char, usize)>, usize)> {
+        self.with_regs(|regs| {
+            // Interrupts are not disabled in these tests, so that clients may take a mutex.
+            if self.clients.hit_in_interrupt(group, false, regs) {
+                self.clients.hit(AT, group, regs, &tasks_trace::read_lock());
+            }
+        })
+    }
+
+    fn with_regs(&self, f: impl FnOnce(&mut PtRegs)) -> Result<(KVec<(char, usize)>, usize)> {
         let mut raw = KBox::new(bindings::pt_regs::default(), GFP_KERNEL)?;
         // SAFETY: A made-up set of registers, which nobody else knows.
         let regs = unsafe { PtRegs::from_raw_mut(&mut *raw) };
         regs.set_ip(AT);
-        // Interrupts are not disabled in these tests, so that clients may take a mutex.
-        if self.clients.hit_in_interrupt(group, false, regs) {
-            self.clients.hit(AT, group, regs);
-        }
+        f(regs);
         let calls = core::mem::replace(&mut *self.notes.calls.lock(), KVec::new());
         Ok((calls, regs.ip()))
     }
@@ -176,6 +198,15 @@ fn another_group() -> Result<ThreadGroup> {
         .and_then(|task| Group::of(&task))
         .ok_or(ESRCH)?;
     Ok(first.id())
+}
+
+/// Those of an empty address space, which the current thread, which has none, is not in.
+fn some_returns(group: ThreadGroup) -> Result<Arc<Returns>> {
+    // SAFETY: There are no requirements on the caller.
+    let mm = NonNull::new(unsafe { bindings::mm_alloc() }).ok_or(ENOMEM)?;
+    // SAFETY: A reference to it is ours. CAST: A transparent wrapper.
+    let mm = unsafe { ARef::<MmWithUser>::from_raw(mm.cast()) };
+    Returns::new(group, &mm)
 }
 
 #[kunit_tests(uprobes_clients)]
@@ -250,6 +281,66 @@ mod list {
         let (calls, _) = fixture.hit(fixture.group)?;
         assert_eq!(&calls[..], &[('<', AT)]);
         assert_eq!((probe.counts().hits, probe.counts().returns), (0, 1));
+        Ok(())
+    }
+
+    /// One has a way of its own.
+    fn returning(names: &str) -> Result<(Fixture, KVec<Arc<Probe>>)> {
+        let mut fixture = Fixture::new()?;
+        let mut probes = KVec::new();
+        let returns = some_returns(fixture.group)?;
+        for name in names.chars() {
+            let role = Role::Hit(Some(returns.clone()));
+            probes.push(fixture.add(name, role, Odd::default())?, GFP_KERNEL)?;
+        }
+        Ok((fixture, probes))
+    }
+
+    #[test]
+    fn returns_are_told_to_those_who_were_there_at_the_call() -> Result {
+        for names in ["a", "ab", "A", "AB"] {
+            let (fixture, probes) = returning(names)?;
+            for (before, probe) in probes.iter().enumerate() {
+                let (calls, ip) = fixture.return_from(probe.id - 1)?;
+                assert_eq!((calls.len(), ip), (before, AT));
+                let (calls, _) = fixture.return_from(probe.id)?;
+                assert_eq!(calls.len(), before + 1);
+                assert!(calls.iter().all(|call| *call == ('<', AT)));
+            }
+            assert_eq!(probes[0].counts().returns, 2 * probes.len() - 1);
+            assert_eq!(probes[0].counts().hits, 0);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_call_that_cannot_be_noted_is_missed() -> Result {
+        for names in ["a", "ab", "A"] {
+            let (fixture, probes) = returning(names)?;
+            let (calls, _) = fixture.hit(fixture.group)?;
+            assert_eq!(calls.len(), if names == "a" { 1 } else { 2 });
+            for probe in &probes {
+                let counts = probe.counts();
+                assert_eq!((counts.hits, counts.returns, counts.misses), (1, 0, 1));
+            }
+            fixture.hit(another_group()?)?;
+            assert_eq!(probes[0].counts().hits, 1);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_call_that_a_handler_prevents_is_none() -> Result {
+        let mut fixture = Fixture::new()?;
+        let odd = Odd {
+            moves_to: Some(0x2000),
+            misbehaves: false,
+        };
+        let role = Role::Hit(Some(some_returns(fixture.group)?));
+        let probe = fixture.add('a', role, odd)?;
+        let (calls, ip) = fixture.hit(fixture.group)?;
+        assert_eq!(&calls[..], &[('a', AT)]);
+        assert_eq!((ip, probe.counts().misses), (0x2000, 0));
         Ok(())
     }
 

@@ -66,6 +66,18 @@ impl Calls {
         at: usize,
         regs: &mut PtRegs,
     ) {
+        self.call_at(probe, handler, at, regs);
+    }
+
+    /// As [`Calls::call`], for the fast ways.
+    #[inline(always)]
+    pub(crate) fn call_at(
+        &self,
+        probe: ArcBorrow<'_, Probe>,
+        handler: Handler,
+        at: usize,
+        regs: &mut PtRegs,
+    ) {
         let moved = regs.ip();
         regs.set_ip(at);
         self.call_sole(probe, handler, regs);
@@ -131,10 +143,6 @@ fn budget_us() -> usize {
 #[inline(never)]
 fn timed(probe: ArcBorrow<'_, Probe>, handler: Handler, regs: &mut PtRegs) {
     let budget = budget_us();
-    if probe.is_internal {
-        // It calls the handlers that have a budget.
-        return invoke(&probe, handler, regs);
-    }
     let start = Instant::<Monotonic>::now();
     invoke(&probe, handler, regs);
     let took: Delta = start.elapsed();

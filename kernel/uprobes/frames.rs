@@ -40,6 +40,7 @@ use kernel::{
         },
         tasks_trace::{
             self,
+            Guard,
             Map, //
         },
         Arc,
@@ -59,8 +60,6 @@ pub(crate) struct Frame {
     pub(crate) function: usize,
     /// The newest of the return probes that are to be told.
     pub(crate) newest: u64,
-    /// All instructions are known by which the function returns.
-    pub(crate) by_exit: bool,
 }
 
 /// How many frames a page begins with.
@@ -71,6 +70,23 @@ const MOST: usize = 2 * PAGE_SIZE / 4;
 
 /// How many pages there are before any is given up.
 const PAGES: usize = 256;
+
+/// Which frames are wanted, of those in a place.
+// Not a closure, as that would not always be inlined.
+pub(crate) trait Wanted {
+    /// What is found for a frame.
+    type Found;
+
+    /// Must be quick.
+    fn find(&self, frame: &Frame) -> Option<Self::Found>;
+}
+
+/// What was found for a frame, which has been taken out.
+pub(crate) struct Popped<R> {
+    pub(crate) found: R,
+    /// Whether there are others in the same place.
+    pub(crate) any_left: bool,
+}
 
 /// The frames of a page, in the order of falling slots, and then of time.
 struct List(KVec<Frame>);
@@ -100,9 +116,18 @@ impl List {
         }
     }
 
+    /// Notes a frame that is below all others, as most are. Returns whether it is, and has room.
+    #[inline(always)]
+    fn push_lowest(&mut self, new: Frame) -> bool {
+        let is_lowest = match self.0.last() {
+            Some(last) => last.slot > new.slot,
+            None => true,
+        };
+        is_lowest && self.0.push_within_capacity(new).is_ok()
+    }
+
     /// Notes a frame. Those in its place are dead, but for such that have led to it by tail calls:
     /// they return to the same address, and it has not been among them.
-    #[inline]
     fn push(&mut self, new: Frame) -> Pushed {
         let mut at = self.position(new.slot);
         let mut again = false;
@@ -120,18 +145,39 @@ impl List {
         }
     }
 
-    /// Takes out the newest frame in a place that `returns` holds for.
-    #[inline]
-    fn pop(&mut self, slot: usize, returns: impl Fn(&Frame) -> bool) -> Option<Frame> {
-        let mut at = self.position(slot);
-        let mut found = None;
+    /// Takes out the newest frame in a place that is wanted, if it is the last one of all, as it
+    /// mostly is.
+    #[inline(always)]
+    fn pop_last<W: Wanted>(&mut self, slot: usize, wanted: &W) -> Option<Popped<W::Found>> {
+        let (last, before) = self.0.split_last()?;
+        if last.slot != slot {
+            return None;
+        }
+        let popped = Popped {
+            found: wanted.find(last)?,
+            any_left: before.last().is_some_and(|next| next.slot == slot),
+        };
+        let _ = self.0.pop();
+        Some(popped)
+    }
+
+    /// Takes out the newest frame in a place that `returns` finds something for.
+    fn pop<R>(&mut self, slot: usize, returns: impl Fn(&Frame) -> Option<R>) -> Option<Popped<R>> {
+        let first = self.position(slot);
+        let mut at = first;
+        let mut newest = None;
         while let Some(frame) = self.0.get(at).filter(|frame| frame.slot == slot) {
-            if returns(frame) {
-                found = Some(at);
+            if let Some(found) = returns(frame) {
+                newest = Some((at, found));
             }
             at += 1;
         }
-        self.0.remove(found?).ok()
+        let (index, found) = newest?;
+        self.0.remove(index).ok()?;
+        Some(Popped {
+            found,
+            any_left: at - first > 1,
+        })
     }
 
     /// The highest place at or below `top`, but not below `lowest`, of a frame that `returns` holds
@@ -167,7 +213,14 @@ impl Page {
         )
     }
 
-    #[inline]
+    #[inline(always)]
+    fn push_lowest(&self, frame: Frame) -> bool {
+        match &mut *self.frames.lock() {
+            Some(list) => list.push_lowest(frame),
+            None => false,
+        }
+    }
+
     fn push(&self, frame: Frame) -> Pushed {
         match &mut *self.frames.lock() {
             Some(list) => list.push(frame),
@@ -175,8 +228,12 @@ impl Page {
         }
     }
 
-    #[inline]
-    fn pop(&self, slot: usize, returns: impl Fn(&Frame) -> bool) -> Option<Frame> {
+    #[inline(always)]
+    fn pop_last<W: Wanted>(&self, slot: usize, wanted: &W) -> Option<Popped<W::Found>> {
+        (*self.frames.lock()).as_mut()?.pop_last(slot, wanted)
+    }
+
+    fn pop<R>(&self, slot: usize, returns: impl Fn(&Frame) -> Option<R>) -> Option<Popped<R>> {
         (*self.frames.lock()).as_mut()?.pop(slot, returns)
     }
 
@@ -268,16 +325,27 @@ impl Frames {
         (slot & PAGE_MASK) / PAGE_SIZE
     }
 
+    #[inline(always)]
+    fn page_of<'a>(&'a self, slot: usize, guard: &'a Guard) -> Option<&'a Page> {
+        Some(self.pages.get(Self::number(slot), guard)?)
+    }
+
     /// Notes a call.
     ///
     /// Context: may sleep, if there has to be room first; the current thread is of the process.
-    #[inline]
-    pub(crate) fn push(&self, frame: Frame) -> Result {
-        let number = Self::number(frame.slot);
+    #[inline(always)]
+    pub(crate) fn push(&self, frame: Frame, guard: &Guard) -> Result {
+        match self.page_of(frame.slot, guard) {
+            Some(page) if page.push_lowest(frame) => Ok(()),
+            _ => self.push_anywhere(frame, guard),
+        }
+    }
+
+    #[inline(never)]
+    fn push_anywhere(&self, frame: Frame, guard: &Guard) -> Result {
         loop {
-            let guard = tasks_trace::read_lock();
-            let Some(page) = self.pages.get(number, &guard) else {
-                self.add_page(number)?;
+            let Some(page) = self.page_of(frame.slot, guard) else {
+                self.add_page(Self::number(frame.slot))?;
                 continue;
             };
             match page.push(frame) {
@@ -289,13 +357,26 @@ impl Frames {
         }
     }
 
-    /// Takes out the newest call, of those whose return address is at `slot`, that `returns` holds
-    /// for, which must be quick.
-    #[inline]
-    pub(crate) fn pop(&self, slot: usize, returns: impl Fn(&Frame) -> bool) -> Option<Frame> {
-        let guard = tasks_trace::read_lock();
-        let page = self.pages.get(Self::number(slot), &guard)?;
-        page.pop(slot, returns)
+    /// Takes out the newest call, of those whose return address is at `slot`, that is wanted. Finds
+    /// only what is the last of all that is noted in the page, as it mostly is.
+    #[inline(always)]
+    pub(crate) fn pop_last<W: Wanted>(
+        &self,
+        slot: usize,
+        guard: &Guard,
+        wanted: &W,
+    ) -> Option<Popped<W::Found>> {
+        self.page_of(slot, guard)?.pop_last(slot, wanted)
+    }
+
+    /// As [`Frames::pop_last`], wherever it is noted.
+    pub(crate) fn pop<R>(
+        &self,
+        slot: usize,
+        guard: &Guard,
+        returns: impl Fn(&Frame) -> Option<R>,
+    ) -> Option<Popped<R>> {
+        self.page_of(slot, guard)?.pop(slot, returns)
     }
 
     /// Returns the highest place at or below `top`, but not below `lowest`, of a call that
@@ -304,11 +385,11 @@ impl Frames {
         &self,
         top: usize,
         lowest: usize,
+        guard: &Guard,
         returns: impl Fn(&Frame) -> bool,
     ) -> Option<usize> {
-        let guard = tasks_trace::read_lock();
         [top, lowest].into_iter().find_map(|address| {
-            let page = self.pages.get(Self::number(address), &guard)?;
+            let page = self.page_of(address, guard)?;
             page.highest(top, lowest, &returns)
         })
     }
@@ -347,107 +428,5 @@ impl Frames {
 }
 
 #[cfg(CONFIG_UPROBES_KUNIT_TEST)]
-#[kunit_tests(uprobes_frames)]
-mod tests {
-    use super::*;
-
-    fn frame(slot: usize, site: usize, function: usize) -> Frame {
-        Frame {
-            slot,
-            site,
-            function,
-            newest: 0,
-            by_exit: false,
-        }
-    }
-
-    /// What returns to `site`.
-    fn to(site: usize) -> impl Fn(&Frame) -> bool {
-        move |frame| frame.site == site
-    }
-
-    fn list(frames: &[Frame]) -> Result<List> {
-        let mut list = List::with_capacity(8)?;
-        for frame in frames {
-            assert_eq!(list.push(*frame), Pushed::Yes);
-        }
-        Ok(list)
-    }
-
-    #[test]
-    fn recursion_returns_in_the_reverse_order() -> Result {
-        let mut list = list(&[frame(0x80, 1, 9), frame(0x60, 1, 9), frame(0x40, 1, 9)])?;
-        for slot in [0x40, 0x60, 0x80] {
-            assert_eq!(list.pop(slot, to(1)), Some(frame(slot, 1, 9)));
-            assert_eq!(list.pop(slot, to(1)), None);
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn other_sites_and_places_are_no_returns() -> Result {
-        let mut list = list(&[frame(0x80, 1, 9)])?;
-        assert_eq!(list.pop(0x80, to(2)), None);
-        assert_eq!(list.pop(0x88, to(1)), None);
-        assert_eq!(list.pop(0x78, to(1)), None);
-        assert!(list.pop(0x80, to(1)).is_some());
-        Ok(())
-    }
-
-    #[test]
-    fn a_place_that_is_used_again_had_a_dead_frame() -> Result {
-        // By another call, and by the same one.
-        let mut list = list(&[frame(0x80, 1, 9), frame(0x80, 2, 9), frame(0x80, 2, 9)])?;
-        assert!(list.pop(0x80, to(2)).is_some());
-        assert!(list.0.is_empty());
-        Ok(())
-    }
-
-    #[test]
-    fn a_tail_call_shares_its_place() -> Result {
-        let mut list = list(&[frame(0x80, 1, 8), frame(0x80, 1, 9)])?;
-        assert_eq!(list.pop(0x80, to(1)), Some(frame(0x80, 1, 9)));
-        assert_eq!(list.pop(0x80, to(1)), Some(frame(0x80, 1, 8)));
-        Ok(())
-    }
-
-    #[test]
-    fn what_a_dead_tail_call_led_to_is_dead() -> Result {
-        let mut list = list(&[frame(0x80, 1, 8), frame(0x80, 1, 9), frame(0x80, 1, 8)])?;
-        assert_eq!(list.pop(0x80, to(1)), Some(frame(0x80, 1, 8)));
-        assert_eq!(list.pop(0x80, to(1)), None);
-        Ok(())
-    }
-
-    #[test]
-    fn the_nearest_place_below_is_found() -> Result {
-        let list = list(&[frame(0x80, 1, 8), frame(0x60, 1, 8), frame(0x40, 2, 8)])?;
-        assert_eq!(list.highest(0x78, 0x40, to(1)), Some(0x60));
-        assert_eq!(list.highest(0x80, 0x40, to(1)), Some(0x80));
-        assert_eq!(list.highest(0x58, 0, to(1)), None);
-        assert_eq!(list.highest(0x78, 0x48, to(2)), None);
-        Ok(())
-    }
-
-    #[test]
-    fn frames_below_one_that_was_left_stay() -> Result {
-        // Two stacks in one page: the upper one goes on while the lower one waits.
-        let mut list = list(&[frame(0x80, 1, 8), frame(0x40, 2, 9), frame(0x60, 3, 7)])?;
-        assert!(list.0.iter().map(|frame| frame.slot).eq([0x80, 0x60, 0x40]));
-        assert!(list.pop(0x60, to(3)).is_some());
-        assert!(list.pop(0x40, to(2)).is_some());
-        assert!(list.pop(0x80, to(1)).is_some());
-        Ok(())
-    }
-
-    #[test]
-    fn a_full_list_says_so() -> Result {
-        let mut list = List::with_capacity(1)?;
-        while list.0.len() < list.0.capacity() {
-            let slot = 0x1000 - 8 * list.0.len();
-            assert_eq!(list.push(frame(slot, 1, 9)), Pushed::Yes);
-        }
-        assert_eq!(list.push(frame(8, 1, 9)), Pushed::Full);
-        Ok(())
-    }
-}
+#[path = "frames_test.rs"]
+mod tests;

@@ -84,8 +84,6 @@ pub(crate) struct Probe {
     pub(crate) wants: Wants,
     pub(crate) spot: Spot,
     following: Option<Following>,
-    /// Of a client of this crate's own, whose handler calls those of others.
-    pub(crate) is_internal: bool,
     client: DirectArc<dyn Client>,
     gate: Atomic<i32>,
     pub(crate) hits: Counter,
@@ -98,16 +96,17 @@ pub(crate) struct Probe {
     work: Work<Self>,
 }
 
+/// The client of a probe that has no handlers.
+struct Nobody;
+
+impl Client for Nobody {}
+
 impl_has_work! {
     impl HasWork<Self> for Probe { self.work }
 }
 
 impl Probe {
     pub(crate) fn new(client: Arc<dyn Client>, spot: Spot) -> Result<Arc<Self>> {
-        Self::make(client, spot, false)
-    }
-
-    fn make(client: Arc<dyn Client>, spot: Spot, is_internal: bool) -> Result<Arc<Self>> {
         let (hits, returns, misses) = (Counter::new()?, Counter::new()?, Counter::new()?);
         Arc::pin_init(
             pin_init!(Self {
@@ -115,7 +114,6 @@ impl Probe {
                 wants: client.wants(),
                 spot,
                 following: spot.follow.then(Following::new),
-                is_internal,
                 client: client.into(),
                 gate: Atomic::new(Gate::Closed as i32),
                 hits,
@@ -128,9 +126,9 @@ impl Probe {
         )
     }
 
-    /// Makes one for a client of this crate's own, which puts it where it wants by itself.
-    pub(crate) fn internal(client: Arc<dyn Client>) -> Result<Arc<Self>> {
-        Self::make(client, Spot::at(ubp::Vaddr::new(0)), true)
+    /// Makes one for the places where this crate itself has something to do: nobody is called.
+    pub(crate) fn internal() -> Result<Arc<Self>> {
+        Self::new(Arc::new(Nobody, GFP_KERNEL)?, Spot::at(ubp::Vaddr::new(0)))
     }
 
     /// Puts the probe in a process.

@@ -183,7 +183,7 @@ impl Probepoint {
     }
 
     /// The function here returns. The instruction pointer is at `at`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn returned(
         &self,
         group: ThreadGroup,
@@ -208,7 +208,7 @@ impl Probepoint {
         }
         hit.in_task(regs, |regs, guard| {
             if let Some(clients) = self.clients.read(guard) {
-                clients.hit(self.at.as_usize(), group, regs);
+                clients.hit(self.at.as_usize(), group, regs, guard);
             }
         })
     }

@@ -4,8 +4,7 @@
 //!
 //! Nothing that belongs to the program is changed: neither return addresses on stacks, nor shadow
 //! stacks. When a thread enters the function, it is noted where on the stack the return address is
-//! ([`Frame`]). That the function returns is noticed by breakpoints, with this process's
-//! [`Returns`] as their client, of two kinds:
+//! ([`Frame`]). That the function returns is noticed by breakpoints at places of two kinds:
 //!
 //! - At the *exits*, the return instructions that [`ubp::explore`] has found when the probe was
 //!   registered. A thread that is about to execute one, with the stack pointer at the place that
@@ -15,7 +14,8 @@
 //!   pointer just above the place has returned from the function; or it has left it before in
 //!   another way, and comes by a jump.
 //!
-//! The breakpoints stay for as long as the process has return probes.
+//! The breakpoints stay for as long as the process has return probes. In the lists of clients, a
+//! [`Place`](crate::places::Place) stands for those of the functions that return there.
 //!
 //! What is noted belongs to the stack, not to the thread: a coroutine may go on in another thread.
 //! What was called and has not returned, as after `longjmp()`, an exception, or the death of the
@@ -30,30 +30,19 @@
 //!   stack pointer, by a jump or from another function, then that is taken for its return.
 //!
 //! Where the size of the function is known, none of this is needed: see [`crate::client::Spot`].
-//!
-//! # Locks
-//!
-//! `Returns::client`, a mutex, is held while a breakpoint is added, so that none is added after the
-//! last return probe has gone. The state of probepoints nests inside.
 
 use crate::{
-    client::{
-        Client,
-        Returning, //
-    },
-    clients::{
-        Entry,
-        Role, //
-    },
+    client::Returning,
     frames::{
         Frame,
-        Frames, //
+        Frames,
+        Wanted, //
     },
-    probe::Probe,
-    probepoint::{
-        self,
-        Probepoint, //
+    places::{
+        Kind,
+        Places, //
     },
+    probepoint::Probepoint, //
 };
 
 use kernel::{
@@ -67,10 +56,6 @@ use kernel::{
     ptregs::PtRegs,
     sync::{
         aref::ARef,
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
         tasks_trace::{
             self,
             Guard,
@@ -88,29 +73,34 @@ use ubp::{
     Vaddr, //
 };
 
-/// An address where a function may be noticed to return.
-#[derive(Clone)]
-enum Place {
-    Probed(Arc<Probepoint>),
-    /// There can be no breakpoint.
-    Refused,
-}
-
-impl Place {
-    /// Takes the probe with this number out.
-    fn take_out(&self, id: u64) {
-        if let Self::Probed(probepoint) = self {
-            probepoint.retain(|entry| entry.probe.id != id);
-        }
-    }
-}
-
 /// A function that has return probes.
-struct Function {
+pub(crate) struct Function {
     probepoint: Arc<Probepoint>,
+    /// In the order of addresses.
     exits: KVec<Vaddr>,
     /// Whether it has no others.
     complete: bool,
+}
+
+/// A function that has been called, and the newest of the probes that are to be told.
+type Called<'a> = (&'a Function, u64);
+
+/// The calls of functions that have an exit at an address.
+struct Leaving<'a> {
+    returns: &'a Returns,
+    exit: Vaddr,
+    guard: &'a Guard,
+}
+
+impl<'a> Wanted for Leaving<'a> {
+    type Found = Called<'a>;
+
+    #[inline(always)]
+    fn find(&self, frame: &Frame) -> Option<Called<'a>> {
+        let function = self.returns.functions.get(frame.function, self.guard)?;
+        let is_exit = function.exits.binary_search(&self.exit).is_ok();
+        is_exit.then_some((function, frame.newest))
+    }
 }
 
 /// The return probes of a process.
@@ -122,62 +112,43 @@ pub(crate) struct Returns {
     #[pin]
     functions: Map<Function>,
     #[pin]
-    places: Map<Place>,
+    places: Places,
     #[pin]
     frames: Frames,
-    /// Whether there are, or were, functions that are noticed where they return to. Set before the
-    /// first call of one can be noted.
-    has_sites: Atomic<bool>,
-    /// What the places are registered as; nothing when the last return probe has gone.
+    /// Held while a function is added.
     #[pin]
-    client: Mutex<Option<Arc<Probe>>>,
-}
-
-/// Called at the places.
-struct AtPlace(Arc<Returns>);
-
-impl Client for AtPlace {
-    fn hit(&self, regs: &mut PtRegs) {
-        self.0.came_to(regs);
-    }
+    adding: Mutex<()>,
 }
 
 impl Returns {
     pub(crate) fn new(group: ThreadGroup, mm: &Mm) -> Result<Arc<Self>> {
-        let this = Arc::pin_init(
+        let places = Places::new(group)?;
+        Arc::pin_init(
             try_pin_init!(Self {
                 group,
                 mm: ARef::from(mm),
                 functions <- Map::new(),
-                places <- Map::new(),
+                places <- places,
                 frames <- Frames::new(),
-                has_sites: Atomic::new(false),
-                client <- new_mutex!(None),
+                adding <- new_mutex!(()),
             }),
             GFP_KERNEL,
-        )?;
-        let probe = Probe::internal(Arc::new(AtPlace(this.clone()), GFP_KERNEL)?)?;
-        probe.go_live();
-        *this.client.lock() = Some(probe);
-        Ok(this)
+        )
     }
 
-    /// Takes all breakpoints out: no return is noticed any more.
+    /// No return is noticed any more.
     ///
     /// Context: may sleep.
     pub(crate) fn close(&self) {
-        let Some(probe) = self.client.lock().take() else {
-            return;
-        };
-        probe.silence();
-        let guard = tasks_trace::read_lock();
-        for (_, place) in self.places.range(0..=usize::MAX, &guard) {
-            place.take_out(probe.id);
-        }
+        self.places.close();
     }
 
     /// From now on calls of the function at a probepoint are expected to return.
-    pub(crate) fn add_function(&self, mm: &MmWithUser, probepoint: &Arc<Probepoint>) -> Result {
+    pub(crate) fn add_function(
+        self: &Arc<Self>,
+        mm: &MmWithUser,
+        probepoint: &Arc<Probepoint>,
+    ) -> Result {
         let at = probepoint.at.as_usize();
         let known = |guard: &Guard| {
             let function = self.functions.get(at, guard);
@@ -187,22 +158,20 @@ impl Returns {
             return Ok(());
         }
         let Explored {
-            exits,
+            mut exits,
             mut complete,
         } = ubp::explore(mm, probepoint.at)?;
+        exits.sort_unstable();
         for exit in &exits {
             // Those that cannot be probed are noticed by where they return to.
-            complete &= self.add_place(mm, *exit).is_ok();
-        }
-        if !complete {
-            self.has_sites.store(true, Relaxed);
+            complete &= self.places.add(self, mm, *exit, Kind::Exit).is_ok();
         }
         let function = Function {
             probepoint: probepoint.clone(),
             exits,
             complete,
         };
-        let _changes = self.client.lock();
+        let _adding = self.adding.lock();
         if known(&tasks_trace::read_lock()) {
             return Ok(());
         }
@@ -219,110 +188,137 @@ impl Returns {
     /// # Errors
     ///
     /// Its return will not be noticed.
-    #[inline]
-    pub(crate) fn expect(&self, function: usize, newest: u64, regs: &PtRegs) -> Result {
+    #[inline(never)]
+    pub(crate) fn expect(
+        self: &Arc<Self>,
+        function: usize,
+        newest: u64,
+        regs: &PtRegs,
+        guard: &Guard,
+    ) -> Result {
+        self.expect_inline(function, newest, regs, guard)
+    }
+
+    /// As [`Returns::expect`], for the fast way.
+    #[inline(always)]
+    pub(crate) fn expect_inline(
+        self: &Arc<Self>,
+        function: usize,
+        newest: u64,
+        regs: &PtRegs,
+        guard: &Guard,
+    ) -> Result {
         let slot = regs.sp();
         let site = return_address(regs)?;
-        let guard = tasks_trace::read_lock();
-        let by_exit = self.functions.get(function, &guard).ok_or(ENOENT)?.complete;
-        if !by_exit && !self.has_place(site, &guard)? {
-            let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
-            self.add_place(&mm, Vaddr::new(site))?;
+        if !self.functions.get(function, guard).ok_or(ENOENT)?.complete {
+            self.need_site(site, guard)?;
         }
-        self.frames.push(Frame {
+        let frame = Frame {
             slot,
             site,
             function,
             newest,
-            by_exit,
-        })
+        };
+        self.frames.push(frame, guard)
     }
 
-    /// Whether there is a breakpoint at an address; an error if there can be none.
-    #[inline]
-    fn has_place(&self, at: usize, guard: &Guard) -> Result<bool> {
-        match self.places.get(at, guard) {
-            Some(Place::Probed(probepoint)) => Ok(!probepoint.is_gone()),
-            Some(Place::Refused) => Err(EPERM),
-            None => Ok(false),
-        }
-    }
-
-    #[cold]
-    fn add_place(&self, mm: &MmWithUser, at: Vaddr) -> Result {
-        let client = self.client.lock();
-        let probe = client.as_ref().ok_or(ESRCH)?;
-        if self.has_place(at.as_usize(), &tasks_trace::read_lock())? {
+    /// Sees to it that there is a breakpoint at a site of the current thread.
+    #[inline(never)]
+    fn need_site(self: &Arc<Self>, site: usize, guard: &Guard) -> Result {
+        if self.places.is_site(site, guard)? {
             return Ok(());
         }
-        // One that is there has gone with its text, and there is another text by now.
-        self.places.remove(at.as_usize());
-        let entry = Entry::new(probe.clone(), self.group, Role::Hit(None));
-        let (place, result) = match probepoint::place(mm, at, &entry) {
-            Ok(probepoint) => (Place::Probed(probepoint), Ok(())),
-            // These may not be so the next time.
-            Err(error) if matches!(error, ENOMEM | EINTR | EAGAIN) => return Err(error),
-            Err(error) => (Place::Refused, Err(error)),
-        };
-        let id = probe.id;
-        self.places
-            .insert(at.as_usize(), place.clone(), GFP_KERNEL)
-            .inspect_err(|_| place.take_out(id))?;
-        result
+        let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
+        self.places.add(self, &mm, Vaddr::new(site), Kind::Site)
     }
 
-    /// The current thread has come to a place.
-    #[inline]
-    fn came_to(&self, regs: &mut PtRegs) {
-        let at = regs.ip();
-        let Some(mode) = Mode::of(regs) else { return };
-        let guard = tasks_trace::read_lock();
-        // Those that were entered last return first; a tail call leaves several in one place. What
-        // has returned to here comes before what is going to return from here.
-        let top = regs.sp().wrapping_sub(word_size(mode));
-        if self.has_sites.load(Relaxed) {
-            while let Some(frame) = self.pop_returned(mode, top, at) {
-                self.tell(&frame, (Returning::To, at), regs, &guard);
+    /// The current thread is about to execute an exit. Those that were entered last return first; a
+    /// tail call leaves several in one place.
+    #[inline(never)]
+    pub(crate) fn returning_from(&self, slot: usize, at: usize, regs: &mut PtRegs, guard: &Guard) {
+        let leaving = Leaving {
+            returns: self,
+            exit: Vaddr::new(at),
+            guard,
+        };
+        let left = |frame: &Frame| leaving.find(frame);
+        while let Some(popped) = self.frames.pop(slot, guard, left) {
+            self.tell(popped.found, (Returning::From, at), regs, guard);
+            if !popped.any_left {
+                break;
             }
         }
-        let is_exit = |frame: &Frame| {
-            let function = self.functions.get(frame.function, &guard);
-            let at = Vaddr::new(at);
-            function.is_some_and(|function| function.exits.iter().any(|exit| *exit == at))
+    }
+
+    /// The current thread may be about to execute an exit. Returns whether it is one of the
+    /// function that is noted last in the page of the stack; then everything has been done.
+    #[inline(always)]
+    pub(crate) fn returning_last(&self, at: usize, regs: &mut PtRegs, guard: &Guard) -> bool {
+        let slot = regs.sp();
+        let leaving = Leaving {
+            returns: self,
+            exit: Vaddr::new(at),
+            guard,
         };
-        while let Some(frame) = self.frames.pop(regs.sp(), is_exit) {
-            self.tell(&frame, (Returning::From, at), regs, &guard);
+        let Some(popped) = self.frames.pop_last(slot, guard, &leaving) else {
+            return false;
+        };
+        self.tell(popped.found, (Returning::From, at), regs, guard);
+        if popped.any_left {
+            self.returning_from(slot, at, regs, guard);
+        }
+        true
+    }
+
+    /// The current thread has come to a site.
+    #[inline(never)]
+    pub(crate) fn returned_to(&self, at: usize, regs: &mut PtRegs, guard: &Guard) {
+        let Some(mode) = Mode::of(regs) else { return };
+        let top = regs.sp().wrapping_sub(word_size(mode));
+        while let Some(called) = self.pop_returned(mode, top, at, guard) {
+            self.tell(called, (Returning::To, at), regs, guard);
         }
     }
 
-    fn tell(&self, frame: &Frame, at: (Returning, usize), regs: &mut PtRegs, guard: &Guard) {
-        if let Some(function) = self.functions.get(frame.function, guard) {
-            let probepoint = &function.probepoint;
-            probepoint.returned(self.group, frame.newest, at, regs, guard);
-        }
+    #[inline(always)]
+    fn tell(
+        &self,
+        (function, newest): Called<'_>,
+        how: (Returning, usize),
+        regs: &mut PtRegs,
+        guard: &Guard,
+    ) {
+        let probepoint = &function.probepoint;
+        probepoint.returned(self.group, newest, how, regs, guard);
     }
 
     /// Takes out the call from which the current thread has returned, whose stack pointer is just
     /// above `top`.
-    #[inline]
-    fn pop_returned(&self, mode: Mode, top: usize, site: usize) -> Option<Frame> {
-        let returns_here = |frame: &Frame| frame.site == site && !frame.by_exit;
-        self.frames
-            .pop(top, returns_here)
-            .or_else(|| self.pop_below(mode, top, site))
-    }
-
-    /// Functions that take their arguments off the stack leave the stack pointer further up: those
-    /// of 32-bit code that return a structure, and those of some compilers at run time. The return
-    /// address is still where it was, as nothing has been pushed since.
-    fn pop_below(&self, mode: Mode, top: usize, site: usize) -> Option<Frame> {
-        let returns_here = |frame: &Frame| frame.site == site && !frame.by_exit;
-        let lowest = top.saturating_sub(MAX_TAKEN_OFF);
-        let slot = self.frames.highest(top, lowest, returns_here)?;
-        if read_word(slot, mode) != Ok(site) {
-            return None;
-        }
-        self.frames.pop(slot, returns_here)
+    fn pop_returned<'a>(
+        &'a self,
+        mode: Mode,
+        top: usize,
+        site: usize,
+        guard: &'a Guard,
+    ) -> Option<Called<'a>> {
+        let called = |frame: &Frame| {
+            let function = self.functions.get(frame.function, guard)?;
+            let is_here = frame.site == site && !function.complete;
+            is_here.then_some((function, frame.newest))
+        };
+        let pop = |slot| Some(self.frames.pop(slot, guard, called)?.found);
+        pop(top).or_else(|| {
+            // Functions that take their arguments off the stack leave the stack pointer further up:
+            // those of 32-bit code that return a structure, and those of some compilers at run
+            // time. The return address is still where it was, as nothing has been pushed since.
+            let lowest = top.saturating_sub(MAX_TAKEN_OFF);
+            let is_here = |frame: &Frame| called(frame).is_some();
+            let slot = self.frames.highest(top, lowest, guard, is_here)?;
+            if read_word(slot, mode) != Ok(site) {
+                return None;
+            }
+            pop(slot)
+        })
     }
 }
 
@@ -348,6 +344,7 @@ fn read_word(at: usize, mode: Mode) -> Result<usize> {
 }
 
 /// Returns what is on the top of the current thread's stack.
+#[inline(always)]
 pub(crate) fn return_address(regs: &PtRegs) -> Result<usize> {
     read_word(regs.sp(), Mode::of(regs).ok_or(EINVAL)?)
 }

@@ -19,8 +19,8 @@
 //!   several presences, one on the instructions by which a function returns several probepoints.
 //! - A [`Registration`] is the registrar's hold on a probe; dropping it unregisters.
 //! - [`returns::Returns`] notices, for one process, the returns of functions whose size is not
-//!   known. It is a client itself, at the instructions that return, and at addresses that are
-//!   returned to.
+//!   known. It is on the lists of clients itself, at the instructions that return, and at addresses
+//!   that are returned to.
 //! - The registry finds the probepoint of an address, and the watch of a process: the utrace engine
 //!   that reports its exec and exit.
 //!
@@ -28,7 +28,7 @@
 //!   Registration --> Probe --> Presence --> Watched --> Watch --> Returns (as long as it is used)
 //!                      ^          |                                  |
 //!                      |          v                                  v
-//!                    Entry <-- Probepoint (by the registry, too) <-- sites, functions
+//!                    Entry <-- Probepoint (by the registry, too) <-- places, functions
 //! ```
 //!
 //! The list of clients is a snapshot, published under Tasks Trace RCU: a change makes a new one,
@@ -55,7 +55,8 @@
 //! # Locks
 //!
 //! 1. `Probe::presences`, a mutex: held while a probe enters a process or is taken out.
-//! 2. `Returns::client`, a mutex: held while a breakpoint or a function is added.
+//! 2. `Places::probe`, a mutex: held while a breakpoint is added where a function returns.
+//!    `Returns::adding`, a mutex: held while a function is added.
 //! 3. `Probepoint::state`, a mutex: its clients and its breakpoint change under it. UBP's locks,
 //!    `mmap_lock` first, nest inside.
 //! 4. `Watch::returns`, a mutex: who uses them.
@@ -77,6 +78,7 @@ mod clients;
 mod contain;
 mod follow;
 mod frames;
+mod places;
 mod presence;
 mod probe;
 mod probepoint;

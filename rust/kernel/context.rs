@@ -130,7 +130,7 @@ impl Context {
     }
 
     /// Whether the context is what it was.
-    #[inline]
+    #[inline(always)]
     pub fn is_kept(&self) -> bool {
         self.state.get().is(State::now())
     }

@@ -25,8 +25,13 @@ macro_rules! word {
         pub fn $read(ptr: UserPtr) -> Result<$ty> {
             let mut value = 0;
             // SAFETY: `value` is valid for writes, and `get_user()` checks the user pointer.
-            to_result(unsafe { bindings::$get(&mut value, ptr.as_const_ptr().cast()) })?;
-            Ok(value)
+            let failed = unsafe { bindings::$get(&mut value, ptr.as_const_ptr().cast()) } != 0;
+            // There is no other error, which `to_result()` would take a call to find out.
+            if failed {
+                Err(EFAULT)
+            } else {
+                Ok(value)
+            }
         }
 
         #[doc = concat!("Writes a `", stringify!($ty), "` to user memory in one access.")]

@@ -68,7 +68,8 @@ impl<T: Send + Sync + 'static> Map<T> {
     }
 
     /// Returns the entry of `index`.
-    #[inline]
+    // Always, for what calls this in several places: it is short.
+    #[inline(always)]
     pub fn get<'a>(&'a self, index: usize, guard: &'a Guard) -> Option<&'a T> {
         let cell = self.index.get(index, guard);
         // SAFETY: By the type invariants an entry is a valid cell, and `guard` keeps it allocated
