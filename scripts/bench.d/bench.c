@@ -11,6 +11,7 @@
  *	bench MODULE times		nanoseconds a hit
  *	bench MODULE scale THREADS	hits a second
  *	bench MODULE hold		a process that is hit now and then, for ever
+ *	bench MODULE profile CASE INSTRUCTION	hits of one case, for scripts/profile
  *
  * Prints lines CASE INSTRUCTION VALUE; a value of "-" is one that cannot be had.
  */
@@ -100,6 +101,27 @@ static double hit_for_log(function call)
 	return 0;
 }
 
+/* As many as the moment takes for which scripts/guest traces. */
+static double hit_for_profile(function call)
+{
+	time_t end = time(NULL) + 3;
+
+	puts("@trace");
+	fflush(stdout);
+	while (time(NULL) < end)
+		for (int i = 0; i < 100; i++)
+			call(0, text);
+	return 0;
+}
+
+/* The only case and instruction that are wanted, or NULL for all. */
+static const char *only_case, *only_instruction;
+
+static bool is_wanted(const char *wanted, const char *name)
+{
+	return !wanted || !strcmp(wanted, name);
+}
+
 /* The division is two bytes long. */
 static void skip_division(int sig, siginfo_t *info, void *context)
 {
@@ -117,8 +139,11 @@ static void print(const char *name, const struct first *first, bool had, double 
 
 static void by_module(const char *name, const struct first *first, const char *what, double without)
 {
-	bool set = probes_set(first->call, 1, 0, what);
+	bool set;
 
+	if (!is_wanted(only_case, name))
+		return;
+	set = probes_set(first->call, 1, 0, what);
 	print(name, first, set, set ? measure(first->call) - without : 0);
 	if (set)
 		probes_remove();
@@ -127,9 +152,12 @@ static void by_module(const char *name, const struct first *first, const char *w
 static void by_event(const char *name, const struct first *first, const char *arguments,
 		     int (*user)(void), double without)
 {
-	bool set = event_set(first->call, arguments), on;
+	bool set, on;
 	int fd = -1;
 
+	if (!is_wanted(only_case, name))
+		return;
+	set = event_set(first->call, arguments);
 	/* Mainline finds out only now what cannot be probed. */
 	if (set && user)
 		fd = user();
@@ -147,9 +175,13 @@ static void all_cases(void)
 {
 	for (unsigned int i = 0; i < FIRSTS; i++) {
 		const struct first *first = &firsts[i];
-		double without = measure == hit_for_log ? 0 : measure(first->call);
+		double without = 0;
 		char sized[60];
 
+		if (!is_wanted(only_instruction, first->name))
+			continue;
+		if (measure == count_instructions || measure == take_time)
+			without = measure(first->call);
 		if (probes_ours()) {
 			by_module("empty-interrupt", first, "interrupt=1", without);
 			by_module("empty-task", first, "task=1", without);
@@ -278,7 +310,7 @@ int main(int argc, char **argv)
 	struct sigaction action = { .sa_sigaction = skip_division, .sa_flags = SA_SIGINFO };
 
 	if (argc < 3)
-		errx(2, "usage: bench MODULE hits|traps|among|register|times|scale|hold [N]");
+		errx(2, "usage: bench MODULE hits|traps|among|register|times|scale|hold|profile ...");
 	probes_open(argv[1]);
 	measure = count_instructions;
 	if (!strcmp(what, "hits")) {
@@ -298,6 +330,11 @@ int main(int argc, char **argv)
 		scale(n);
 	} else if (!strcmp(what, "hold")) {
 		hold();
+	} else if (!strcmp(what, "profile") && argc == 5) {
+		only_case = argv[3];
+		only_instruction = argv[4];
+		measure = hit_for_profile;
+		all_cases();
 	} else {
 		errx(2, "%s", what);
 	}
