@@ -29,6 +29,7 @@ use crate::{
     step, //
 };
 
+use core::mem::MaybeUninit;
 use kernel::{
     current,
     prelude::*,
@@ -139,11 +140,19 @@ impl Hit {
     }
 
     /// Has the thread go on.
-    #[inline]
+    #[inline(always)]
     pub fn resume(self, regs: &mut PtRegs) -> Resumed {
+        Self::resume_in_place(MaybeUninit::uninit(), self, regs)
+    }
+
+    /// The same.
+    // With a first argument that nobody looks at, so that the others stay in the registers in which
+    // OnHit::hit() has got them: that is the last thing that most owners call.
+    #[inline(never)]
+    fn resume_in_place(_owner: MaybeUninit<usize>, hit: Self, regs: &mut PtRegs) -> Resumed {
         set_in_hit(false);
-        if is_at(&self.bp, regs) && !resume_at_once(&self.bp, regs) {
-            return self.resume_otherwise(regs);
+        if is_at(&hit.bp, regs) && !resume_at_once(&hit.bp, regs) {
+            return hit.resume_otherwise(regs);
         }
         Resumed::YES
     }
