@@ -114,6 +114,14 @@ impl Wants {
         filter: false,
     };
 
+    /// Hits only, with interrupts disabled.
+    pub const INTERRUPT: Self = Self {
+        task: false,
+        interrupt: true,
+        returned: false,
+        filter: false,
+    };
+
     /// Returns.
     pub const RETURNED: Self = Self {
         task: false,

@@ -284,31 +284,29 @@ rust_helper_user_stack_pointer(struct pt_regs *regs)
 	return user_stack_pointer(regs);
 }
 
-static __always_inline bool rust_trace_probe_may_migrate(void)
-{
-#ifdef CONFIG_SMP
-	return !current->migration_disabled;
-#else
-	return true;
-#endif
-}
-
 /*
- * The context that an entry shows is the one that the thread was in, in user
- * mode: there interrupts are enabled, whether they are so here or not. That
- * preemption is disabled once is what recording takes.
+ * Whether nobody wants more of @file than recording, and nobody prevents that; and
+ * there is nothing to say of the context, which is that of user mode, where nothing
+ * is disabled, so that it could only be that the thread is to be preempted.
  */
-static __always_inline unsigned int rust_trace_probe_context(void)
+__rust_helper bool
+rust_helper_trace_probe_is_plain(struct trace_event_file *file)
 {
+	const unsigned long special =
+		EVENT_FILE_FL_FILTERED | EVENT_FILE_FL_PID_FILTER |
+		EVENT_FILE_FL_SOFT_DISABLED | EVENT_FILE_FL_TRIGGER_COND |
+		EVENT_FILE_FL_TRIGGER_MODE;
 	const unsigned long resched = _TIF_NEED_RESCHED | _TIF_NEED_RESCHED_LAZY;
 
-	if (likely(preempt_count() == PREEMPT_DISABLE_OFFSET &&
-		   !test_preempt_need_resched() &&
-		   !(READ_ONCE(current_thread_info()->flags) & resched) &&
-		   rust_trace_probe_may_migrate()))
-		return 0;
+	return !(file->flags & special) &&
+	       !(READ_ONCE(current_thread_info()->flags) & resched);
+}
 
-	return tracing_gen_ctx_irq_test(0) - PREEMPT_DISABLE_OFFSET;
+/* Another one may take its place at any time. */
+__rust_helper struct trace_buffer *
+rust_helper_trace_probe_buffer(struct trace_event_file *file)
+{
+	return READ_ONCE(file->tr->array_buffer.buffer);
 }
 
 /* What ring_buffer_event_data() returns, but for those which need it. */
@@ -322,78 +320,71 @@ rust_trace_probe_event_data(struct ring_buffer_event *event)
 	return ring_buffer_event_data(event);
 }
 
-/* What somebody wants of a file beside recording, and what prevents that. */
-#define RUST_TRACE_PROBE_SPECIAL					\
-	(EVENT_FILE_FL_FILTERED | EVENT_FILE_FL_PID_FILTER |		\
-	 EVENT_FILE_FL_SOFT_DISABLED | EVENT_FILE_FL_TRIGGER_COND |	\
-	 EVENT_FILE_FL_TRIGGER_MODE)
-
-static __always_inline struct ring_buffer_event *
-rust_trace_probe_reserve_special(struct trace_event_buffer *to,
-				 struct trace_event_file *file,
-				 unsigned long len)
+/*
+ * The entry of @event, which has been reserved for @file when that was plain, with
+ * what all entries begin with.
+ */
+__rust_helper void *
+rust_helper_trace_probe_plain_entry(struct trace_event_file *file,
+				    struct ring_buffer_event *event)
 {
-	struct ring_buffer_event *event;
-	/* One of its own, so that @to can be in registers. */
-	struct trace_buffer *buffer;
+	struct trace_entry *entry = rust_trace_probe_event_data(event);
 
-	if (trace_trigger_soft_disabled(file))
-		return NULL;
-	if (file->flags & EVENT_FILE_FL_PID_FILTER &&
-	    trace_event_ignore_this_pid(file))
-		return NULL;
-
-	event = trace_event_buffer_lock_reserve(&buffer, file,
-						file->event_call->event.type,
-						len, to->trace_ctx);
-	to->buffer = buffer;
-	return event;
+	/* As tracing_generic_entry_update(), with fewer stores. */
+	*entry = (struct trace_entry){
+		.type	= file->event_call->event.type,
+		.pid	= current->pid,
+	};
+	return entry;
 }
 
 /*
- * Room for an entry in the buffer of @file, or %NULL; what all entries begin
- * with is there already. With preemption disabled; committing is to follow.
+ * Room for an entry of @file, with what all begin with, or %NULL. Without
+ * preemption; trace_event_buffer_commit() is to follow.
+ *
+ * The context that an entry shows is that of user mode: there nothing is disabled,
+ * here either interrupts or preemption are.
  */
 __rust_helper void *
 rust_helper_trace_probe_reserve(struct trace_event_buffer *to,
 				struct trace_event_file *file,
 				unsigned long len)
 {
-	void *entry;
-
-	to->trace_file = file;
-	to->trace_ctx = rust_trace_probe_context();
-	if (likely(!(file->flags & RUST_TRACE_PROBE_SPECIAL))) {
-		to->buffer = file->tr->array_buffer.buffer;
-		to->event = ring_buffer_lock_reserve(to->buffer, len);
-	} else {
-		to->event = rust_trace_probe_reserve_special(to, file, len);
-	}
-	if (!to->event)
+	if (trace_trigger_soft_disabled(file))
+		return NULL;
+	if (file->flags & EVENT_FILE_FL_PID_FILTER &&
+	    trace_event_ignore_this_pid(file))
 		return NULL;
 
-	entry = rust_trace_probe_event_data(to->event);
-	tracing_generic_entry_update(entry, file->event_call->event.type,
-				     to->trace_ctx);
-	return entry;
+	*to = (struct trace_event_buffer){
+		.trace_file	= file,
+		.trace_ctx	= tracing_gen_ctx_irq_test(0) -
+				  (irqs_disabled() ? 0 : PREEMPT_DISABLE_OFFSET),
+	};
+	to->event = trace_event_buffer_lock_reserve(&to->buffer, file,
+						    file->event_call->event.type,
+						    len, to->trace_ctx);
+	to->entry = to->event ? ring_buffer_event_data(to->event) : NULL;
+	return to->entry;
 }
 
-__rust_helper void
-rust_helper_trace_probe_commit(const struct trace_event_buffer *to)
+/* The list of the files of an event. */
+__rust_helper struct list_head *
+rust_helper_trace_probe_files(struct trace_probe_event *event)
 {
-	trace_event_commit_plain(to->trace_file, to->buffer, to->event,
-				 to->trace_ctx);
+	return &event->files;
 }
 
-/* The files of @tp's event, one after the other; the first after %NULL. */
-__rust_helper struct event_file_link *
-rust_helper_trace_probe_next_link_rcu(struct trace_probe *tp,
-				      struct event_file_link *link)
+__rust_helper struct list_head *rust_helper_list_next_rcu(struct list_head *list)
 {
-	struct list_head *files = &tp->event->files;
+	return rcu_dereference_check(list_next_rcu(list),
+				     rcu_read_lock_any_held());
+}
 
-	return list_next_or_null_rcu(files, link ? &link->list : files,
-				     struct event_file_link, list);
+__rust_helper struct trace_event_file *
+rust_helper_trace_probe_file(struct list_head *link)
+{
+	return list_entry(link, struct event_file_link, list)->file;
 }
 
 /* The BPF programs of @call, or %NULL; for a Tasks Trace RCU reader. */

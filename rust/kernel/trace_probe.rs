@@ -58,6 +58,7 @@ pub use self::{
     kind::Kind,
     linked::Linked,
     probe::Probe,
+    record::DirectProbe,
     usage::Usage, //
 };
 

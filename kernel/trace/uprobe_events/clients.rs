@@ -9,8 +9,12 @@ use crate::event::UserProbe;
 use kernel::{
     alloc::AllocError,
     ptregs::PtRegs,
-    sync::Arc,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
     trace_probe::{
+        DirectProbe,
         Kind,
         Probe,
         ProbeEvent,
@@ -22,6 +26,30 @@ use uprobes::{
     Returning,
     Wants, //
 };
+
+/// Records hits in the trace buffers, at once.
+pub(crate) struct DirectRecorder(DirectProbe<UserProbe>);
+
+impl DirectRecorder {
+    /// Makes one, if that can be done for the probe.
+    pub(crate) fn new(probe: ArcBorrow<'_, Probe<UserProbe>>) -> Option<Self> {
+        match probe.place().kind() {
+            Kind::Hit => DirectProbe::new(probe).map(Self),
+            Kind::Return => None,
+        }
+    }
+}
+
+impl Client for DirectRecorder {
+    fn wants(&self) -> Wants {
+        Wants::INTERRUPT
+    }
+
+    fn hit_in_interrupt(&self, regs: &mut PtRegs) {
+        self.0.trace_hit(regs);
+        self.0.probe().place().hits.increment();
+    }
+}
 
 /// Records in the trace buffers.
 pub(crate) struct Recorder(pub(crate) Arc<Probe<UserProbe>>);
@@ -39,20 +67,7 @@ impl Recorder {
 
 impl Client for Recorder {
     fn wants(&self) -> Wants {
-        match self.0.place().kind() {
-            Kind::Hit => Wants {
-                task: !self.0.is_direct(),
-                interrupt: self.0.is_direct(),
-                ..Wants::default()
-            },
-            Kind::Return => Wants::RETURNED,
-        }
-    }
-
-    fn hit_in_interrupt(&self, regs: &mut PtRegs) {
-        if self.0.trace_directly(regs.ip(), regs) {
-            self.0.place().hits.increment();
-        }
+        wants_in_task(&self.0)
     }
 
     fn hit(&self, regs: &mut PtRegs) {
@@ -82,10 +97,7 @@ impl Profiler {
 
 impl Client for Profiler {
     fn wants(&self) -> Wants {
-        match self.0.place().kind() {
-            Kind::Hit => Wants::TASK,
-            Kind::Return => Wants::RETURNED,
-        }
+        wants_in_task(&self.0)
     }
 
     fn hit(&self, regs: &mut PtRegs) {
@@ -94,6 +106,13 @@ impl Client for Profiler {
 
     fn returned(&self, regs: &mut PtRegs, how: Returning) {
         self.tell(returns_to(regs, how), regs);
+    }
+}
+
+fn wants_in_task(probe: &Probe<UserProbe>) -> Wants {
+    match probe.place().kind() {
+        Kind::Hit => Wants::TASK,
+        Kind::Return => Wants::RETURNED,
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::{
     clients::{
+        DirectRecorder,
         Profiler,
         Recorder, //
     },
@@ -249,7 +250,10 @@ impl ProbeEvent for UserProbe {
             ..Spot::at(place.addr)
         };
         let client: Arc<dyn Client> = match usage {
-            Usage::Trace => Arc::new(Recorder(probe.into()), GFP_KERNEL)?,
+            Usage::Trace => match DirectRecorder::new(probe) {
+                Some(recorder) => Arc::new(recorder, GFP_KERNEL)?,
+                None => Arc::new(Recorder(probe.into()), GFP_KERNEL)?,
+            },
             Usage::Perf => Arc::new(Profiler(probe.into()), GFP_KERNEL)?,
         };
 

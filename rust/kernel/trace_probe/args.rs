@@ -12,7 +12,8 @@ use super::{
     kind::Kind,
     plan::{
         self,
-        Plan, //
+        Plan,
+        Store, //
     },
 };
 use crate::{
@@ -100,7 +101,7 @@ impl Args {
         Ok(Self {
             header,
             len,
-            plan: Plan::Interpreted,
+            plan: Plan::INTERPRETED,
         })
     }
 
@@ -142,10 +143,22 @@ impl Args {
         }
     }
 
-    /// How the arguments are fetched.
+    /// Whether all arguments are in the registers.
     #[inline]
-    pub(super) fn plan(&self) -> &Plan {
-        &self.plan
+    pub(super) fn is_direct(&self) -> bool {
+        self.plan.is_direct
+    }
+
+    /// The arguments, if all are in the registers.
+    #[inline]
+    pub(super) fn stores(&self) -> &[Store] {
+        &self.plan.stores
+    }
+
+    /// Bytes that these take in an entry.
+    #[inline]
+    pub(super) fn stores_len(&self) -> usize {
+        self.plan.len
     }
 
     /// Says whose this is.

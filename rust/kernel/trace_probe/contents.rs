@@ -10,7 +10,6 @@ use super::{
         Entry,
         Head, //
     },
-    plan::Store,
     Probe,
     ProbeEvent, //
 };
@@ -28,16 +27,20 @@ impl<T: ProbeEvent> Probe<T> {
 
     /// The entry for what the probe has noticed, if all arguments are in the registers.
     #[inline]
-    pub(super) fn direct<'a>(
-        &self,
-        at: usize,
-        stores: &'a [Store],
-        regs: &'a PtRegs,
-    ) -> Direct<'a> {
+    pub(super) fn direct<'a>(&'a self, at: usize, regs: &'a PtRegs) -> Direct<'a, T, Head> {
         Direct {
             head: self.head(at),
-            stores,
-            fixed: self.args.size(),
+            probe: self,
+            regs,
+        }
+    }
+
+    /// The same for a hit, where the registers say.
+    #[inline(always)]
+    pub(super) fn direct_hit<'a>(&'a self, regs: &'a PtRegs) -> Direct<'a, T, HitHere> {
+        Direct {
+            head: HitHere,
+            probe: self,
             regs,
         }
     }
@@ -55,7 +58,8 @@ impl<T: ProbeEvent> Probe<T> {
 }
 
 /// What can be written to where an entry is to be.
-pub(super) trait Contents {
+// To pass by value, so that it need not be in memory.
+pub(super) trait Contents: Copy {
     /// Bytes of the entry.
     fn len(&self) -> usize;
 
@@ -67,35 +71,69 @@ pub(super) trait Contents {
     unsafe fn store(&self, entry: *mut u8);
 }
 
+/// What has been noticed, if that is a hit of the instruction that the registers are at.
+#[derive(Clone, Copy)]
+pub(super) struct HitHere;
+
+/// What the head of an entry is made from.
+pub(super) trait ToHead: Copy {
+    fn to_head(self, regs: &PtRegs) -> Head;
+}
+
+impl ToHead for Head {
+    #[inline(always)]
+    fn to_head(self, _regs: &PtRegs) -> Head {
+        self
+    }
+}
+
+impl ToHead for HitHere {
+    #[inline(always)]
+    fn to_head(self, regs: &PtRegs) -> Head {
+        Head::Hit { at: regs.ip() }
+    }
+}
+
 /// An entry the arguments of which are in the registers.
-pub(super) struct Direct<'a> {
-    head: Head,
-    stores: &'a [Store],
-    /// Bytes of the arguments.
-    fixed: usize,
+pub(super) struct Direct<'a, T: ProbeEvent, H> {
+    // This and the arguments are found out when they are needed, and not kept until then.
+    head: H,
+    probe: &'a Probe<T>,
     regs: &'a PtRegs,
 }
 
-impl Contents for Direct<'_> {
+impl<T: ProbeEvent, H: Copy> Clone for Direct<'_, T, H> {
     #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: ProbeEvent, H: Copy> Copy for Direct<'_, T, H> {}
+
+impl<T: ProbeEvent, H: ToHead> Contents for Direct<'_, T, H> {
+    #[inline(always)]
     fn len(&self) -> usize {
-        self.head.len() + self.fixed
+        self.head.to_head(self.regs).len() + self.probe.args.stores_len()
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn store(&self, entry: *mut u8) {
+        let head = self.head.to_head(self.regs);
+
         // SAFETY: By the safety requirements there is room for the head, and after it for the
         // arguments.
         unsafe {
-            self.head.store(entry);
-            for store in self.stores {
-                store.store(entry.add(self.head.len()), self.regs);
+            head.store(entry);
+            for store in self.probe.args.stores() {
+                store.store(entry.add(head.len()), self.regs);
             }
         }
     }
 }
 
 /// An entry that has been put together; it begins with what all begin with.
+#[derive(Clone, Copy)]
 pub(super) struct Fetched<'a>(pub(super) &'a [u8]);
 
 impl Contents for Fetched<'_> {

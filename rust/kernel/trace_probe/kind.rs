@@ -76,6 +76,7 @@ impl Kind {
 }
 
 /// The head of an entry: what was noticed, and where.
+#[derive(Clone, Copy)]
 pub(super) enum Head {
     /// An instruction is about to be executed.
     Hit { at: usize },

@@ -17,7 +17,6 @@ use super::{
         Contents,
         Fetched, //
     },
-    plan::Plan,
     record::NoPreemption,
     usage::Usage,
     Probe,
@@ -51,15 +50,12 @@ impl<T: ProbeEvent> Probe<T> {
         if !self.pass_programs(regs) || !self.is_awaited() {
             return Ok(());
         }
-        match self.args.plan() {
-            Plan::Direct(stores) => {
-                self.submit(&self.direct(at, stores, regs), regs);
-                Ok(())
-            }
-            Plan::Interpreted => self
-                .source(at, regs)
-                .with_entry(|entry| self.submit(&Fetched(entry), regs)),
+        if self.args.is_direct() {
+            self.submit(self.direct(at, regs), regs);
+            return Ok(());
         }
+        self.source(at, regs)
+            .with_entry(|entry| self.submit(Fetched(entry), regs))
     }
 
     /// Runs the programs, which may change the registers. Returns whether all let the hit pass.
@@ -92,7 +88,7 @@ impl<T: ProbeEvent> Probe<T> {
     }
 
     /// Gives an entry to the perf events that count on this CPU.
-    fn submit(&self, contents: &impl Contents, regs: &PtRegs) {
+    fn submit(&self, contents: impl Contents, regs: &PtRegs) {
         self.with_event(|call| {
             let len = contents.len() + size_of::<u32>();
             // In perf's buffer a number comes before it, and both together are aligned.
@@ -134,9 +130,8 @@ impl<T: ProbeEvent> Probe<T> {
     fn with_event<R>(&self, f: impl FnOnce(*mut bindings::trace_event_call) -> R) -> Option<R> {
         let _no_preemption = NoPreemption::new();
 
-        self.is_live(Usage::Perf).then(|| {
-            // SAFETY: The probe is live, and so linked to its event while preemption is disabled.
-            f(unsafe { &raw mut (*self.args.event()).call })
-        })
+        let event = self.live_event(Usage::Perf)?;
+        // SAFETY: The probe is live, and so linked to its event while preemption is disabled.
+        Some(f(unsafe { &raw mut (*event).call }))
     }
 }

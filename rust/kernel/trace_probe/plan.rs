@@ -18,11 +18,15 @@ use crate::{
 };
 
 /// How the arguments are fetched.
-pub(super) enum Plan {
-    /// From the registers, and from the line itself, to where they are to be.
-    Direct(KVec<Store>),
-    /// By the interpreter, to a buffer: it may read memory, which may sleep.
-    Interpreted,
+// Not an enum, as each reading of the list would look at that again.
+pub(super) struct Plan {
+    /// Whether from the registers, and from the line itself, to where they are to be; otherwise by
+    /// the interpreter, to a buffer: it may read memory, which may sleep.
+    pub(super) is_direct: bool,
+    /// All arguments, if so; otherwise empty.
+    pub(super) stores: KVec<Store>,
+    /// Bytes that these take.
+    pub(super) len: usize,
 }
 
 /// Where a value comes from.
@@ -55,6 +59,12 @@ pub(super) struct Store {
 }
 
 impl Plan {
+    pub(super) const INTERPRETED: Self = Self {
+        is_direct: false,
+        stores: KVec::new(),
+        len: 0,
+    };
+
     /// Finds out how arguments are to be fetched that take `size` bytes.
     ///
     /// # Safety
@@ -67,19 +77,22 @@ impl Plan {
         for arg in args {
             // SAFETY: By the safety requirements.
             let Some(store) = (unsafe { Store::of(arg) }) else {
-                return Ok(Self::Interpreted);
+                return Ok(Self::INTERPRETED);
             };
             // In a trace buffer, what is not written to is what was there before.
             if store.offset != filled {
-                return Ok(Self::Interpreted);
+                return Ok(Self::INTERPRETED);
             }
             filled += store.width.bytes();
             stores.push(store, GFP_KERNEL)?;
         }
-        Ok(if filled == size {
-            Self::Direct(stores)
-        } else {
-            Self::Interpreted
+        if filled != size {
+            return Ok(Self::INTERPRETED);
+        }
+        Ok(Self {
+            is_direct: true,
+            stores,
+            len: size,
         })
     }
 }

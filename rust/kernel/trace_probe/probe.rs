@@ -23,10 +23,6 @@ use crate::{
     prelude::*,
     str::CStr,
     sync::{
-        atomic::{
-            Acquire,
-            Release, //
-        },
         Arc,
         ArcBorrow,
         UniqueArc, //
@@ -43,8 +39,8 @@ const MAX_ARGS: usize = bindings::MAX_TRACE_ARGS as usize;
 ///
 /// - While `node` is on the list of dynamic events, the list owns a reference to the probe.
 /// - The probe is linked to its event from the beginning until it is taken off that list.
-/// - `live` is true, for any usage, only while the probe is linked, and the probe is unlinked only
-///   when an RCU grace period has passed since `live` became false.
+/// - `uses` has the event, for any usage, only while the probe is linked to it, and the probe is
+///   unlinked only when an RCU grace period has passed since it has been taken away there.
 #[repr(C)]
 pub struct Probe<T: ProbeEvent> {
     pub(super) node: Opaque<bindings::dyn_event>,
@@ -155,7 +151,7 @@ impl<T: ProbeEvent> Probe<T> {
                 unsafe { bindings::cond_synchronize_rcu(stopped) };
             }
         }
-        // INVARIANT: `live` is false, and since it became so a grace period has passed.
+        // INVARIANT: No usage has the event, and since that is so a grace period has passed.
         // SAFETY: The probe is linked, as it was listed, and the events are locked.
         unsafe { bindings::trace_probe_unlink(probe.args.as_ptr()) };
     }
@@ -170,7 +166,13 @@ impl<T: ProbeEvent> Probe<T> {
     /// that this is called in lasts, the probe is then linked to its event.
     #[inline]
     pub fn is_live(&self, usage: Usage) -> bool {
-        self.uses.of(usage).live.load(Acquire)
+        self.live_event(usage).is_some()
+    }
+
+    /// The event, if so.
+    #[inline]
+    pub(super) fn live_event(&self, usage: Usage) -> Option<*mut bindings::trace_probe_event> {
+        self.uses.of(usage).event()
     }
 
     /// Looks at what keeps the probe in place, if it is.
@@ -186,7 +188,8 @@ impl<T: ProbeEvent> Probe<T> {
     /// Puts a listed probe in place.
     pub(super) fn start(probe: ArcBorrow<'_, Self>, usage: Usage, locked: &EventsLocked) -> Result {
         // INVARIANT: Listed probes are linked.
-        probe.uses.of(usage).live.store(true, Release);
+        let event = probe.args.event();
+        probe.uses.of(usage).set_event(Some(event));
         match T::enable(probe, usage) {
             Ok(enabled) => {
                 probe.uses.of(usage).enabled.replace(Some(enabled), locked);
@@ -219,8 +222,8 @@ impl<T: ProbeEvent> Probe<T> {
     fn set_dead(&self, usage: Usage, locked: &EventsLocked) {
         let used = self.uses.of(usage);
 
-        if used.live.load(Acquire) {
-            used.live.store(false, Release);
+        if used.event().is_some() {
+            used.set_event(None);
             // SAFETY: No preconditions.
             let now = unsafe { bindings::get_state_synchronize_rcu() };
             used.stopped.replace(Some(now), locked);

@@ -17,7 +17,6 @@ use super::{
         Contents,
         Fetched, //
     },
-    plan::Plan,
     usage::Usage,
     Probe,
     ProbeEvent, //
@@ -27,19 +26,15 @@ use crate::{
     bindings,
     ffi::c_ulong,
     ptregs::PtRegs,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
     types::NotThreadSafe, //
 };
-use core::{
-    mem::MaybeUninit,
-    ptr, //
-};
+use core::mem::MaybeUninit;
 
 impl<T: ProbeEvent> Probe<T> {
-    /// Whether [`Probe::trace_directly`] records hits of this probe.
-    pub fn is_direct(&self) -> bool {
-        matches!(self.args.plan(), Plan::Direct(_))
-    }
-
     /// Records a hit of the current task, or a return, in the trace buffers for which the event is
     /// enabled. `at` is the address of the probed instruction, or that which is returned to. May
     /// sleep.
@@ -49,80 +44,134 @@ impl<T: ProbeEvent> Probe<T> {
     /// An error means that the hit was lost, as there was no memory to put the entry together.
     #[inline]
     pub fn trace(&self, at: usize, regs: &PtRegs) -> Result<(), AllocError> {
-        if self.trace_directly(at, regs) || !self.is_live(Usage::Trace) {
+        if self.args.is_direct() {
+            let _no_preemption = NoPreemption::new();
+            self.record(self.direct(at, regs));
             return Ok(());
         }
-        self.source(at, regs)
-            .with_entry(|entry| self.record(&Fetched(entry)))
+        if !self.is_live(Usage::Trace) {
+            return Ok(());
+        }
+        self.source(at, regs).with_entry(|entry| {
+            let _no_preemption = NoPreemption::new();
+            self.record(Fetched(entry));
+        })
     }
 
-    /// Does the same without sleeping, in any context, if all arguments are in the registers.
-    /// Returns whether they are.
-    // A function of its own would take as many instructions as some of what it does.
+    /// Writes an entry to the trace buffers. Must not be preempted meanwhile.
     #[inline(always)]
-    pub fn trace_directly(&self, at: usize, regs: &PtRegs) -> bool {
-        let Plan::Direct(stores) = self.args.plan() else {
-            return false;
+    fn record(&self, contents: impl Contents) {
+        let Some(event) = self.live_event(Usage::Trace) else {
+            return;
         };
 
-        self.record(&self.direct(at, stores, regs));
-        true
-    }
-
-    /// Writes an entry to the trace buffers.
-    #[inline]
-    fn record(&self, contents: &impl Contents) {
-        let _no_preemption = NoPreemption::new();
-        if !self.is_live(Usage::Trace) {
-            return;
-        }
-
-        let tp = self.args.as_ptr();
-        // SAFETY: The probe is live, and so linked to its event while preemption is disabled, which
+        // SAFETY: The probe is live, and so linked to its event while there is no preemption, which
         // also keeps each link, once found, and its file.
         unsafe {
-            let link = bindings::trace_probe_next_link_rcu(tp, ptr::null_mut());
+            let files = bindings::trace_probe_files(event);
+            let first = bindings::list_next_rcu(files);
 
-            if !link.is_null() {
-                write((*link).file, contents);
-                let next = bindings::trace_probe_next_link_rcu(tp, link);
-                if !next.is_null() {
-                    write_to_others(tp, next, contents);
+            // Most events have one. Nothing is to be kept while that is written to.
+            if first != files && bindings::list_next_rcu(first) == files {
+                let file = bindings::trace_probe_file(first);
+                if bindings::trace_probe_is_plain(file) {
+                    return write_plain(file, contents);
                 }
             }
+            write_to_all(files, first, contents);
         }
     }
 }
 
-/// Writes an entry to the buffers of the files from that of `link` on. Most events have but one.
+/// A probe the arguments of which can be had in any context.
+///
+/// # Invariants
+///
+/// They are all in the registers.
+pub struct DirectProbe<T: ProbeEvent>(Arc<Probe<T>>);
+
+impl<T: ProbeEvent> DirectProbe<T> {
+    /// Returns the probe, if it is one.
+    pub fn new(probe: ArcBorrow<'_, Probe<T>>) -> Option<Self> {
+        // INVARIANT: They do not change any more.
+        probe.args.is_direct().then(|| Self(probe.into()))
+    }
+
+    /// Returns the probe.
+    #[inline]
+    pub fn probe(&self) -> &Probe<T> {
+        &self.0
+    }
+
+    /// Records a hit of the current task, at the instruction that the registers are at, in the
+    /// trace buffers for which the event is enabled.
+    ///
+    /// Context: interrupts are disabled.
+    // A function of its own would take as many instructions as some of what it does.
+    #[inline(always)]
+    pub fn trace_hit(&self, regs: &PtRegs) {
+        self.0.record(self.0.direct_hit(regs));
+    }
+}
+
+/// Writes an entry to the buffers of the files from that of `link` on, if any.
 ///
 /// # Safety
 ///
-/// Preemption must be disabled, since `link` was found. It must be one of the event of `tp`, and
-/// the entry one of this event.
-#[cold]
-unsafe fn write_to_others(
-    tp: *mut bindings::trace_probe,
-    mut link: *mut bindings::event_file_link,
-    contents: &impl Contents,
+/// There must have been no preemption since `link` was found, nor must there be. It must be on the
+/// list `files` of an event, or be that, and the entry one of this event.
+#[inline(never)]
+unsafe fn write_to_all(
+    files: *mut bindings::list_head,
+    mut link: *mut bindings::list_head,
+    contents: impl Contents,
 ) {
-    while !link.is_null() {
+    while link != files {
         // SAFETY: By the safety requirements, for this link and those after it.
         unsafe {
-            write((*link).file, contents);
-            link = bindings::trace_probe_next_link_rcu(tp, link);
+            let file = bindings::trace_probe_file(link);
+            if bindings::trace_probe_is_plain(file) {
+                write_plain(file, contents);
+            } else {
+                write_special(file, contents);
+            }
+            link = bindings::list_next_rcu(link);
         }
     }
 }
 
-/// Writes an entry to the buffer of a file. The file's triggers and filter have their say.
+/// Writes an entry to the buffer of a file that nobody wants more of.
 ///
 /// # Safety
 ///
-/// Preemption must be disabled. `file` must exist, and be a file of the event that the entry is of.
-// To call it, and to have its arguments in memory, would take a tenth of its instructions.
+/// There must be no preemption. `file` must exist, and be a file of the event that the entry is of,
+/// and have been plain since there was no preemption.
+// Its arguments are not to be in memory for a call.
 #[inline(always)]
-unsafe fn write(file: *mut bindings::trace_event_file, contents: &impl Contents) {
+unsafe fn write_plain(file: *mut bindings::trace_event_file, contents: impl Contents) {
+    // SAFETY: By the safety requirements; that there is no preemption keeps the buffer.
+    let (buffer, event) = unsafe {
+        let buffer = bindings::trace_probe_buffer(file);
+        let len = contents.len() as c_ulong;
+        (buffer, bindings::ring_buffer_lock_reserve(buffer, len))
+    };
+    if event.is_null() {
+        return;
+    }
+    // SAFETY: There is the room that was asked for, and the reservation is ours to commit.
+    unsafe {
+        contents.store(bindings::trace_probe_plain_entry(file, event).cast());
+        bindings::trace_event_commit_plain(buffer, event, file);
+    }
+}
+
+/// As [`write_plain`], for a file with triggers or a filter, which have their say, and for what is
+/// noted in an entry when the thread is about to be preempted.
+///
+/// # Safety
+///
+/// There must be no preemption. `file` must exist, and be a file of the event that the entry is of.
+unsafe fn write_special(file: *mut bindings::trace_event_file, contents: impl Contents) {
     let mut slot = MaybeUninit::<bindings::trace_event_buffer>::uninit();
 
     // SAFETY: By the safety requirements; `slot` is for the function to initialise.
@@ -135,7 +184,7 @@ unsafe fn write(file: *mut bindings::trace_event_file, contents: &impl Contents)
     // SAFETY: There is the room that was asked for, and the reservation is ours to commit.
     unsafe {
         contents.store(entry.cast());
-        bindings::trace_probe_commit(slot.as_ptr());
+        bindings::trace_event_buffer_commit(slot.as_mut_ptr());
     }
 }
 

@@ -11,8 +11,13 @@ use crate::{
         c_uint,
         c_ulong, //
     },
-    sync::atomic::Atomic, //
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Release, //
+    },
 };
+use core::ptr;
 
 /// What an event is enabled for. It can be for both at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,21 +43,36 @@ impl Usage {
 
 /// What a probe has for a [`Usage`].
 pub(super) struct Use<E> {
-    /// Whether there is somebody to tell of a hit.
-    pub(super) live: Atomic<bool>,
+    /// The event, while there is somebody to tell of a hit.
+    live: Atomic<usize>,
     /// What keeps the probe in place.
     pub(super) enabled: LockedSlot<E>,
-    /// The state of RCU when `live` became false.
+    /// The state of RCU when the event was taken away.
     pub(super) stopped: LockedSlot<c_ulong>,
 }
 
 impl<E> Use<E> {
     fn new() -> Self {
         Self {
-            live: Atomic::new(false),
+            live: Atomic::new(0),
             enabled: LockedSlot::new(),
             stopped: LockedSlot::new(),
         }
+    }
+
+    /// The event, if there is somebody to tell of a hit.
+    #[inline]
+    pub(super) fn event(&self) -> Option<*mut bindings::trace_probe_event> {
+        match self.live.load(Acquire) {
+            0 => None,
+            event => Some(event as *mut bindings::trace_probe_event),
+        }
+    }
+
+    /// Says which event there is, or that there is nobody to tell.
+    pub(super) fn set_event(&self, event: Option<*mut bindings::trace_probe_event>) {
+        let event = event.unwrap_or(ptr::null_mut());
+        self.live.store(event as usize, Release);
     }
 }
 
