@@ -4,8 +4,8 @@
 //!
 //! # What keeps a file while an entry is written
 //!
-//! Preemption is disabled meanwhile, so that RCU's grace periods do not end: a file's link to the
-//! event is freed after one of these. Filters, triggers and the file itself go when
+//! Preemption or interrupts are disabled meanwhile, so that RCU's grace periods do not end: a file's
+//! link to the event is freed after one of these. Filters, triggers and the file itself go when
 //! `tracepoint_synchronize_unregister()` has returned, which waits for a grace period of Tasks
 //! Trace RCU, and there is one of RCU in each of these. The probes of the kernel itself rely on the
 //! same.
@@ -46,7 +46,8 @@ impl<T: ProbeEvent> Probe<T> {
     pub fn trace(&self, at: usize, regs: &PtRegs) -> Result<(), AllocError> {
         if self.args.is_direct() {
             let _no_preemption = NoPreemption::new();
-            self.record(self.direct(at, regs));
+            // SAFETY: There is no preemption.
+            unsafe { self.record(self.direct(at, regs)) };
             return Ok(());
         }
         if !self.is_live(Usage::Trace) {
@@ -54,13 +55,18 @@ impl<T: ProbeEvent> Probe<T> {
         }
         self.source(at, regs).with_entry(|entry| {
             let _no_preemption = NoPreemption::new();
-            self.record(Fetched(entry));
+            // SAFETY: There is no preemption.
+            unsafe { self.record(Fetched(entry)) };
         })
     }
 
-    /// Writes an entry to the trace buffers. Must not be preempted meanwhile.
+    /// Writes an entry to the trace buffers.
+    ///
+    /// # Safety
+    ///
+    /// Preemption or interrupts are disabled.
     #[inline(always)]
-    fn record(&self, contents: impl Contents) {
+    unsafe fn record(&self, contents: impl Contents) {
         let Some(event) = self.live_event(Usage::Trace) else {
             return;
         };
@@ -106,11 +112,14 @@ impl<T: ProbeEvent> DirectProbe<T> {
     /// Records a hit of the current task, at the instruction that the registers are at, in the
     /// trace buffers for which the event is enabled.
     ///
-    /// Context: interrupts are disabled.
+    /// # Safety
+    ///
+    /// Interrupts are disabled.
     // A function of its own would take as many instructions as some of what it does.
     #[inline(always)]
-    pub fn trace_hit(&self, regs: &PtRegs) {
-        self.0.record(self.0.direct_hit(regs));
+    pub unsafe fn trace_hit(&self, regs: &PtRegs) {
+        // SAFETY: By the safety requirements.
+        unsafe { self.0.record(self.0.direct_hit(regs)) };
     }
 }
 
