@@ -14,8 +14,8 @@
 //! - A `Space` maps addresses to [`Breakpoint`]s, and owns the [`area::Area`]s: pages, mapped into
 //!   the process as `[uprobes]`, that are divided into slots.
 //! - A `Breakpoint` is what was made of the instruction when it was inserted: its first byte, the
-//!   plan, and, if the plan needs one or is faster with it, a slot that holds the copy. None of this
-//!   changes, but that a slot is added if there is none and an emulation turns out not to be exact.
+//!   plan, and, if the plan needs one or is faster with it, a slot that holds the copy. None of
+//!   this changes, but that a slot is added if an emulation turns out not to be exact.
 //! - A thread that is stepped in a slot holds a reference to the breakpoint, in
 //!   `task_struct::ubp`, and so to the slot. One that is not stepped there holds nothing: see
 //!   [`slot`] for how it is led out, and [`reclaim`] for how slots are freed nevertheless.

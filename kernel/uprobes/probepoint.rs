@@ -245,8 +245,8 @@ pub(crate) fn place(mm: &MmWithUser, at: Vaddr, entry: &Entry) -> Result<Arc<Pro
     }
 }
 
-// SAFETY: `hit`, and `hit_general` to which it leaves that, return what giving up the hit gives, and
-// do nothing after that.
+// SAFETY: `hit`, and `hit_general` to which it leaves that, return what giving up the hit gives,
+// and do nothing after that.
 unsafe impl OnHit for Probepoint {
     #[inline]
     fn hit(&self, hit: Hit, regs: &mut PtRegs) -> Resumed {

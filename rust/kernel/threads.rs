@@ -68,7 +68,7 @@ impl Group {
                 }
             });
             // A thread that gives up its address space has begun to exit, or gets another one. Who
-            // has none yet, as before the first `execve()` of what the kernel starts, is passed over.
+            // has none yet is passed over: what the kernel starts, before its first `execve()`.
             if let Some(mm) = found?.get_mm() {
                 return Some(mm);
             }

@@ -4,8 +4,8 @@
 //!
 //! # What keeps a file while an entry is written
 //!
-//! Preemption or interrupts are disabled meanwhile, so that RCU's grace periods do not end: a file's
-//! link to the event is freed after one of these. Filters, triggers and the file itself go when
+//! Preemption or interrupts are disabled meanwhile, so that RCU's grace periods do not end: the link
+//! of a file to the event is freed after one of these. Filters, triggers and the file itself go when
 //! `tracepoint_synchronize_unregister()` has returned, which waits for a grace period of Tasks
 //! Trace RCU, and there is one of RCU in each of these. The probes of the kernel itself rely on the
 //! same.

@@ -29,8 +29,8 @@ use core::{
 /// A map from `usize` to `T`, read under a Tasks Trace RCU [`Guard`].
 ///
 /// Lookups and walks take no lock and write nothing. A lookup takes the same time however many
-/// entries there are. Changes take a mutex, under which nothing is done but to change the map and to
-/// allocate for that.
+/// entries there are. Changes take a mutex, under which nothing is done but to change the map, and
+/// to allocate for that.
 ///
 /// C header: [`include/linux/maple_tree.h`](srctree/include/linux/maple_tree.h)
 ///

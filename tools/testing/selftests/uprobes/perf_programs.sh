@@ -95,7 +95,8 @@ equal "events are made" "$(wc -l < uprobe_events)" 2
 calls=20000
 while_it_counts "call $calls" stat -x, -o "$TMP/stat" -e uprobes:next -p "$pid"
 equal "perf stat: of the process" "$(counted uprobes:next)" $calls
-while_it_counts "call $((calls / 4)) 4" stat -x, -o "$TMP/stat" -e uprobes:next,uprobes:next_of -p "$pid"
+while_it_counts "call $((calls / 4)) 4" stat -x, -o "$TMP/stat" \
+	-e uprobes:next,uprobes:next_of -p "$pid"
 equal "perf stat: of threads" "$(counted uprobes:next)" $calls
 equal "perf stat: of their returns" "$(counted uprobes:next_of)" $calls
 while_it_counts "call $calls" stat -x, -o "$TMP/stat" -e uprobes:next -a
