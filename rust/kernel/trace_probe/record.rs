@@ -4,11 +4,11 @@
 //!
 //! # What keeps a file while an entry is written
 //!
-//! Preemption or interrupts are disabled meanwhile, so that RCU's grace periods do not end: the link
-//! of a file to the event is freed after one of these. Filters, triggers and the file itself go when
-//! `tracepoint_synchronize_unregister()` has returned, which waits for a grace period of Tasks
-//! Trace RCU, and there is one of RCU in each of these. The probes of the kernel itself rely on the
-//! same.
+//! Preemption or interrupts are disabled meanwhile, so that RCU's grace periods do not end: the
+//! link of a file to the event is freed after one of these. Filters, triggers and the file itself
+//! go when `tracepoint_synchronize_unregister()` has returned, which waits for a grace period of
+//! Tasks Trace RCU, and there is one of RCU in each of these. The probes of the kernel itself rely
+//! on the same.
 //!
 //! C header: [`kernel/trace/trace.h`](srctree/kernel/trace/trace.h)
 
