@@ -18,7 +18,7 @@ BUILD = os.path.join(TOP, "build")
 TREE = os.path.join(BUILD, "tree")
 SERIES = os.path.join(TOP, "series")
 # Folders that are not for the kernel; nor are the files beside them.
-TOOLING = {".ci", ".github", "build", "scripts", "series"}
+TOOLING = {".ci", ".github", "bench", "build", "scripts", "series"}
 DIFF = ["diff", "--no-color", "--no-ext-diff", "--no-renames", "--abbrev=12",
         "--src-prefix=a/", "--dst-prefix=b/", "-U3"]
 IDENTITY = {"NAME": "uprobes series", "EMAIL": "series@localhost"}
