@@ -24,10 +24,10 @@
 //!
 //! Perf has the events as well, and BPF programs of type `kprobe` can be attached to them there.
 //!
-//! `uprobe_profile` has a line for each probe: how many of its hits or returns were recorded, or
-//! perf was told of, and how many were lost to a trace or to perf: there was no memory to put their
-//! entry together, or to note the call of the function, or there can be no breakpoint where it
-//! returns to.
+//! `uprobe_profile` has a line for each probe: how many hits or returns there were that were not
+//! lost, whoever wanted to know of them, and how many were lost to a trace or to perf: there was no
+//! memory to put their entry together, or to note the call of the function, or there can be no
+//! breakpoint where it returns to.
 //!
 //! See [`kernel::trace_probe`] for what probe events have in common.
 

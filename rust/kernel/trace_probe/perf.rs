@@ -95,10 +95,10 @@ impl<T: ProbeEvent> Probe<T> {
             let size = len.next_multiple_of(size_of::<u64>()) - size_of::<u32>();
             let mut context: c_int = 0;
 
+            // CAST, where `size` is one: An entry has a few thousand bytes at most.
             // SAFETY: The event exists, and is enabled for perf, so that there are lists, and
             // buffers, which are those of this CPU: preemption is disabled. There is room for what
             // was asked for, and what the contents leave of it is zero.
-            // CAST: An entry has a few thousand bytes at most.
             unsafe {
                 let list = bindings::trace_probe_perf_list(call);
                 if list.is_null() {
