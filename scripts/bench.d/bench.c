@@ -6,7 +6,7 @@
  *	bench MODULE hits		instructions a hit, in excess of a call without
  *	bench MODULE traps		hits of each case, with a division by zero before
  *					each, for QEMU's log
- *	bench MODULE among N		one hit among N breakpoints
+ *	bench MODULE among N...		one hit among N breakpoints, for each N
  *	bench MODULE register N		instructions to set and remove N probes, and memory
  *	bench MODULE times		nanoseconds a hit
  *	bench MODULE scale THREADS	hits a second
@@ -89,7 +89,7 @@ static double count_instructions(function call)
 
 static double take_time(function call)
 {
-	return spent(call, nanoseconds, 20000, 7);
+	return spent(call, nanoseconds, 20000, 3);
 }
 
 /* A marker in QEMU's log of exceptions, and a few hits. */
@@ -320,7 +320,8 @@ int main(int argc, char **argv)
 		measure = hit_for_log;
 		all_cases();
 	} else if (!strcmp(what, "among")) {
-		among(n);
+		for (int i = 3; i < argc; i++)
+			among(atoi(argv[i]));
 	} else if (!strcmp(what, "register")) {
 		register_many(n);
 	} else if (!strcmp(what, "times")) {
