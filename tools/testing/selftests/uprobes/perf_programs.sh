@@ -6,25 +6,9 @@
 # and bpftrace, for which the events are not of its kind, here as on any uprobe
 # event.
 
-TRACEFS=/sys/kernel/tracing
-TMP=$(mktemp -d) || exit 1
-tests=0 failed=0
+. "$(dirname "$0")/tap.sh"
+
 pid='' vaddr='' answer=''
-
-ok() { tests=$((tests + 1)); echo "ok $tests $1"; }
-not_ok() { tests=$((tests + 1)); failed=1; echo "not ok $tests $1"; }
-skip() { tests=$((tests + 1)); echo "ok $tests $1 # SKIP $2"; }
-skip_all() { echo "1..0 # SKIP $1"; rm -rf "$TMP"; exit 4; }
-have() { command -v "$1" > /dev/null && "$1" --version > /dev/null 2>&1; }
-
-equal() { # what found expected
-	if [ "$2" = "$3" ]; then
-		ok "$1"
-	else
-		not_ok "$1"
-		printf 'found:\n%s\nexpected:\n%s\n' "$2" "$3" | sed 's/^/# /'
-	fi
-}
 
 clean_up() {
 	kill -KILL "$pid"
@@ -66,22 +50,16 @@ while_it_counts() { # call command argument...
 # What perf stat has counted of an event.
 counted() { awk -F, -v event="$1" '$3 == event { print $1 }' "$TMP/stat"; }
 
-here=$(cd "$(dirname "$0")" && pwd)
 echo "TAP version 13"
 [ "$(id -u)" = 0 ] || skip_all "needs root"
-cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || {
-	mount -t tracefs nodev "$TRACEFS" 2> /dev/null
-	cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || skip_all "no uprobe_events"
-}
-grep -q '<pid>:<address>' README || skip_all "uprobe_events takes no PID:VADDR"
+enter_tracefs
 have perf || skip_all "no perf"
 
 trap clean_up EXIT
 echo > uprobe_events
-mkfifo "$TMP/to" "$TMP/from" "$TMP/control" "$TMP/said"
-"$here/samples_target" < "$TMP/to" > "$TMP/from" &
-pid=$!
-exec {to}> "$TMP/to" {from}< "$TMP/from"
+mkfifo "$TMP/control" "$TMP/said"
+start_program "$HERE/samples_target"
+pid=$started
 read -r -t 60 vaddr size <&"$from"
 ask text
 text=$answer
@@ -135,5 +113,4 @@ equal "events can be removed" "$(cat uprobe_events)" ""
 ask end
 wait "$pid"
 equal "the process has gone on" $? 0
-echo "1..$tests"
-exit $failed
+finish

@@ -4,19 +4,9 @@
 # Programs that people know, probed; and the tools that look at programs, used
 # on one that is probed. What is not installed is skipped.
 
-TRACEFS=/sys/kernel/tracing
-TMP=$(mktemp -d) || exit 1
-tests=0 failed=0
+. "$(dirname "$0")/tap.sh"
+
 shell= python=
-
-ok() { tests=$((tests + 1)); echo "ok $tests $1"; }
-not_ok() { tests=$((tests + 1)); failed=1; echo "not ok $tests $1"; }
-skip() { tests=$((tests + 1)); echo "ok $tests $1 # SKIP $2"; }
-check() { if [ "$2" = 0 ]; then ok "$1"; else not_ok "$1"; fi; }
-
-skip_all() { echo "1..0 # SKIP $1"; rm -rf "$TMP"; exit 4; }
-
-have() { command -v "$1" > /dev/null && "$1" --version > /dev/null 2>&1; }
 
 clean_up() {
 	echo 0 > events/real/enable
@@ -56,15 +46,6 @@ wait_for() { # command...
 	return 1
 }
 
-# Starts a program, with a way to talk to it.
-start() { # command...
-	mkfifo "$TMP/to" "$TMP/from"
-	"$@" < "$TMP/to" > "$TMP/from" &
-	started=$!
-	exec {to}> "$TMP/to" {from}< "$TMP/from"
-	rm "$TMP/to" "$TMP/from"
-}
-
 # Has the shell run a line, and waits for the end of it.
 shell_run() {
 	echo "$1; echo done-\$((7 * 191))" >&"$shell_to"
@@ -83,11 +64,7 @@ python_run() {
 
 echo "TAP version 13"
 [ "$(id -u)" = 0 ] || skip_all "needs root"
-cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || {
-	mount -t tracefs nodev "$TRACEFS" 2> /dev/null
-	cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || skip_all "no uprobe_events"
-}
-grep -q '<pid>:<address>' README || skip_all "uprobe_events takes no PID:VADDR"
+enter_tracefs
 have nm || skip_all "needs nm"
 
 trap clean_up EXIT
@@ -96,7 +73,7 @@ echo 1 > tracing_on
 echo > trace
 
 # bash: the words that its own echo is given.
-start bash --norc --noprofile
+start_program bash --norc --noprofile
 shell=$started shell_to=$to shell_from=$from
 shell_run true
 at=$(address_of "$shell" echo_builtin)
@@ -216,7 +193,7 @@ else
 	END
 	# Not through a wrapper that would be another process.
 	binary=$(python3 -c 'import sys; print(sys.executable)')
-	start "$binary" "$TMP/program.py"
+	start_program "$binary" "$TMP/program.py"
 	python=$started
 	python_run
 	at=$(address_of "$python" setenv)
@@ -239,5 +216,4 @@ shell_run 'for i in 1 2 3; do echo $i; done'
 check "the shell goes on without" $?
 echo > uprobe_events && [ -z "$(cat uprobe_events)" ]
 check "nothing left" $?
-echo "1..$tests"
-exit $failed
+finish

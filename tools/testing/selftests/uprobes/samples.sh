@@ -5,26 +5,12 @@
 # by the kernel's log against what the process itself has, and the faults that
 # they inject against what the process has seen.
 
-HERE=$(cd "$(dirname "$0")" && pwd)
+. "$(dirname "$0")/tap.sh"
+
 TARGET=$HERE/samples_target
 COUNTERS="uprobe_count rust_uprobe_count"
 FAULT=uprobe_fault
-TMP=$(mktemp -d) || exit 1
-tests=0 failed=0
-module='' pid='' vaddr='' size='' text='' answer='' said='' follower=''
-
-ok() { tests=$((tests + 1)); echo "ok $tests $1"; }
-not_ok() { tests=$((tests + 1)); failed=1; echo "not ok $tests $1"; }
-skip_all() { echo "1..0 # SKIP $1"; rm -rf "$TMP"; exit 4; }
-
-equal() { # what found expected
-	if [ "$2" = "$3" ]; then
-		ok "$module: $1"
-	else
-		not_ok "$module: $1"
-		printf 'found:\n%s\nexpected:\n%s\n' "$2" "$3" | sed 's/^/# /'
-	fi
-}
+pid='' vaddr='' size='' text='' answer='' said='' follower=''
 
 clean_up() {
 	kill -KILL "$pid" "$follower"
@@ -285,5 +271,4 @@ injects "each third return" "300 100 -5" every=3 at_return=1 value=-5
 injects "each third return, by size" "300 100 7" every=3 at_return=1 value=7 size="$size"
 refuses "every=0" EINVAL pid=1 every=0
 equal "nothing else in the log" "$(dmesg | grep -E 'has left|disarmed|WARNING|BUG|Oops')" ""
-echo "1..$tests"
-exit $failed
+finish

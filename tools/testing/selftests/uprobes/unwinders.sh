@@ -4,16 +4,9 @@
 # Who walks a program's stack while the calls and the returns of its functions are probed finds
 # the callers that there are: the C library, gdb, and perf in its two ways.
 
-TRACEFS=/sys/kernel/tracing
-TMP=$(mktemp -d) || exit 1
-tests=0 failed=0 program=
+. "$(dirname "$0")/tap.sh"
 
-ok() { tests=$((tests + 1)); echo "ok $tests $1"; }
-not_ok() { tests=$((tests + 1)); failed=1; echo "not ok $tests $1"; }
-skip() { tests=$((tests + 1)); echo "ok $tests $1 # SKIP $2"; }
-check() { if [ "$2" = 0 ]; then ok "$1"; else not_ok "$1"; fi; }
-skip_all() { echo "1..0 # SKIP $1"; rm -rf "$TMP"; exit 4; }
-have() { command -v "$1" > /dev/null && "$1" --version > /dev/null 2>&1; }
+program=
 
 clean_up() {
 	echo 0 > events/unwinders/enable
@@ -42,21 +35,14 @@ complete_samples() { # perf script's output
 		END { print samples ? int(100 * complete / samples) : 0 }' "$1"
 }
 
-here=$(cd "$(dirname "$0")" && pwd)
 echo "TAP version 13"
 [ "$(id -u)" = 0 ] || skip_all "needs root"
-cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || {
-	mount -t tracefs nodev "$TRACEFS" 2> /dev/null
-	cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || skip_all "no uprobe_events"
-}
-grep -q '<pid>:<address>' README || skip_all "uprobe_events takes no PID:VADDR"
+enter_tracefs
 
 trap clean_up EXIT
 echo > uprobe_events
-mkfifo "$TMP/to" "$TMP/from"
-"$here/unwound" < "$TMP/to" > "$TMP/from" &
-program=$!
-exec {to}> "$TMP/to" {from}< "$TMP/from"
+start_program "$HERE/unwound"
+program=$started
 read -r -t 60 outer middle inner <&"$from"
 
 tell walk
@@ -137,5 +123,4 @@ for function in outer middle inner; do
 		END { exit !(calls > 0 && calls == returns) }' uprobe_profile
 	check "$function: as many returns as calls" $?
 done
-echo "1..$tests"
-exit $failed
+finish
