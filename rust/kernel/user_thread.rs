@@ -16,6 +16,17 @@ use crate::{
     uaccess::UserPtr, //
 };
 
+/// What `get_user()` or `put_user()` has returned: there is but one error, which `to_result()`
+/// would take a call to find out.
+#[inline(always)]
+fn accessed(ret: c_int) -> Result {
+    if ret == 0 {
+        Ok(())
+    } else {
+        Err(EFAULT)
+    }
+}
+
 macro_rules! word {
     ($ty:ty, $read:ident, $get:ident, $write:ident, $put:ident) => {
         #[doc = concat!("Reads a `", stringify!($ty), "` from user memory in one access.")]
@@ -25,13 +36,8 @@ macro_rules! word {
         pub fn $read(ptr: UserPtr) -> Result<$ty> {
             let mut value = 0;
             // SAFETY: `value` is valid for writes, and `get_user()` checks the user pointer.
-            let failed = unsafe { bindings::$get(&mut value, ptr.as_const_ptr().cast()) } != 0;
-            // There is no other error, which `to_result()` would take a call to find out.
-            if failed {
-                Err(EFAULT)
-            } else {
-                Ok(value)
-            }
+            accessed(unsafe { bindings::$get(&mut value, ptr.as_const_ptr().cast()) })?;
+            Ok(value)
         }
 
         #[doc = concat!("Writes a `", stringify!($ty), "` to user memory in one access.")]
@@ -40,7 +46,7 @@ macro_rules! word {
         #[inline]
         pub fn $write(ptr: UserPtr, value: $ty) -> Result {
             // SAFETY: `put_user()` checks the user pointer.
-            to_result(unsafe { bindings::$put(value, ptr.as_mut_ptr().cast()) })
+            accessed(unsafe { bindings::$put(value, ptr.as_mut_ptr().cast()) })
         }
     };
 }
