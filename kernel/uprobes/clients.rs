@@ -80,6 +80,18 @@ struct Expected<'a> {
     newest: u64,
 }
 
+/// A return that has been noticed.
+#[derive(Clone, Copy)]
+pub(crate) struct Return {
+    /// Of the thread.
+    pub(crate) group: ThreadGroup,
+    /// The newest probe there was when the call was noticed.
+    pub(crate) newest: u64,
+    pub(crate) how: Returning,
+    /// Where the instruction pointer is.
+    pub(crate) at: usize,
+}
+
 /// The only one who is called.
 pub(crate) struct Sole {
     probe: Arc<Probe>,
@@ -146,11 +158,7 @@ impl SoleFunction {
                 return;
             }
         }
-        if self
-            .returns
-            .expect_inline(at, probe.id, regs, guard)
-            .is_err()
-        {
+        if self.returns.expect(at, probe.id, regs, guard).is_err() {
             self.miss(group);
         }
     }
@@ -163,23 +171,16 @@ impl SoleFunction {
         }
     }
 
-    /// The function returns, from a call that was noticed when `newest` was the last probe.
+    /// The function returns.
     #[inline(always)]
-    fn returned(
-        &self,
-        group: ThreadGroup,
-        newest: u64,
-        how: Returning,
-        at: usize,
-        regs: &mut PtRegs,
-    ) {
+    fn returned(&self, ret: Return, regs: &mut PtRegs) {
         let calls = Calls::begin(false);
-        let newer = self.sole.probe.id > newest;
-        let Some(probe) = self.sole.firing(group, &calls).filter(|_| !newer) else {
+        let newer = self.sole.probe.id > ret.newest;
+        let Some(probe) = self.sole.firing(ret.group, &calls).filter(|_| !newer) else {
             return;
         };
         probe.returns.increment();
-        calls.call_at(probe, Handler::Return(how), at, regs);
+        calls.call_at(probe, Handler::Return(ret.how), ret.at, regs);
     }
 }
 
@@ -453,35 +454,22 @@ impl Clients {
         })
     }
 
-    /// The function here returns: calls the handlers for that. The instruction pointer is at `at`.
+    /// The function here returns: calls the handlers for that.
     #[inline(always)]
-    pub(crate) fn returned(
-        &self,
-        group: ThreadGroup,
-        newest: u64,
-        how: Returning,
-        at: usize,
-        regs: &mut PtRegs,
-    ) {
+    pub(crate) fn returned(&self, ret: Return, regs: &mut PtRegs) {
         if let Course::SoleFunction(function) = &self.course {
-            return function.returned(group, newest, how, at, regs);
+            return function.returned(ret, regs);
         }
-        self.returned_to_all(group, newest, how, at, regs);
+        self.returned_to_all(ret, regs);
     }
 
     #[inline(never)]
-    fn returned_to_all(
-        &self,
-        group: ThreadGroup,
-        newest: u64,
-        how: Returning,
-        at: usize,
-        regs: &mut PtRegs,
-    ) {
+    fn returned_to_all(&self, ret: Return, regs: &mut PtRegs) {
         let calls = Calls::begin(false);
-        for entry in self.waiting_for_return(group, &calls, newest) {
+        let handler = Handler::Return(ret.how);
+        for entry in self.waiting_for_return(ret.group, &calls, ret.newest) {
             entry.probe.returns.increment();
-            calls.call(entry.probe.as_arc_borrow(), Handler::Return(how), at, regs);
+            calls.call(entry.probe.as_arc_borrow(), handler, ret.at, regs);
         }
     }
 }

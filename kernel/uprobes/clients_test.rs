@@ -156,8 +156,13 @@ impl Fixture {
     /// Returns as [`Fixture::hit`].
     fn return_from(&self, newest: u64) -> Result<(KVec<(char, usize)>, usize)> {
         self.with_regs(|regs| {
-            let clients = &self.clients;
-            clients.returned(self.group, newest, Returning::From, AT, regs);
+            let ret = Return {
+                group: self.group,
+                newest,
+                how: Returning::From,
+                at: AT,
+            };
+            self.clients.returned(ret, regs);
         })
     }
 

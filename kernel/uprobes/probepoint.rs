@@ -17,13 +17,11 @@
 //! not any more, and makes a new one.
 
 use crate::{
-    client::{
-        Handler,
-        Returning, //
-    },
+    client::Handler,
     clients::{
         Clients,
-        Entry, //
+        Entry,
+        Return, //
     },
     contain::Calls,
     registry,
@@ -51,7 +49,6 @@ use kernel::{
         Mutex, //
     },
     task::Task,
-    threads::ThreadGroup,
     time::{
         delay::fsleep,
         Delta, //
@@ -182,18 +179,11 @@ impl Probepoint {
         self.gone.load(Relaxed)
     }
 
-    /// The function here returns. The instruction pointer is at `at`.
+    /// The function here returns.
     #[inline(always)]
-    pub(crate) fn returned(
-        &self,
-        group: ThreadGroup,
-        newest: u64,
-        (how, at): (Returning, usize),
-        regs: &mut PtRegs,
-        guard: &Guard,
-    ) {
+    pub(crate) fn returned(&self, ret: Return, regs: &mut PtRegs, guard: &Guard) {
         if let Some(clients) = self.clients.read(guard) {
-            clients.returned(group, newest, how, at, regs);
+            clients.returned(ret, regs);
         }
     }
 

@@ -33,6 +33,7 @@
 
 use crate::{
     client::Returning,
+    clients::Return,
     frames::{
         Frame,
         Frames,
@@ -188,20 +189,8 @@ impl Returns {
     /// # Errors
     ///
     /// Its return will not be noticed.
-    #[inline(never)]
-    pub(crate) fn expect(
-        self: &Arc<Self>,
-        function: usize,
-        newest: u64,
-        regs: &PtRegs,
-        guard: &Guard,
-    ) -> Result {
-        self.expect_inline(function, newest, regs, guard)
-    }
-
-    /// As [`Returns::expect`], for the fast way.
     #[inline(always)]
-    pub(crate) fn expect_inline(
+    pub(crate) fn expect(
         self: &Arc<Self>,
         function: usize,
         newest: u64,
@@ -284,12 +273,17 @@ impl Returns {
     fn tell(
         &self,
         (function, newest): Called<'_>,
-        how: (Returning, usize),
+        (how, at): (Returning, usize),
         regs: &mut PtRegs,
         guard: &Guard,
     ) {
-        let probepoint = &function.probepoint;
-        probepoint.returned(self.group, newest, how, regs, guard);
+        let ret = Return {
+            group: self.group,
+            newest,
+            how,
+            at,
+        };
+        function.probepoint.returned(ret, regs, guard);
     }
 
     /// Takes out the call from which the current thread has returned, whose stack pointer is just
