@@ -104,35 +104,48 @@ struct States {
     retired: Bits,
 }
 
-/// What the program has in place of a slot: its instruction's address, and length.
+/// What the program has in place of a slot: where the instruction is, and where the program goes on
+/// behind the copy.
 ///
-/// In one word, so that it can be read while the slot gets another one. A user address has at most
-/// 56 bits.
-struct Origin(Atomic<usize>);
+/// Both are set before any thread is sent to the slot, and stay until none is in it: what is read
+/// of a slot that gets another instruction meanwhile is of a thread that has left it, and nothing
+/// that is said of that stays true.
+struct Origin {
+    at: Atomic<usize>,
+    /// 0 as long as the slot has had no instruction.
+    behind: Atomic<usize>,
+}
 
 impl Origin {
-    const SHIFT: u32 = 56;
-
     const fn none() -> Self {
-        Self(Atomic::new(0))
+        Self {
+            at: Atomic::new(0),
+            behind: Atomic::new(0),
+        }
     }
 
-    fn set(&self, insn: &Insn) {
-        let len = insn.bytes().len() << Self::SHIFT;
-        self.0.store(len | insn.at().as_usize(), Relaxed);
+    fn set(&self, at: Vaddr, step: &Step) {
+        self.at.store(at.as_usize(), Relaxed);
+        self.behind.store(step.behind(), Relaxed);
     }
 
-    fn get(&self) -> (Vaddr, usize) {
-        let word = self.0.load(Relaxed);
-        let at = word & ((1 << Self::SHIFT) - 1);
-        (Vaddr::new(at), word >> Self::SHIFT)
+    /// What an instruction pointer stands for that is so far in `slot`.
+    fn place(&self, slot: SlotAddr, offset: usize) -> Option<Place> {
+        let at = Vaddr::new(self.at.load(Relaxed));
+        match self.behind.load(Relaxed) {
+            0 => None,
+            _ if is_at_copy(offset) => Some(Place::Insn { at, slot }),
+            next => Some(Place::Done {
+                next: Vaddr::new(next),
+            }),
+        }
     }
 }
 
 /// Where in a slot an instruction pointer is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
-    /// At a copy of the instruction, which is at `at` in the program.
+    /// At what stands for the instruction, which is at `at` in the program.
     Insn { at: Vaddr, slot: SlotAddr },
     /// Behind it: the next instruction is that of the program at `next`.
     Done { next: Vaddr },
@@ -229,21 +242,9 @@ impl Area {
     /// Returns where in its slot an address within this area is.
     pub(crate) fn place(&self, ip: usize) -> Option<Place> {
         let offset = ip.wrapping_sub(self.base);
-        let (at, len) = self.origins.get(offset / SLOT_SIZE)?.get();
-        if len == 0 {
-            return None;
-        }
         let in_slot = offset % SLOT_SIZE;
-        Some(if is_at_copy(in_slot, len) {
-            Place::Insn {
-                at,
-                slot: SlotAddr::new(ip.wrapping_sub(in_slot)),
-            }
-        } else {
-            Place::Done {
-                next: at.checked_add(len)?,
-            }
-        })
+        let slot = SlotAddr::new(ip.wrapping_sub(in_slot));
+        self.origins.get(offset / SLOT_SIZE)?.place(slot, in_slot)
     }
 
     /// Returns which slots have no breakpoint any more.
@@ -342,7 +343,7 @@ impl Slot {
         let image = step.slot_image(slot.addr()).map_err(|_| ENOMEM)?;
         slot.area.write(slot.index, &image)?;
         if let Some(origin) = slot.area.origins.get(slot.index) {
-            origin.set(insn);
+            origin.set(insn.at(), step);
         }
         Ok(slot)
     }

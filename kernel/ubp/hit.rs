@@ -161,9 +161,7 @@ impl Hit {
     // Apart, so that others do not save registers for it.
     #[inline(never)]
     fn resume_otherwise(mut self, regs: &mut PtRegs) -> Resumed {
-        if !resume_without_faults(&self.bp, regs) {
-            self.trap.with_interrupts(|| resume(self.bp, regs));
-        }
+        self.trap.with_interrupts(|| resume(self.bp, regs));
         Resumed::YES
     }
 
@@ -174,10 +172,7 @@ impl Hit {
         self.trap.with_interrupts(|| {
             f(regs, &self.guard);
             set_in_hit(false);
-            if is_at(&self.bp, regs)
-                && !resume_at_once(&self.bp, regs)
-                && !resume_without_faults(&self.bp, regs)
-            {
+            if is_at(&self.bp, regs) && !resume_at_once(&self.bp, regs) {
                 resume(self.bp, regs);
             }
         });
@@ -205,20 +200,11 @@ fn is_at(bp: &Breakpoint, regs: &PtRegs) -> bool {
 /// Context: any.
 #[inline(always)]
 fn resume_at_once(bp: &Breakpoint, regs: &mut PtRegs) -> bool {
-    match bp.insn().emulate_at_once(regs) {
+    match bp.insn().emulate_at_once(regs, &CurrentThread::new()) {
         AtOnce::Done => true,
         AtOnce::Boost => bp.slot_addr().map(|slot| slot::enter(slot, regs)).is_some(),
         AtOnce::Other => false,
     }
-}
-
-/// Makes up for the instruction that the breakpoint displaces, if that takes nothing but registers
-/// and memory that is there. Returns whether it has.
-///
-/// Context: any but an NMI.
-fn resume_without_faults(bp: &Breakpoint, regs: &mut PtRegs) -> bool {
-    let insn = bp.insn();
-    insn.emulate_without_faults(regs, &mut CurrentThread::new())
 }
 
 /// Makes up for the instruction that the breakpoint displaces.

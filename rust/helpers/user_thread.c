@@ -5,6 +5,7 @@
 #include <linux/uaccess.h>
 #include <asm/debugreg.h>
 #include <linux/processor.h>
+#include <asm/prctl.h>
 #include <asm/shstk.h>
 
 __rust_helper int rust_helper_get_user_u8(u8 *val, const u8 __user *ptr)
@@ -47,19 +48,14 @@ __rust_helper int rust_helper_put_user_u64(u64 val, u64 __user *ptr)
 	return put_user(val, ptr);
 }
 
-__rust_helper void rust_helper_pagefault_disable(void)
+/* As shstk_is_enabled(), without a call: every hit of a call wants to know. */
+__rust_helper bool rust_helper_current_has_shadow_stack(void)
 {
-	pagefault_disable();
-}
-
-__rust_helper void rust_helper_pagefault_enable(void)
-{
-	pagefault_enable();
-}
-
-__rust_helper bool rust_helper_shstk_is_enabled(void)
-{
-	return shstk_is_enabled();
+#ifdef CONFIG_X86_USER_SHADOW_STACK
+	return current->thread.features & ARCH_SHSTK_SHSTK;
+#else
+	return false;
+#endif
 }
 
 __rust_helper int rust_helper_shstk_update_last_frame(unsigned long val)

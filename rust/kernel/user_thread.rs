@@ -56,18 +56,6 @@ word!(u16, read_u16, get_user_u16, write_u16, put_user_u16);
 word!(u32, read_u32, get_user_u32, write_u32, put_user_u32);
 word!(u64, read_u64, get_user_u64, write_u64, put_user_u64);
 
-/// Calls `f` such that an access to user memory whose page is not there fails, instead of getting
-/// the page. In `f` such accesses do not sleep, and may be made with interrupts disabled.
-#[inline]
-pub fn without_faults<R>(f: impl FnOnce() -> R) -> R {
-    // SAFETY: Enabled again below.
-    unsafe { bindings::pagefault_disable() };
-    let ret = f();
-    // SAFETY: Disabled above.
-    unsafe { bindings::pagefault_enable() };
-    ret
-}
-
 /// Reads a byte of user memory, if its page is mapped. Does not sleep.
 ///
 /// Fails with `EFAULT` otherwise.
@@ -85,7 +73,7 @@ pub fn peek_u8(ptr: UserPtr) -> Result<u8> {
 #[inline]
 pub fn has_shadow_stack() -> bool {
     // SAFETY: Only looks at the current task.
-    unsafe { bindings::shstk_is_enabled() }
+    unsafe { bindings::current_has_shadow_stack() }
 }
 
 /// Replaces the return address on the top of the shadow stack; nothing if there is none.

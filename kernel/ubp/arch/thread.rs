@@ -78,9 +78,6 @@ pub trait Thread {
     /// Writes to user memory in a single access. May sleep.
     fn store(&mut self, addr: usize, width: Width, value: usize) -> Result<(), Fault>;
 
-    /// Writes a word to user memory in a single access, if its page is there. Does not sleep.
-    fn store_at_once(&mut self, addr: usize, value: usize) -> Result<(), Fault>;
-
     /// Whether calls and returns also use a shadow stack.
     fn has_shadow_stack(&self) -> bool;
 
@@ -140,13 +137,6 @@ impl Thread for CurrentThread {
             Width::W64 => user_thread::write_u64(ptr, value as u64),
         };
         result.map_err(|_| Fault { addr, write: true })
-    }
-
-    #[inline]
-    fn store_at_once(&mut self, addr: usize, value: usize) -> Result<(), Fault> {
-        let ptr = UserPtr::from_addr(addr);
-        user_thread::without_faults(|| user_thread::write_u64(ptr, value as u64))
-            .map_err(|_| Fault { addr, write: true })
     }
 
     #[inline]

@@ -238,10 +238,18 @@ impl Decoded {
 
     /// Whether this is a jump or call by a displacement.
     pub(super) const fn is_relative_branch(&self) -> bool {
+        self.is_branch_if()
+            || matches!(
+                (self.map, self.opcode),
+                (Map::Primary, 0xe0..=0xe3 | 0xe8 | 0xe9 | 0xeb)
+            )
+    }
+
+    /// Whether this is a jump by a displacement, on a condition on the flags.
+    pub(super) const fn is_branch_if(&self) -> bool {
         matches!(
             (self.map, self.opcode),
-            (Map::Primary, 0x70..=0x7f | 0xe0..=0xe3 | 0xe8 | 0xe9 | 0xeb)
-                | (Map::Secondary, 0x80..=0x8f)
+            (Map::Primary, 0x70..=0x7f) | (Map::Secondary, 0x80..=0x8f)
         )
     }
 

@@ -89,15 +89,15 @@ pub struct InRegisters {
 }
 
 impl InRegisters {
-    /// Whether the instruction does the same wherever it is, and something at all.
+    /// Whether the instruction does something, and can do it from a slot.
     pub(super) fn may_be_in_slot(&self) -> bool {
         match self.op {
             RegisterOp::Nop
             | RegisterOp::Jump { .. }
-            | RegisterOp::Branch { .. }
             | RegisterOp::Loop { .. }
             | RegisterOp::BranchIfCountZero { .. } => false,
-            RegisterOp::Move { .. }
+            RegisterOp::Branch { .. }
+            | RegisterOp::Move { .. }
             | RegisterOp::MoveIf { .. }
             | RegisterOp::SetIf { .. }
             | RegisterOp::Exchange(..)

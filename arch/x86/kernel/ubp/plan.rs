@@ -3,13 +3,8 @@
 //! The choice of how an instruction is resumed.
 
 use super::{
-    alu::Condition,
     decode::Decoded,
-    in_memory::{
-        InMemory,
-        MemoryOp,
-        Target, //
-    },
+    in_memory::InMemory,
     in_registers::{
         InRegisters,
         RegisterOp, //
@@ -18,7 +13,10 @@ use super::{
         memory_op,
         register_op, //
     },
-    step::Step,
+    step::{
+        Boost,
+        Step, //
+    },
     Mode,
     MAX_INSN_SIZE, //
 };
@@ -68,9 +66,10 @@ impl Plan {
         }
 
         let step = Step::new(insn, bytes, at, width, next, target);
+        let boost = step.boost();
         if let Some(op) = register_op(insn, next, target) {
             let emulation = InRegisters { op, next };
-            return Ok(if emulation.may_be_in_slot() && step.can_boost() {
+            return Ok(if emulation.may_be_in_slot() && boost == Boost::Always {
                 Self::EmulateOrBoost(emulation, step)
             } else {
                 Self::Emulate(emulation)
@@ -78,7 +77,7 @@ impl Plan {
         }
         Ok(match memory_op(insn, next, target) {
             Some(op) => Self::EmulateOrStep(InMemory { op, width, next }, step),
-            None if step.can_boost() => Self::Boost(step),
+            None if boost == Boost::Always => Self::Boost(step),
             None => Self::Step(step),
         })
     }
@@ -108,7 +107,7 @@ impl Plan {
     pub fn gains_by_slot(&self) -> bool {
         match self {
             Self::EmulateOrBoost(..) => true,
-            Self::EmulateOrStep(_, step) => step.comes_back(),
+            Self::EmulateOrStep(_, step) => step.boost() != Boost::Never,
             Self::Emulate(_) | Self::Boost(_) | Self::Step(_) => false,
         }
     }
@@ -133,19 +132,11 @@ pub(super) enum Quick {
     Nop {
         next: usize,
     },
-    Branch {
-        condition: Condition,
-        target: usize,
-        next: usize,
-    },
-    /// A call to a fixed address, in 64-bit code.
-    Call {
-        target: usize,
-        next: usize,
-    },
     Emulate(InRegisters),
     /// If there is a slot.
     Boost,
+    /// If there is a slot, and no shadow stack.
+    BoostUnshadowed,
     Other,
 }
 
@@ -156,21 +147,13 @@ impl Quick {
                 RegisterOp::Nop => Self::Nop {
                     next: emulation.next,
                 },
-                RegisterOp::Branch { condition, target } => Self::Branch {
-                    condition,
-                    target,
-                    next: emulation.next,
-                },
                 _ => Self::Emulate(*emulation),
             },
             Plan::Boost(_) | Plan::EmulateOrBoost(..) => Self::Boost,
-            Plan::EmulateOrStep(_, step) if step.comes_back() => Self::Boost,
-            Plan::EmulateOrStep(emulation, _) => match (emulation.op, emulation.width) {
-                (MemoryOp::Call(Target::Direct(target)), Width::W64) => Self::Call {
-                    target,
-                    next: emulation.next,
-                },
-                _ => Self::Other,
+            Plan::EmulateOrStep(_, step) => match step.boost() {
+                Boost::Always => Self::Boost,
+                Boost::Unshadowed => Self::BoostUnshadowed,
+                Boost::Never => Self::Other,
             },
             Plan::Step(_) => Self::Other,
         }

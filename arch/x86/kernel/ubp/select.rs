@@ -116,9 +116,7 @@ fn branch(insn: &Decoded, target: usize) -> Option<RegisterOp> {
     };
     Some(match (insn.map, insn.opcode) {
         // Jcc.
-        (Map::Primary, 0x70..=0x7f) | (Map::Secondary, 0x80..=0x8f) => {
-            RegisterOp::Branch { condition, target }
-        }
+        _ if insn.is_branch_if() => RegisterOp::Branch { condition, target },
         // LOOPNE, LOOPE, LOOP.
         (Map::Primary, 0xe0..=0xe2) => RegisterOp::Loop {
             count,

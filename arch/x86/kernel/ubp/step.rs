@@ -4,7 +4,9 @@
 //!
 //! Most do the same wherever they are, if only an operand relative to the instruction pointer is
 //! adjusted. Their copy is followed by a jump to the next instruction of the program, and the
-//! thread is simply sent there ([`Step::can_boost`]).
+//! thread is simply sent there ([`Step::boost`]). So is the copy of a conditional jump, which itself
+//! goes to its target. The place of a call by a displacement is taken by a push of the return
+//! address, and a jump to the target; that is not all a call does if there is a shadow stack.
 //!
 //! A repeated instruction that is to be finished before a signal is delivered would trap after each
 //! iteration if it were stepped. So its slot holds a second copy, with a breakpoint behind it
@@ -17,8 +19,8 @@
 //!
 //! - the instruction pointer, unless the instruction has set it to an absolute address;
 //! - the return address that a call has pushed, on the stack and on the shadow stack. A relative
-//!   call cannot be copied: in its place the slot holds a call to an address close by, which has
-//!   the same effect on both stacks, and the thread is sent to the real target afterwards;
+//!   call cannot be copied: what is stepped in its place is a call to an address close by, which
+//!   has the same effect on both stacks, and the thread is sent to the real target afterwards;
 //! - the trap flag in a word that `pushf` has pushed.
 //!
 //! The reads and writes of `ret` and of indirect jumps need no correction, also with a shadow
@@ -31,8 +33,10 @@ use super::{
         Prefixes, //
     },
     image::{
-        stand_in_call,
-        Relative, //
+        branch_if,
+        push_return,
+        Relative,
+        SECOND, //
     },
     Mode,
     BREAKPOINT_SIZE,
@@ -60,15 +64,27 @@ pub(super) enum After {
     Repeat,
     /// The instruction has set the instruction pointer.
     Branch,
+    /// So it has, or the next instruction follows.
+    BranchIf { target: usize },
     /// The instruction has set the instruction pointer, and pushed a return address.
     Call,
-    /// The slot holds a call in place of this one. It pushes to a shadow stack unless it goes to
-    /// the next instruction: that is the CPU's rule.
+    /// The slot holds another call in place of this one. It pushes to a shadow stack unless it goes
+    /// to the next instruction: that is the CPU's rule.
     CallTo { target: usize, shadowed: bool },
     /// A word of so many bytes with the flags has been pushed.
     PushFlags { size: u8 },
     /// The flags have been popped.
     PopFlags,
+}
+
+/// Whether a thread that is sent to the copy comes back by itself: by the jump behind it, or as the
+/// instruction itself goes to an address of the program's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Boost {
+    Always,
+    /// If the thread has no shadow stack.
+    Unshadowed,
+    Never,
 }
 
 /// An instruction that is to be executed from a slot.
@@ -111,7 +127,8 @@ impl Step {
     ) -> Self {
         let after = after(insn, next, target);
         let (code, len) = match after {
-            After::CallTo { shadowed, .. } => stand_in_call(shadowed),
+            After::CallTo { .. } => push_return(width, next),
+            After::BranchIf { .. } => branch_if(insn.opcode),
             _ => (*bytes, insn.len),
         };
         Self {
@@ -128,22 +145,41 @@ impl Step {
         }
     }
 
-    /// Whether the copy in a slot needs no correction afterwards, so that a jump may follow it.
-    pub fn can_boost(&self) -> bool {
+    /// Whether nothing has to be corrected after the copy, so that the thread need not be stepped.
+    pub(super) fn boost(&self) -> Boost {
         match self.after {
-            After::Next | After::Repeat => true,
-            After::Branch
-            | After::Call
-            | After::CallTo { .. }
-            | After::PushFlags { .. }
-            | After::PopFlags => false,
+            After::Next | After::Repeat | After::Branch | After::BranchIf { .. } => Boost::Always,
+            After::CallTo { .. } => Boost::Unshadowed,
+            After::Call | After::PushFlags { .. } | After::PopFlags => Boost::Never,
         }
     }
 
-    /// Whether a thread that is sent to the copy comes back by itself: by the jump behind it, or as
-    /// the instruction itself goes to an address of the program's.
-    pub fn comes_back(&self) -> bool {
-        self.can_boost() || self.after == After::Branch
+    /// Whether the copy in a slot is followed by a jump.
+    pub(super) fn is_followed_by_jump(&self) -> bool {
+        self.boost() != Boost::Never && self.after != After::Branch
+    }
+
+    /// Where the program goes on when the thread is behind the copy.
+    pub fn behind(&self) -> usize {
+        match self.after {
+            After::CallTo { target, .. } => target,
+            After::Next
+            | After::Repeat
+            | After::Branch
+            | After::BranchIf { .. }
+            | After::Call
+            | After::PushFlags { .. }
+            | After::PopFlags => self.next,
+        }
+    }
+
+    /// Where in the slot the thread begins if it is stepped.
+    #[inline]
+    fn start(&self) -> usize {
+        match self.after {
+            After::CallTo { .. } => SECOND,
+            _ => 0,
+        }
     }
 
     /// Sends the thread to the slot, from which it returns by a debug trap. It may be there before.
@@ -164,15 +200,17 @@ impl Step {
         };
         regs.set_flags(regs.flags() | flags::TF);
         regs.forget_software_event();
-        regs.set_ip(slot.as_usize());
+        regs.set_ip(slot.as_usize().wrapping_add(self.start()));
         state
     }
 
     /// Sends the thread to the second copy in the slot, if there is one, from which it returns by a
     /// breakpoint: [`Step::finish_by_breakpoint`]. The thread is not stepped otherwise.
     pub fn begin_in_second_copy(&self, regs: &mut PtRegs, slot: SlotAddr) -> Option<StepState> {
-        let ip = slot.as_usize().wrapping_add(self.second_copy()?);
-        regs.set_ip(ip);
+        if !self.has_second_copy() {
+            return None;
+        }
+        regs.set_ip(slot.as_usize().wrapping_add(SECOND));
         Some(StepState {
             slot,
             trap_flag: false,
@@ -183,11 +221,9 @@ impl Step {
     /// Takes the thread out of the slot if it has executed the second copy and the breakpoint
     /// behind it. Returns whether that is so.
     pub fn finish_by_breakpoint(&self, state: StepState, regs: &mut PtRegs) -> bool {
-        let Some(start) = self.second_copy() else {
-            return false;
-        };
-        let behind = start + usize::from(self.len) + BREAKPOINT_SIZE;
-        if regs.ip() != state.slot.as_usize().wrapping_add(behind) {
+        let behind = SECOND + usize::from(self.len) + BREAKPOINT_SIZE;
+        let is_behind = regs.ip() == state.slot.as_usize().wrapping_add(behind);
+        if !is_behind || !self.has_second_copy() {
             return false;
         }
         regs.set_ip(self.next);
@@ -205,10 +241,10 @@ impl Step {
         thread: &mut impl Thread,
     ) -> Finished {
         let slot = state.slot.as_usize();
-        if let Some(start) = self.second_copy() {
+        if self.has_second_copy() {
             // Somebody steps the thread who has not been told where it is.
             let offset = regs.ip().wrapping_sub(slot);
-            regs.set_ip(slot.wrapping_add(offset.checked_sub(start).unwrap_or(offset)));
+            regs.set_ip(slot.wrapping_add(offset.checked_sub(SECOND).unwrap_or(offset)));
         }
         if self.after == After::Repeat && regs.ip() == slot {
             return Finished::Again;
@@ -226,6 +262,13 @@ impl Step {
                 false
             }
             After::Branch | After::Call => true,
+            After::BranchIf { .. } => {
+                let falls_through = regs.ip() == slot.wrapping_add(self.len.into());
+                if falls_through {
+                    regs.set_ip(self.next);
+                }
+                !falls_through
+            }
             After::CallTo { target, .. } => {
                 regs.set_ip(target);
                 true
@@ -279,7 +322,11 @@ impl Step {
     ) -> Result<(), Fault> {
         let sp = regs.sp();
         let (size, result) = match self.after {
-            After::Next | After::Repeat | After::Branch | After::PopFlags => return Ok(()),
+            After::Next
+            | After::Repeat
+            | After::Branch
+            | After::BranchIf { .. }
+            | After::PopFlags => return Ok(()),
             After::Call => (self.width.bytes(), self.correct_return(sp, true, thread)),
             After::CallTo { shadowed, .. } => (
                 self.width.bytes(),
@@ -335,6 +382,9 @@ fn after(insn: &Decoded, next: usize, target: usize) -> After {
     let repeated = insn.prefixes.any(Prefixes::REP.and(Prefixes::REPNE));
     if insn.is_string() && repeated {
         return After::Repeat;
+    }
+    if insn.is_branch_if() {
+        return After::BranchIf { target };
     }
     if insn.map != Map::Primary {
         return After::Next;

@@ -13,6 +13,8 @@
 //! - A repeated string instruction that is stepped, by the program or a debugger, is one step
 //!   instead of one for each iteration.
 //! - An emulated branch leaves the bounds of MPX as they are.
+//! - A call in a slot reads its return address there: a thread that denies itself the reading of
+//!   memory without a protection key (`PKRU`) gets a fault.
 //! - If another thread unmaps or protects the stack while a stepped `call` or `pushf` is corrected,
 //!   the thread gets the fault after its shadow stack has been pushed to.
 
@@ -36,8 +38,7 @@ use crate::{
     Emulated,
     Refusal,
     Thread,
-    Vaddr,
-    Width, //
+    Vaddr, //
 };
 use decode::Decoded;
 use kernel::{
@@ -185,7 +186,7 @@ impl Insn {
     ///
     /// `regs` as for [`Insn::emulate`]. May be called in any context.
     #[inline(always)]
-    pub fn emulate_at_once(&self, regs: &mut PtRegs) -> AtOnce {
+    pub fn emulate_at_once(&self, regs: &mut PtRegs, thread: &impl Thread) -> AtOnce {
         // Who steps expects a trap.
         if regs.flags() & flags::TF != 0 {
             return AtOnce::Other;
@@ -195,37 +196,13 @@ impl Insn {
                 regs.set_ip(*next);
                 AtOnce::Done
             }
-            Quick::Branch {
-                condition,
-                target,
-                next,
-            } => {
-                let taken = condition.holds(regs.flags());
-                regs.set_ip(if taken { *target } else { *next });
-                AtOnce::Done
-            }
             Quick::Emulate(emulation) => {
                 emulation.execute(regs);
                 AtOnce::Done
             }
             Quick::Boost => AtOnce::Boost,
-            Quick::Call { .. } | Quick::Other => AtOnce::Other,
-        }
-    }
-
-    /// Executes the instruction for the thread, if that takes nothing but the registers and memory
-    /// that is there. Returns whether it has.
-    ///
-    /// `regs` as for [`Insn::emulate`]. Does not sleep; may be called with interrupts disabled.
-    #[inline]
-    pub fn emulate_without_faults(&self, regs: &mut PtRegs, thread: &mut impl Thread) -> bool {
-        match self.at_once {
-            Quick::Call { target, next } => call_without_faults(target, next, regs, thread),
-            Quick::Nop { .. }
-            | Quick::Branch { .. }
-            | Quick::Emulate(_)
-            | Quick::Boost
-            | Quick::Other => false,
+            Quick::BoostUnshadowed if !thread.has_shadow_stack() => AtOnce::Boost,
+            Quick::BoostUnshadowed | Quick::Other => AtOnce::Other,
         }
     }
 
@@ -251,27 +228,6 @@ impl Insn {
             deliver_trap: trap_is_due(regs, thread, branched),
         }
     }
-}
-
-/// Executes a call to a fixed address, in 64-bit code. See [`in_memory`] for when that is not all.
-#[inline]
-fn call_without_faults(
-    target: usize,
-    next: usize,
-    regs: &mut PtRegs,
-    thread: &mut impl Thread,
-) -> bool {
-    let sp = regs.sp().wrapping_sub(Width::W64.bytes());
-    let done = regs.flags() & (flags::AC | flags::TF) == 0
-        && sp & (Width::W64.bytes() - 1) == 0
-        && !thread.is_watched()
-        && !thread.has_shadow_stack()
-        && thread.store_at_once(sp, next).is_ok();
-    if done {
-        regs.set_sp(sp);
-        regs.set_ip(target);
-    }
-    done
 }
 
 /// Whether the CPU would have trapped after an instruction that has been emulated.

@@ -6,7 +6,7 @@
 //! Collisions go to the next slots (linear probing). There are more slots than the hash has values,
 //! so that nobody comes to the end. A key stays in its slot when its entry is taken out, so that
 //! those behind it are still found; it is dropped when the table is replaced, which is done when
-//! there are half as many keys as the hash has values.
+//! there are half as many keys as the hash has values, or when most keys have no entry any more.
 
 use super::{
     read_lock,
@@ -125,7 +125,8 @@ impl<T> Table<T> {
         Ok((new, count))
     }
 
-    /// Sets an entry, for whose key there is room. Returns whether the key is new.
+    /// Sets an entry of a key that has none, and for which there is room. Returns whether the key
+    /// is new.
     fn set(&self, key: usize, value: *mut T) -> bool {
         let (slot, found) = self.slot(key);
         slot.value.store(value, Release);
@@ -153,11 +154,20 @@ pub(super) struct Index<T: 'static> {
     table: Published<Table<T>>,
 }
 
-/// How many slots of an index have a key. Who has it is the one who changes the index.
+/// How much of an index is used. Who has it is the one who changes the index.
 #[derive(Default)]
-pub(super) struct Used(usize);
+pub(super) struct Used {
+    /// Slots that have a key.
+    keys: usize,
+    entries: usize,
+}
 
 impl Used {
+    /// Whether most keys have no entry. Those only delay who comes by.
+    fn is_mostly_left_over(&self) -> bool {
+        self.keys > self.entries.saturating_mul(2).saturating_add(1)
+    }
+
     /// The lock of a map's index.
     // One lock class for all maps, of whatever type and crate: lockdep compares names by address.
     #[inline(never)]
@@ -190,26 +200,28 @@ impl<T: 'static> Index<T> {
     pub(super) fn reserve(&self, used: &mut Used, flags: Flags) -> Result {
         let guard = read_lock();
         let table = self.table(&guard);
-        if used.0 < table.room() {
+        if used.keys < table.room() && !used.is_mostly_left_over() {
             return Ok(());
         }
         let (new, count) = table.remade(flags)?;
         self.table.publish(new, flags)?;
-        used.0 = count;
+        used.keys = count;
         Ok(())
     }
 
-    /// Sets the entry of `key`, for which there is room.
+    /// Sets the entry of `key`, which has none, and for which there is room.
     pub(super) fn set(&self, used: &mut Used, key: usize, value: *mut T) {
-        used.0 += usize::from(self.table(&read_lock()).set(key, value));
+        used.keys += usize::from(self.table(&read_lock()).set(key, value));
+        used.entries += 1;
     }
 
     /// Takes out the entry of `key`, if there is one.
-    pub(super) fn take_out(&self, _used: &mut Used, key: usize) {
+    pub(super) fn take_out(&self, used: &mut Used, key: usize) {
         let guard = read_lock();
         let (slot, found) = self.table(&guard).slot(key);
-        if found == key {
+        if found == key && !slot.value.load(Relaxed).is_null() {
             slot.value.store(core::ptr::null_mut(), Release);
+            used.entries -= 1;
         }
     }
 }
@@ -260,7 +272,23 @@ mod tests {
             }
         }
         // It has been remade many times, and has not grown.
-        assert!(used.0 < 16);
+        assert!(used.keys < 16);
+        assert_eq!(used.entries, 0);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_taken_out_is_soon_forgotten() -> Result {
+        let (index, mut used) = (Index::new()?, Used::default());
+        index.set(&mut used, 0, entry(0));
+        for key in 1..100 {
+            index.reserve(&mut used, GFP_KERNEL)?;
+            index.set(&mut used, key, entry(key));
+            assert!(used.keys <= 4);
+            index.take_out(&mut used, key);
+        }
+        assert_eq!(used.entries, 1);
+        assert_eq!(index.get(0, &read_lock()), entry(0));
         Ok(())
     }
 

@@ -167,26 +167,54 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	uc->uc_mcontext.gregs[REG_RIP] = (uintptr_t)call_fault;
 }
 
-TEST_F(slots, an_emulation_that_cannot_be_exact_gets_a_slot_for_the_time)
+/* Has the thread fault at a call that pushes to no memory. Returns the stack pointer then. */
+static char *fault_at_call(int direct)
 {
 	struct sigaction action = { .sa_sigaction = on_fault,
 				    .sa_flags = SA_SIGINFO | SA_ONSTACK };
 	stack_t altstack = { .ss_sp = malloc(65536), .ss_size = 65536 };
 	char *hole = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (sigaltstack(&altstack, NULL) || sigaction(SIGSEGV, &action, NULL))
+		return NULL;
+	call_first(hole + PAGE, direct);
+	return hole + PAGE;
+}
+
+TEST_F(slots, an_emulation_that_cannot_be_exact_gets_a_slot_for_the_time)
+{
 	unsigned int plan;
+	char *stack;
 	int id;
 
-	ASSERT_EQ(0, sigaltstack(&altstack, NULL));
-	ASSERT_EQ(0, sigaction(SIGSEGV, &action, NULL));
-	id = ubp_insert(self->dev, 0, call_itself, UBP_TEST_TASK, &plan);
+	id = ubp_insert(self->dev, 0, call_indirect, UBP_TEST_TASK, &plan);
 	ASSERT_GT(id, 0);
 	EXPECT_EQ(UBP_TEST_EMULATE, plan);
 	EXPECT_EQ(0, areas());
-	call_first(hole + PAGE);
-	EXPECT_EQ((uintptr_t)call_itself, fault_ip);
-	EXPECT_EQ((uintptr_t)hole + PAGE - 8, fault_addr);
+	stack = fault_at_call(0);
+	EXPECT_EQ((uintptr_t)call_indirect, fault_ip);
+	EXPECT_EQ((uintptr_t)stack - 8, fault_addr);
 	EXPECT_EQ(1, areas());
 	ASSERT_EQ(0, ubp_remove(self->dev, id));
+	EXPECT_EQ(0, areas_left());
+}
+
+TEST_F(slots, a_call_that_faults_in_its_slot_is_at_its_place)
+{
+	struct ubp_test_count count = {};
+	unsigned int plan;
+	char *stack;
+
+	count.id = ubp_insert(self->dev, 0, call_direct, UBP_TEST_TASK, &plan);
+	ASSERT_GT(count.id, 0);
+	EXPECT_EQ(UBP_TEST_EMULATE, plan);
+	EXPECT_EQ(1, areas());
+	stack = fault_at_call(1);
+	EXPECT_EQ((uintptr_t)call_direct, fault_ip);
+	EXPECT_EQ((uintptr_t)stack - 8, fault_addr);
+	ASSERT_EQ(0, ubp_count(self->dev, count.id, &count));
+	EXPECT_EQ(1, count.task_hits);
+	ASSERT_EQ(0, ubp_remove(self->dev, count.id));
 	EXPECT_EQ(0, areas_left());
 }
 

@@ -13,8 +13,9 @@ label branch_first
 label branch_jump
 	jmp	1f
 1:
+	lea	2f(%rip), %rax
 label branch_call
-	call	2f
+	call	*%rax
 	ret
 2:	ret
 
@@ -31,11 +32,16 @@ label load_swap
 label load_ret
 	ret
 
-/* slots.c: a call, with the stack wherever rdi points; the stack pointer is put back. */
+/* slots.c: a call of the kind that esi says, with the stack wherever rdi points; the stack pointer is put back. */
 label call_first
+	lea	call_fault(%rip), %rcx
 	mov	%rsp, %rax
 	mov	%rdi, %rsp
-label call_itself
+	test	%esi, %esi
+	jnz	call_direct
+label call_indirect
+	call	*%rcx
+label call_direct
 	call	call_fault
 label call_fault
 	mov	%rax, %rsp

@@ -14,9 +14,9 @@ extern char branch_jump[], branch_call[];
 long load_first(long *from);
 extern char load_value[], load_swap[], load_ret[];
 
-/* Pushes a return address below @stack. */
-void call_first(void *stack);
-extern char call_itself[], call_fault[];
+/* Pushes a return address below @stack, by the direct call or by the other. */
+void call_first(void *stack, int direct);
+extern char call_indirect[], call_direct[], call_fault[];
 
 /* Zeroes memory, by one instruction. */
 void fill(void *to, size_t length);

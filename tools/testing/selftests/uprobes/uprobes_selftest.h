@@ -19,6 +19,7 @@
  */
 unsigned long probed_nop(unsigned long base, unsigned long add);
 unsigned long probed_push(unsigned long base, unsigned long add);
+unsigned long probed_call(unsigned long base, unsigned long add);
 unsigned long probed_lea(unsigned long base, unsigned long add);
 /* A byte as it is now. */
 #define byte_at(at)	__atomic_load_n((const unsigned char *)(at), __ATOMIC_RELAXED)

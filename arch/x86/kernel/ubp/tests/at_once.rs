@@ -7,9 +7,7 @@ use super::{
     emulate::same,
     insn,
     registers,
-    MockThread,
-    MEMORY,
-    STACK, //
+    MockThread, //
 };
 use crate::{
     AtOnce,
@@ -41,11 +39,15 @@ mod tests {
                 deliver_trap: false
             }
         );
-        Ok(insn.emulate_at_once(&mut regs) == AtOnce::Done && emulated && same(&regs, &expected))
+        Ok(
+            insn.emulate_at_once(&mut regs, &MockThread::new()) == AtOnce::Done
+                && emulated
+                && same(&regs, &expected),
+        )
     }
 
     #[test]
-    fn no_operations_and_branches_are_done_alike() -> Result {
+    fn no_operations_and_jumps_are_done_alike() -> Result {
         for bytes in [
             &b"\x90"[..],
             b"\xf3\x0f\x1e\xfa",
@@ -61,19 +63,6 @@ mod tests {
     }
 
     #[test]
-    fn conditional_branches_are_done_alike_with_all_flags() -> Result {
-        const BITS: [usize; 5] = [flags::CF, flags::PF, flags::ZF, flags::SF, flags::OF];
-        for condition in 0..16 {
-            for set in 0..32 {
-                let chosen = |n: &usize| set & (1 << n) != 0;
-                let bits = (0..5).filter(chosen).map(|n| BITS[n]).sum::<usize>();
-                assert!(is_done_alike(&[0x70 | condition, 0x10], 0x202 | bits)?);
-            }
-        }
-        Ok(())
-    }
-
-    #[test]
     fn the_rest_is_for_a_slot_or_for_later() -> Result {
         for (bytes, expected) in [
             (&b"\x55"[..], AtOnce::Boost),
@@ -81,11 +70,16 @@ mod tests {
             (b"\x48\x83\xec\x08", AtOnce::Boost),
             (b"\xc3", AtOnce::Boost),
             (b"\x0f\x28\xc1", AtOnce::Boost),
-            (CALL, AtOnce::Other),
+            (CALL, AtOnce::Boost),
+            (b"\x74\x10", AtOnce::Boost),
+            (b"\x0f\x84\x10\x00\x00\x00", AtOnce::Boost),
+            (b"\xff\xd0", AtOnce::Other),
             (b"\x9c", AtOnce::Other),
         ] {
             let mut regs = registers(BITS64);
-            assert_eq!(insn(bytes, BITS64)?.emulate_at_once(&mut regs), expected);
+            let insn = insn(bytes, BITS64)?;
+            let found = insn.emulate_at_once(&mut regs, &MockThread::new());
+            assert_eq!(found, expected);
             assert!(same(&regs, &registers(BITS64)));
         }
         Ok(())
@@ -98,48 +92,24 @@ mod tests {
             regs.set_flags(0x202 | flags::TF);
             before.set_flags(0x202 | flags::TF);
             let insn = insn(bytes, BITS64)?;
-            assert_eq!(insn.emulate_at_once(&mut regs), AtOnce::Other);
-            assert!(!insn.emulate_without_faults(&mut regs, &mut MockThread::new()));
+            let found = insn.emulate_at_once(&mut regs, &MockThread::new());
+            assert_eq!(found, AtOnce::Other);
             assert!(same(&regs, &before));
         }
         Ok(())
     }
 
     #[test]
-    fn calls_are_done_alike() -> Result {
-        let insn = insn(CALL, BITS64)?;
+    fn calls_are_not_for_a_slot_if_there_is_a_shadow_stack() -> Result {
         let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
-        let (mut expected, mut other) = (registers(BITS64), MockThread::new());
-        assert!(insn.emulate_without_faults(&mut regs, &mut thread));
-        let emulated = insn.emulate(&mut expected, &mut other);
-        assert!(matches!(emulated, Emulated::Done { .. }));
-        assert!(same(&regs, &expected));
-        assert_eq!(thread.memory, other.memory);
-        assert!(!thread.is_untouched());
-        Ok(())
-    }
-
-    /// Whether a call is left alone by a thread that `change` has made.
-    fn call_is_left(sp: usize, bits: usize, change: impl FnOnce(&mut MockThread)) -> Result<bool> {
-        let (mut regs, mut before) = (registers(BITS64), registers(BITS64));
-        for regs in [&mut regs, &mut before] {
-            regs.set_sp(sp);
-            regs.set_flags(0x202 | bits);
-        }
-        let mut thread = MockThread::new();
-        change(&mut thread);
-        let done = insn(CALL, BITS64)?.emulate_without_faults(&mut regs, &mut thread);
-        Ok(!done && same(&regs, &before) && thread.is_untouched())
-    }
-
-    #[test]
-    fn calls_that_would_not_be_exact_are_left() -> Result {
-        assert!(call_is_left(STACK, 0, |thread| thread.is_watched = true)?);
-        assert!(call_is_left(STACK, 0, |thread| thread.is_read_only = true)?);
-        assert!(call_is_left(STACK, 0, |thread| thread.shadow = Some(0))?);
-        assert!(call_is_left(STACK, flags::AC, |_| ())?);
-        assert!(call_is_left(STACK + 4, 0, |_| ())?);
-        assert!(call_is_left(MEMORY, 0, |_| ())?);
+        let call = insn(CALL, BITS64)?;
+        assert_eq!(call.emulate_at_once(&mut regs, &thread), AtOnce::Boost);
+        thread.shadow = Some(0);
+        assert_eq!(call.emulate_at_once(&mut regs, &thread), AtOnce::Other);
+        // They are, as they are.
+        let ret = insn(b"\xc3", BITS64)?;
+        assert_eq!(ret.emulate_at_once(&mut regs, &thread), AtOnce::Boost);
+        assert!(same(&regs, &registers(BITS64)));
         Ok(())
     }
 }

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Slots, and the way into and out of them. What the CPU does in between, the tests do.
+//! The way into slots and out of them. What the CPU does in between, the tests do.
 
 use super::{
     super::{
         Mode,
-        Step,
-        BREAKPOINT, //
+        Step, //
     },
     insn,
     registers,
@@ -16,13 +15,10 @@ use super::{
     STACK, //
 };
 use crate::{
-    analyze,
     Fault,
     Finished,
-    OutOfReach,
     SlotAddr,
     Thread,
-    Vaddr,
     Width, //
 };
 use kernel::{
@@ -33,7 +29,7 @@ use kernel::{
     },
 };
 
-const SLOT: SlotAddr = SlotAddr::new(0x50_0040);
+pub(super) const SLOT: SlotAddr = SlotAddr::new(0x50_0040);
 const BITS64: Mode = Mode::Bits64;
 const BITS32: Mode = Mode::Bits32;
 const DONE: Finished = Finished::Done {
@@ -42,7 +38,7 @@ const DONE: Finished = Finished::Done {
 const TRAP: Finished = Finished::Done { deliver_trap: true };
 
 /// The stepped form of an instruction at [`AT`].
-fn step(bytes: &[u8], mode: Mode) -> Result<Step> {
+pub(super) fn step(bytes: &[u8], mode: Mode) -> Result<Step> {
     Ok(*insn(bytes, mode)?.plan().step().ok_or(EINVAL)?)
 }
 
@@ -51,92 +47,22 @@ fn executed(regs: &mut PtRegs, len: usize) {
     regs.set_ip(SLOT.as_usize() + len);
 }
 
-/// The displacement of four bytes at `offset` in the image for a slot.
-fn displacement(step: &Step, slot: usize, offset: usize) -> Result<i64, OutOfReach> {
-    let image = step.slot_image(SlotAddr::new(slot))?;
-    let mut bytes = [0; 4];
-    for (to, from) in bytes.iter_mut().zip(&image[offset..]) {
-        *to = *from;
-    }
-    Ok(i32::from_le_bytes(bytes).into())
-}
-
 #[kunit_tests(ubp_arch_step)]
 mod tests {
     use super::*;
 
     #[test]
-    fn images_of_what_is_stepped() -> Result {
-        for (bytes, mode, image) in [
-            (&b"\x55"[..], BITS64, &b"\x55"[..]),
-            (b"\xff\x55\x08", BITS32, b"\xff\x55\x08"),
-            // Calls by a displacement; the one to the next instruction is special.
-            (b"\xe8\x10\x00\x00\x00", BITS64, b"\xe8\x01\x00\x00\x00"),
-            (b"\xe8\x00\x00\x00\x00", BITS64, b"\xe8\x00\x00\x00\x00"),
-            (
-                b"\x66\x48\xe8\x10\x00\x00\x00",
-                BITS64,
-                b"\xe8\x01\x00\x00\x00",
-            ),
-        ] {
-            let step = step(bytes, mode)?;
-            let found = step.slot_image(SLOT).map_err(|_| EINVAL)?;
-            let image = &image[..image.len()];
-            assert!(found.starts_with(image));
-            // `push` may be stepped, and what follows it in the slot does not matter then.
-            if !step.can_boost() {
-                assert!(found[image.len()..].iter().all(|byte| *byte == BREAKPOINT));
-            }
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn a_jump_to_the_next_instruction_follows_what_is_boosted() -> Result {
-        for (bytes, mode) in [
-            (&b"\x0f\xc8"[..], BITS64),
-            (b"\x0f\xc8", BITS32),
-            (b"\xf3\xa4", BITS64),
-            (b"\xf0\x48\x0f\xc1\x07", BITS64),
-            (b"\xc5\xf8\x58\xc1", BITS32),
-            // The longest that there can be.
-            (
-                b"\x2e\x2e\x2e\x2e\x67\xf0\x48\x81\x04\x25\x00\x00\x00\x00\x01",
-                BITS64,
-            ),
-        ] {
-            let Ok(step) = step(bytes, mode) else {
-                continue;
-            };
-            assert!(step.can_boost());
-            for slot in [0x1000, AT + 0x100_0000] {
-                let image = step.slot_image(SlotAddr::new(slot)).map_err(|_| EINVAL)?;
-                assert!(image.starts_with(bytes));
-                assert_eq!(image[bytes.len()], 0xe9);
-                let end = bytes.len() + 5;
-                let distance =
-                    displacement(&step, slot, bytes.len() + 1).map_err(|_| EINVAL)? as usize;
-                assert_eq!((slot + end).wrapping_add(distance), AT + bytes.len());
-                if bytes[0] != 0xf3 {
-                    assert!(image[end..].iter().all(|byte| *byte == BREAKPOINT));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    #[test]
     fn a_repeated_instruction_can_be_finished_without_steps() -> Result {
         let movs = step(b"\xf3\xa4", BITS64)?;
         let image = movs.slot_image(SLOT).map_err(|_| EINVAL)?;
-        assert!(image[7..].starts_with(b"\xf3\xa4\xcc"));
+        assert!(image[16..].starts_with(b"\xf3\xa4\xcc"));
         let mut regs = registers(BITS64);
         let state = movs.begin_in_second_copy(&mut regs, SLOT).ok_or(EINVAL)?;
-        assert_eq!(regs.ip(), SLOT.as_usize() + 7);
+        assert_eq!(regs.ip(), SLOT.as_usize() + 16);
         assert_eq!(regs.flags() & TF, 0);
         // Between two iterations, and at the breakpoint of somebody else.
         assert!(!movs.finish_by_breakpoint(state, &mut regs));
-        executed(&mut regs, 7 + 2 + 1);
+        executed(&mut regs, 16 + 2 + 1);
         assert!(movs.finish_by_breakpoint(state, &mut regs));
         assert_eq!(regs.ip(), AT + 2);
 
@@ -152,76 +78,38 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_in_32_bit_code_wraps_around() -> Result {
-        let step = step(b"\x0f\xc8", BITS32)?;
-        assert_eq!(step.slot_range(), (0, u32::MAX as usize));
-        let slot = 0xffff_f000;
-        let distance = displacement(&step, slot, 3).map_err(|_| EINVAL)? as usize;
-        assert_eq!((slot + 7).wrapping_add(distance) as u32, (AT + 2) as u32);
-        Ok(())
-    }
-
-    #[test]
-    fn relative_operands() -> Result {
-        // Instruction, and the offset of the displacement: with an immediate behind it, with
-        // prefixes, VEX and EVEX, and opcodes of three bytes.
-        for (bytes, offset) in [
-            (&b"\x48\x8b\x05\x00\x10\x00\x00"[..], 3),
-            (b"\xc7\x05\x00\x10\x00\x00\x01\x02\x03\x04", 2),
-            (b"\x66\xc7\x05\x00\x10\x00\x00\x01\x02", 3),
-            (b"\xf0\x48\x0f\xb1\x0d\x00\x10\x00\x00", 5),
-            (b"\xc5\xf8\x58\x05\x00\x10\x00\x00", 4),
-            (b"\xc4\xe2\x71\x98\x05\x00\x10\x00\x00", 5),
-            (b"\x62\xf1\x7c\x48\x58\x05\x00\x10\x00\x00", 6),
-            (b"\x66\x0f\x3a\x0f\x05\x00\x10\x00\x00\x01", 5),
-            (b"\xff\x15\x00\x10\x00\x00", 2),
-            (b"\x65\xff\x25\x00\x10\x00\x00", 3),
-        ] {
-            let step = step(bytes, BITS64)?;
-            let operand = AT + bytes.len() + 0x1000;
-            // A slot before and one behind the instruction; then as far away as may be. The last
-            // byte of the instruction and of the jump must reach, so that the range is a bit less.
-            let (low, high) = step.slot_range();
-            assert!(low <= AT && AT <= high);
-            for slot in [AT - 0x30_0000, AT + 0x30_0000, low, high] {
-                let found = displacement(&step, slot, offset).map_err(|_| EINVAL)?;
-                let reached = (slot + bytes.len()).wrapping_add(found as usize);
-                assert_eq!(reached, operand);
+    fn conditional_jumps() -> Result {
+        // Taken, or not.
+        for (ip, goes_to) in [(AT + 0x12, AT + 0x12), (SLOT.as_usize() + 6, AT + 2)] {
+            for (mode, flags, finished) in [
+                (BITS64, 0x202, DONE),
+                (BITS64, 0x202 | TF, TRAP),
+                (BITS32, 0x202, DONE),
+            ] {
+                let (mut regs, mut thread) = (registers(mode), MockThread::new());
+                regs.set_flags(flags);
+                let step = step(b"\x74\x10", mode)?;
+                let state = step.begin(&mut regs, SLOT, &mut thread);
+                regs.set_ip(ip);
+                assert_eq!(step.finish(state, &mut regs, &mut thread), finished);
+                assert!(regs.ip() == goes_to && regs.flags() == flags);
             }
-            assert_eq!(displacement(&step, high + 0x1040, offset), Err(OutOfReach));
         }
         Ok(())
     }
 
     #[test]
-    fn relative_operand_before_the_slot() -> Result {
-        // High up, so that there are 2 GiB below.
-        let at = 0x7f00_0000_0000;
-        let bytes = b"\x48\x8b\x05\x00\x10\x00\x00";
-        let insn = analyze(bytes, Vaddr::new(at), BITS64)?;
-        let step = insn.plan().step().ok_or(EINVAL)?;
-        let operand = at + 7 + 0x1000;
-        let nearest = operand - 7 - 0x7fff_ffff;
-        assert_eq!(displacement(step, nearest, 3), Ok(0x7fff_ffff));
-        assert_eq!(displacement(step, nearest - 1, 3), Err(OutOfReach));
-        Ok(())
-    }
-
-    #[test]
-    fn relative_operands_of_32_bits() -> Result {
-        // The address wraps at 4 GiB, so that every slot reaches it that reaches the next
-        // instruction.
-        let bytes = b"\x67\x8b\x05\x00\x10\x00\x00";
-        let step = step(bytes, BITS64)?;
-        for slot in [0x1000, AT + 0x1000, 0x8000_0000] {
-            let found = displacement(&step, slot, 3).map_err(|_| EINVAL)?;
-            let reached = (slot + bytes.len()).wrapping_add(found as usize);
-            assert_eq!(reached & 0xffff_ffff, AT + bytes.len() + 0x1000);
+    fn block_steps_end_with_a_jump_that_is_taken() -> Result {
+        let step = step(b"\x74\x10", BITS64)?;
+        for (ip, finished) in [(AT + 0x12, TRAP), (SLOT.as_usize() + 6, DONE)] {
+            let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
+            regs.set_flags(0x202 | TF);
+            thread.block_step = true;
+            let state = step.begin(&mut regs, SLOT, &mut thread);
+            regs.set_ip(ip);
+            assert_eq!(step.finish(state, &mut regs, &mut thread), finished);
+            assert_eq!(thread.block_step, finished == DONE);
         }
-        // In 32-bit code the same bits mean an absolute address.
-        let insn = insn(b"\x8b\x05\x00\x10\x00\x00", BITS32)?;
-        let step = insn.plan().step().ok_or(EINVAL)?;
-        assert_eq!(displacement(step, 0x9000_0000, 2), Ok(0x1000));
         Ok(())
     }
 
@@ -329,10 +217,11 @@ mod tests {
             thread.shadow = Some(1);
             let step = step(bytes, mode)?;
             let state = step.begin(&mut regs, SLOT, &mut thread);
+            let behind = regs.ip() + len;
             regs.set_sp(STACK - width.bytes());
-            let _ = thread.store(regs.sp(), width, SLOT.as_usize() + len);
+            let _ = thread.store(regs.sp(), width, behind);
             regs.set_ip(if bytes.contains(&0xe8) {
-                SLOT.as_usize() + len + usize::from(shadowed)
+                behind + usize::from(shadowed)
             } else {
                 target
             });
