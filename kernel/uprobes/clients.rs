@@ -8,9 +8,17 @@ use crate::{
         Returning, //
     },
     contain::Calls,
+    entry::{
+        Entry,
+        InTask,
+        Role, //
+    },
     places::Place,
     probe::Probe,
-    returns::Returns, //
+    returns::{
+        Here,
+        Returns, //
+    },
 };
 
 use kernel::{
@@ -23,56 +31,6 @@ use kernel::{
     },
     threads::ThreadGroup, //
 };
-
-/// What a probepoint is to a probe.
-#[derive(Clone)]
-pub(crate) enum Role {
-    /// Where it is. If it wants returns, and they are found by the address that is returned to,
-    /// this is who finds them.
-    Hit(Option<Arc<Returns>>),
-    /// An instruction by which the function returns.
-    Exit,
-    /// A place where functions of other probes are noticed to return.
-    Place(Arc<Place>),
-}
-
-/// A probe, and for which process.
-#[derive(Clone)]
-pub(crate) struct Entry {
-    pub(crate) probe: Arc<Probe>,
-    pub(crate) group: ThreadGroup,
-    role: Role,
-    /// Whether it is called with interrupts disabled.
-    is_for_interrupt: bool,
-    in_task: InTask,
-}
-
-/// When there is something to do for an entry in task context.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum InTask {
-    Nothing,
-    First,
-    /// When it is known whether a function is entered here: it may be left by the same instruction.
-    Last,
-}
-
-impl Entry {
-    pub(crate) fn new(probe: Arc<Probe>, group: ThreadGroup, role: Role) -> Self {
-        let (is_for_interrupt, in_task) = match &role {
-            Role::Hit(None) if !probe.wants.task => (probe.wants.interrupt, InTask::Nothing),
-            Role::Hit(_) => (probe.wants.interrupt, InTask::First),
-            Role::Exit => (false, InTask::First),
-            Role::Place(_) => (false, InTask::Last),
-        };
-        Self {
-            probe,
-            group,
-            role,
-            is_for_interrupt,
-            in_task,
-        }
-    }
-}
 
 /// Returns of a function that are to be noticed, for which of its probes.
 struct Expected<'a> {
@@ -143,9 +101,9 @@ struct SoleFunction {
 }
 
 impl SoleFunction {
-    /// A thread of `group` enters the function, at `at`.
+    /// A thread of `group` enters the function that is here.
     #[inline(always)]
-    fn enter(&self, at: usize, group: ThreadGroup, regs: &mut PtRegs, guard: &Guard) {
+    fn enter(&self, here: Here<'_>, group: ThreadGroup, regs: &mut PtRegs, guard: &Guard) {
         let calls = Calls::begin(false);
         let Some(probe) = self.sole.firing(group, &calls) else {
             return;
@@ -154,11 +112,12 @@ impl SoleFunction {
         if self.at_entry {
             calls.call_sole(probe, Handler::Task, regs);
             // A thread that has been sent elsewhere does not call the function.
-            if regs.ip() != at {
+            if regs.ip() != here.at {
                 return;
             }
         }
-        if self.returns.expect(at, probe.id, regs, guard).is_err() {
+        let expected = self.returns.expect(here, probe.id, regs, guard);
+        if expected.is_err() {
             self.miss(group);
         }
     }
@@ -322,8 +281,21 @@ impl Clients {
         }
     }
 
+    /// Whether the only one who is called is called in task context.
+    #[inline]
+    pub(crate) fn is_sole_in_task(&self) -> bool {
+        match &self.course {
+            Course::SoleInTask(_)
+            | Course::SoleAtExit(_)
+            | Course::SoleFunction(_)
+            | Course::SolePlace(_) => true,
+            Course::SoleInInterrupt(_) | Course::General { .. } => false,
+        }
+    }
+
     /// Calls the handlers that run with interrupts disabled, as they are if `interrupts_off`.
     /// Returns whether there is more to do.
+    #[inline(never)]
     pub(crate) fn hit_in_interrupt(
         &self,
         group: ThreadGroup,
@@ -364,7 +336,7 @@ impl Clients {
 
     /// Calls the handlers that run in task context, and sees to the noticing of returns.
     #[inline]
-    pub(crate) fn hit(&self, at: usize, group: ThreadGroup, regs: &mut PtRegs, guard: &Guard) {
+    pub(crate) fn hit(&self, here: Here<'_>, group: ThreadGroup, regs: &mut PtRegs, guard: &Guard) {
         let exit = Handler::Return(Returning::From);
         match &self.course {
             Course::SoleInInterrupt(_) => (),
@@ -372,25 +344,28 @@ impl Clients {
                 sole.call(group, Calls::begin(false), Handler::Task, regs);
             }
             Course::SoleAtExit(sole) => sole.call(group, Calls::begin(false), exit, regs),
-            Course::SoleFunction(function) => function.enter(at, group, regs, guard),
+            Course::SoleFunction(function) => function.enter(here, group, regs, guard),
             Course::SolePlace(SolePlace { sole, place }) => {
                 if sole.firing(group, &Calls::begin(false)).is_some() {
-                    place.came_to_inline(at, regs, guard);
+                    place.came_to_inline(here.at, regs, guard);
                 }
             }
-            Course::General { last, .. } => self.call_in_task(at, group, *last, regs, guard),
+            Course::General { last, .. } => {
+                self.call_in_task(here, group, *last, regs, guard);
+            }
         }
     }
 
     #[inline(never)]
     fn call_in_task(
         &self,
-        at: usize,
+        here: Here<'_>,
         group: ThreadGroup,
         any_last: bool,
         regs: &mut PtRegs,
         guard: &Guard,
     ) {
+        let at = here.at;
         let calls = &Calls::begin(false);
         let mut expected: Option<Expected<'_>> = None;
         for entry in self.firing(group, calls, |entry| entry.in_task == InTask::First) {
@@ -420,7 +395,7 @@ impl Clients {
         }
         // A thread that has been sent elsewhere does not call the function.
         if let Some(Expected { returns, newest }) = expected.filter(|_| regs.ip() == at) {
-            if returns.expect(at, newest, regs, guard).is_err() {
+            if returns.expect(here, newest, regs, guard).is_err() {
                 self.count_missed(group, calls, newest);
             }
         }

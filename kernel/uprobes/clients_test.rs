@@ -10,7 +10,8 @@ use crate::{
         Spot,
         Wants, //
     },
-    probe::Probe, //
+    probe::Probe,
+    returns::Exits, //
 };
 
 use core::ptr::NonNull;
@@ -171,7 +172,13 @@ impl Fixture {
         self.with_regs(|regs| {
             // Interrupts are not disabled in these tests, so that clients may take a mutex.
             if self.clients.hit_in_interrupt(group, false, regs) {
-                self.clients.hit(AT, group, regs, &tasks_trace::read_lock());
+                let exits = Exits::new();
+                let here = Here {
+                    at: AT,
+                    exits: &exits,
+                };
+                self.clients
+                    .hit(here, group, regs, &tasks_trace::read_lock());
             }
         })
     }

@@ -11,7 +11,7 @@
 //! last return probe has gone. The state of probepoints nests inside.
 
 use crate::{
-    clients::{
+    entry::{
         Entry,
         Role, //
     },
@@ -20,7 +20,10 @@ use crate::{
         self,
         Probepoint, //
     },
-    returns::Returns, //
+    returns::{
+        Function,
+        Returns, //
+    }, //
 };
 
 use kernel::{
@@ -36,7 +39,8 @@ use kernel::{
         tasks_trace::{
             self,
             Guard,
-            Map, //
+            Map,
+            Published, //
         },
         Arc,
         Mutex, //
@@ -52,6 +56,8 @@ pub(crate) struct Place {
     is_exit: Atomic<bool>,
     /// Whether functions return to here. Set before the first such call is noted.
     is_site: Atomic<bool>,
+    /// The last of the functions that are known to return from here. Mostly there is one.
+    function: Published<Arc<Function>>,
 }
 
 /// What a place is to a function.
@@ -67,6 +73,7 @@ impl Place {
             returns: returns.clone(),
             is_exit: Atomic::new(false),
             is_site: Atomic::new(false),
+            function: Published::empty(),
         };
         Ok(Arc::new(this, GFP_KERNEL)?)
     }
@@ -76,6 +83,17 @@ impl Place {
             Kind::Exit => &self.is_exit,
             Kind::Site => &self.is_site,
         }
+    }
+
+    /// The function that returns from here, if it is the one at `entry`.
+    #[inline(always)]
+    pub(crate) fn function_at<'a>(
+        &'a self,
+        entry: usize,
+        guard: &'a Guard,
+    ) -> Option<&'a Function> {
+        let function = self.function.read(guard)?;
+        function.is_at(entry).then_some(&**function)
     }
 
     /// A thread of the process has come here, to `at`.
@@ -93,7 +111,7 @@ impl Place {
     /// As [`Place::came_to`], faster where a function returns from here in the usual way.
     #[inline(always)]
     pub(crate) fn came_to_inline(&self, at: usize, regs: &mut PtRegs, guard: &Guard) {
-        if self.is_site.load(Relaxed) || !self.returns.returning_last(at, regs, guard) {
+        if self.is_site.load(Relaxed) || !self.returns.returning_last(self, at, regs, guard) {
             self.came_to(at, regs, guard);
         }
     }
@@ -162,6 +180,15 @@ impl Places {
         };
         let probepoint = probepoint.as_ref().ok_or(EPERM)?;
         Ok(!probepoint.is_gone() && place.is_site.load(Relaxed))
+    }
+
+    /// Notes that a function returns from an address, if there is a place.
+    pub(crate) fn set_function(&self, exit: Vaddr, function: &Arc<Function>) -> Result {
+        if let Some(placed) = self.placed.get(exit.as_usize(), &tasks_trace::read_lock()) {
+            let function = function.clone();
+            placed.place.function.publish(function, GFP_KERNEL)?;
+        }
+        Ok(())
     }
 
     /// Sees to it that there is a breakpoint at an address, for `returns`, whose places these are.

@@ -3,7 +3,7 @@
 //! A probe in one process.
 
 use crate::{
-    clients::{
+    entry::{
         Entry,
         Role, //
     },

@@ -20,11 +20,15 @@ use crate::{
     client::Handler,
     clients::{
         Clients,
-        Entry,
         Return, //
     },
     contain::Calls,
+    entry::Entry,
     registry,
+    returns::{
+        Exits,
+        Here, //
+    },
 };
 
 use kernel::{
@@ -80,6 +84,8 @@ pub(crate) struct Probepoint {
     state: Mutex<State>,
     /// The breakpoint has gone, by itself or because the probepoint is dead.
     gone: Atomic<bool>,
+    /// What is known of the function here, if it has return probes.
+    exits: Exits,
 }
 
 /// What [`Probepoint::add`] did.
@@ -98,6 +104,7 @@ impl Probepoint {
                 clients: Published::empty(),
                 state <- new_mutex!(State::New),
                 gone: Atomic::new(false),
+                exits: Exits::new(),
             }),
             GFP_KERNEL,
         )
@@ -179,6 +186,12 @@ impl Probepoint {
         self.gone.load(Relaxed)
     }
 
+    /// What is known of the function here, if it has return probes.
+    #[inline]
+    pub(crate) fn exits(&self) -> &Exits {
+        &self.exits
+    }
+
     /// The function here returns.
     #[inline(always)]
     pub(crate) fn returned(&self, ret: Return, regs: &mut PtRegs, guard: &Guard) {
@@ -192,13 +205,19 @@ impl Probepoint {
     #[inline(never)]
     fn hit_general(&self, hit: Hit, regs: &mut PtRegs) -> Resumed {
         let group = Task::current_group();
-        let in_task = |clients: &Clients| clients.hit_in_interrupt(group, true, regs);
+        let in_task = |clients: &Clients| {
+            clients.is_sole_in_task() || clients.hit_in_interrupt(group, true, regs)
+        };
         if !self.clients.read(hit.guard()).is_some_and(in_task) {
             return hit.resume(regs);
         }
         hit.in_task(regs, |regs, guard| {
             if let Some(clients) = self.clients.read(guard) {
-                clients.hit(self.at.as_usize(), group, regs, guard);
+                let here = Here {
+                    at: self.at.as_usize(),
+                    exits: &self.exits,
+                };
+                clients.hit(here, group, regs, guard);
             }
         })
     }

@@ -41,6 +41,7 @@ use crate::{
     },
     places::{
         Kind,
+        Place,
         Places, //
     },
     probepoint::Probepoint, //
@@ -57,6 +58,10 @@ use kernel::{
     ptregs::PtRegs,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         tasks_trace::{
             self,
             Guard,
@@ -79,8 +84,58 @@ pub(crate) struct Function {
     probepoint: Arc<Probepoint>,
     /// In the order of addresses.
     exits: KVec<Vaddr>,
-    /// Whether it has no others.
-    complete: bool,
+}
+
+impl Function {
+    /// Whether it is at an address, and its text has not gone.
+    #[inline(always)]
+    pub(crate) fn is_at(&self, entry: usize) -> bool {
+        self.probepoint.at.as_usize() == entry && !self.probepoint.is_gone()
+    }
+}
+
+/// Whether all exits of a function are known, and have breakpoints.
+///
+/// ```text
+///   Unknown ---> All ---> Some
+///      |                   ^
+///      +-------------------+
+/// ```
+///
+/// Several processes may share the text; they find the same exits, but not all may have found
+/// memory for their breakpoints. Once there are but some for one, returns are also noticed by where
+/// they go to.
+pub(crate) struct Exits(Atomic<i32>);
+
+impl Exits {
+    const UNKNOWN: i32 = 0;
+    const ALL: i32 = 1;
+    const SOME: i32 = 2;
+
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(Self::UNKNOWN))
+    }
+
+    /// Whether no return can be noticed but at an exit.
+    #[inline(always)]
+    fn are_all_known(&self) -> bool {
+        self.0.load(Relaxed) == Self::ALL
+    }
+
+    fn set(&self, complete: bool) {
+        if complete {
+            let _ = self.0.cmpxchg(Self::UNKNOWN, Self::ALL, Relaxed);
+        } else {
+            self.0.store(Self::SOME, Relaxed);
+        }
+    }
+}
+
+/// The function that a thread enters.
+#[derive(Clone, Copy)]
+pub(crate) struct Here<'a> {
+    pub(crate) at: usize,
+    pub(crate) exits: &'a Exits,
 }
 
 /// A function that has been called, and the newest of the probes that are to be told.
@@ -93,14 +148,32 @@ struct Leaving<'a> {
     guard: &'a Guard,
 }
 
-impl<'a> Wanted for Leaving<'a> {
+impl<'a> Leaving<'a> {
+    #[inline(never)]
+    fn function(&self, entry: usize) -> Option<&'a Function> {
+        let function = self.returns.functions.get(entry, self.guard)?;
+        let is_exit = function.exits.binary_search(&self.exit).is_ok();
+        is_exit.then_some(function)
+    }
+}
+
+/// The same, of the place there.
+struct LeavingPlace<'a> {
+    place: &'a Place,
+    leaving: Leaving<'a>,
+}
+
+impl<'a> Wanted for LeavingPlace<'a> {
     type Found = Called<'a>;
 
     #[inline(always)]
     fn find(&self, frame: &Frame) -> Option<Called<'a>> {
-        let function = self.returns.functions.get(frame.function, self.guard)?;
-        let is_exit = function.exits.binary_search(&self.exit).is_ok();
-        is_exit.then_some((function, frame.newest))
+        let Self { place, leaving } = self;
+        let function = match place.function_at(frame.function, leaving.guard) {
+            Some(function) => function,
+            None => leaving.function(frame.function)?,
+        };
+        Some((function, frame.newest))
     }
 }
 
@@ -111,7 +184,7 @@ pub(crate) struct Returns {
     mm: ARef<Mm>,
     /// By their addresses.
     #[pin]
-    functions: Map<Function>,
+    functions: Map<Arc<Function>>,
     #[pin]
     places: Places,
     #[pin]
@@ -170,18 +243,23 @@ impl Returns {
         let function = Function {
             probepoint: probepoint.clone(),
             exits,
-            complete,
         };
+        let function = Arc::new(function, GFP_KERNEL)?;
         let _adding = self.adding.lock();
         if known(&tasks_trace::read_lock()) {
             return Ok(());
         }
         // One that is there is of text that has gone.
         self.functions.remove(at);
-        self.functions.insert(at, function, GFP_KERNEL)
+        self.functions.insert(at, function.clone(), GFP_KERNEL)?;
+        for exit in &function.exits {
+            self.places.set_function(*exit, &function)?;
+        }
+        probepoint.exits().set(complete);
+        Ok(())
     }
 
-    /// The current thread, whose registers are `regs`, enters the function at `function`, which has
+    /// The current thread, whose registers are `regs`, enters the function `here`, which has
     /// return probes up to `newest`.
     ///
     /// Context: may sleep.
@@ -192,20 +270,19 @@ impl Returns {
     #[inline(always)]
     pub(crate) fn expect(
         self: &Arc<Self>,
-        function: usize,
+        here: Here<'_>,
         newest: u64,
         regs: &PtRegs,
         guard: &Guard,
     ) -> Result {
-        let slot = regs.sp();
         let site = return_address(regs)?;
-        if !self.functions.get(function, guard).ok_or(ENOENT)?.complete {
+        if !here.exits.are_all_known() {
             self.need_site(site, guard)?;
         }
         let frame = Frame {
-            slot,
+            slot: regs.sp(),
             site,
-            function,
+            function: here.at,
             newest,
         };
         self.frames.push(frame, guard)
@@ -230,7 +307,7 @@ impl Returns {
             exit: Vaddr::new(at),
             guard,
         };
-        let left = |frame: &Frame| leaving.find(frame);
+        let left = |frame: &Frame| Some((leaving.function(frame.function)?, frame.newest));
         while let Some(popped) = self.frames.pop(slot, guard, left) {
             self.tell(popped.found, (Returning::From, at), regs, guard);
             if !popped.any_left {
@@ -242,12 +319,21 @@ impl Returns {
     /// The current thread may be about to execute an exit. Returns whether it is one of the
     /// function that is noted last in the page of the stack; then everything has been done.
     #[inline(always)]
-    pub(crate) fn returning_last(&self, at: usize, regs: &mut PtRegs, guard: &Guard) -> bool {
+    pub(crate) fn returning_last(
+        &self,
+        place: &Place,
+        at: usize,
+        regs: &mut PtRegs,
+        guard: &Guard,
+    ) -> bool {
         let slot = regs.sp();
-        let leaving = Leaving {
-            returns: self,
-            exit: Vaddr::new(at),
-            guard,
+        let leaving = LeavingPlace {
+            place,
+            leaving: Leaving {
+                returns: self,
+                exit: Vaddr::new(at),
+                guard,
+            },
         };
         let Some(popped) = self.frames.pop_last(slot, guard, &leaving) else {
             return false;
@@ -297,8 +383,8 @@ impl Returns {
     ) -> Option<Called<'a>> {
         let called = |frame: &Frame| {
             let function = self.functions.get(frame.function, guard)?;
-            let is_here = frame.site == site && !function.complete;
-            is_here.then_some((function, frame.newest))
+            let is_here = frame.site == site && !function.probepoint.exits().are_all_known();
+            is_here.then_some((&**function, frame.newest))
         };
         let pop = |slot| Some(self.frames.pop(slot, guard, called)?.found);
         pop(top).or_else(|| {

@@ -76,6 +76,7 @@ mod call_sites;
 mod client;
 mod clients;
 mod contain;
+mod entry;
 mod follow;
 mod frames;
 mod places;
