@@ -186,7 +186,7 @@ impl Step {
 }
 
 /// Returns whether an offset in a slot is where an instruction begins that stands for the
-/// displaced one, so that that has not been executed yet.
+/// displaced one, which has not been executed yet then.
 #[inline]
 pub const fn is_at_copy(offset: usize) -> bool {
     // Whatever its length, the copy at the beginning ends before the second.

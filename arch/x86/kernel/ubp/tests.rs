@@ -92,10 +92,6 @@ impl Thread for MockThread {
         Ok(())
     }
 
-    fn store_at_once(&mut self, addr: usize, value: usize) -> Result<(), Fault> {
-        self.store(addr, Width::W64, value)
-    }
-
     fn has_shadow_stack(&self) -> bool {
         self.shadow.is_some()
     }

@@ -32,7 +32,10 @@ label load_swap
 label load_ret
 	ret
 
-/* slots.c: a call of the kind that esi says, with the stack wherever rdi points; the stack pointer is put back. */
+/*
+ * slots.c: a call of the kind that esi says, with the stack wherever rdi points;
+ * the stack pointer is put back.
+ */
 label call_first
 	lea	call_fault(%rip), %rcx
 	mov	%rsp, %rax

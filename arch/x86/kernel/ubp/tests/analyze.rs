@@ -224,8 +224,8 @@ const BOTH: &[(&[u8], Verdict)] = &[
     (b"\x66\xff\xd0", No(ShortTransfer)),
     (b"\x66\x74\x00", No(ShortTransfer)),
     (b"\x66\xe2\x00", No(ShortTransfer)),
-    (b"\x66\xc3", Stepped),
-    (b"\x66\xff\xe0", Stepped),
+    (b"\x66\xc3", Boosted),
+    (b"\x66\xff\xe0", Boosted),
     // Privileged.
     (b"\xf4", No(Privileged)),
     (b"\x0f\x06", No(Privileged)),

@@ -38,17 +38,17 @@ const BITS64: &[(&[u8], Verdict)] = &[
     (b"\xd5\x80\xaf\xc0", Boosted),
     (b"\xd5\x80\xba\xe0\x01", Boosted),
     (b"\xd5\x10\xff\xd0", Stepped),
-    (b"\xd5\x10\xff\xe0", Stepped),
+    (b"\xd5\x10\xff\xe0", Boosted),
     (b"\xd5\x10\xff\x30", Boosted),
     (b"\xf0\xd5\x10\x01\x18", Boosted),
-    (b"\xd5\x08\xc3", Stepped),
+    (b"\xd5\x08\xc3", Boosted),
     (b"\xd5\x08\x9c", Stepped),
     // What would be emulated without it.
     (b"\xd5\x00\x90", Boosted),
     (b"\xd5\x80\x1f\x00", Boosted),
     (b"\xd5\x08\x01\xc8", Boosted),
     // JMPABS; with an address-size prefix, the decoder takes the wrong length.
-    (b"\xd5\x00\xa1\x00\x00\x00\x00\x00\x00\x00\x00", Stepped),
+    (b"\xd5\x00\xa1\x00\x00\x00\x00\x00\x00\x00\x00", Boosted),
     (b"\x67\xd5\x00\xa1\x00\x00\x00\x00", No(Undecodable)),
     // What is refused without it.
     (b"\xd5\x80\x05", No(SystemCall)),
