@@ -390,7 +390,7 @@ const BITS32: &[(&[u8], Verdict)] = &[
     (b"\x66\xe8\x00\x00", No(ShortTransfer)),
     (b"\x67\xe2\x00", Registers),
     // The data segment may be any.
-    (b"\xff\x25\x00\x00\x00\x00", Stepped),
+    (b"\xff\x25\x00\x00\x00\x00", Boosted),
     (b"\xff\x14\x85\x00\x00\x00\x00", Stepped),
     (b"\x89\x45\xfc", Boosted),
     (b"\x83\x7d\xfc\x00", Boosted),
