@@ -281,44 +281,31 @@ impl Clients {
         }
     }
 
-    /// Whether the only one who is called is called in task context.
-    #[inline]
-    pub(crate) fn is_sole_in_task(&self) -> bool {
-        match &self.course {
-            Course::SoleInTask(_)
-            | Course::SoleAtExit(_)
-            | Course::SoleFunction(_)
-            | Course::SolePlace(_) => true,
-            Course::SoleInInterrupt(_) | Course::General { .. } => false,
-        }
-    }
-
     /// Calls the handlers that run with interrupts disabled, as they are if `interrupts_off`.
     /// Returns whether there is more to do.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn hit_in_interrupt(
         &self,
         group: ThreadGroup,
         interrupts_off: bool,
         regs: &mut PtRegs,
     ) -> bool {
-        let calls = Calls::begin(interrupts_off);
         match self.course {
-            Course::SoleInInterrupt(ref sole) => {
-                sole.call(group, calls, Handler::Interrupt, regs);
-                false
-            }
             Course::SoleInTask(_)
             | Course::SoleAtExit(_)
             | Course::SoleFunction(_)
             | Course::SolePlace(_) => true,
+            Course::SoleInInterrupt(_) => {
+                self.call_in_interrupt(group, interrupts_off, regs);
+                false
+            }
             Course::General {
                 in_interrupt,
                 in_task,
                 ..
             } => {
                 if in_interrupt {
-                    self.call_in_interrupt(group, &calls, regs);
+                    self.call_in_interrupt(group, interrupts_off, regs);
                 }
                 in_task
             }
@@ -326,9 +313,10 @@ impl Clients {
     }
 
     #[inline(never)]
-    fn call_in_interrupt(&self, group: ThreadGroup, calls: &Calls, regs: &mut PtRegs) {
+    fn call_in_interrupt(&self, group: ThreadGroup, interrupts_off: bool, regs: &mut PtRegs) {
+        let calls = Calls::begin(interrupts_off);
         let at = regs.ip();
-        for entry in self.firing(group, calls, |entry| entry.is_for_interrupt) {
+        for entry in self.firing(group, &calls, |entry| entry.is_for_interrupt) {
             entry.probe.hits.increment();
             calls.call(entry.probe.as_arc_borrow(), Handler::Interrupt, at, regs);
         }

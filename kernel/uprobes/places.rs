@@ -56,7 +56,8 @@ pub(crate) struct Place {
     is_exit: Atomic<bool>,
     /// Whether functions return to here. Set before the first such call is noted.
     is_site: Atomic<bool>,
-    /// The last of the functions that are known to return from here. Mostly there is one.
+    /// The last of the functions that are known to return from here: mostly there is one, which
+    /// need not be looked up then. Changed under `Returns::adding`.
     function: Published<Arc<Function>>,
 }
 
@@ -104,7 +105,8 @@ impl Place {
             self.returns.returned_to(at, regs, guard);
         }
         if self.is_exit.load(Relaxed) {
-            self.returns.returning_from(regs.sp(), at, regs, guard);
+            self.returns
+                .returning_from(self, regs.sp(), at, regs, guard);
         }
     }
 
@@ -182,11 +184,16 @@ impl Places {
         Ok(!probepoint.is_gone() && place.is_site.load(Relaxed))
     }
 
-    /// Notes that a function returns from an address, if there is a place.
+    fn known(&self, at: Vaddr) -> Option<Placed> {
+        let guard = tasks_trace::read_lock();
+        self.placed.get(at.as_usize(), &guard).cloned()
+    }
+
+    /// Notes that a function returns from an address, if there is a place. `Returns::adding` is
+    /// held.
     pub(crate) fn set_function(&self, exit: Vaddr, function: &Arc<Function>) -> Result {
-        if let Some(placed) = self.placed.get(exit.as_usize(), &tasks_trace::read_lock()) {
-            let function = function.clone();
-            placed.place.function.publish(function, GFP_KERNEL)?;
+        if let Some(Placed { place, .. }) = self.known(exit) {
+            place.function.publish(function.clone(), GFP_KERNEL)?;
         }
         Ok(())
     }
@@ -204,10 +211,7 @@ impl Places {
     ) -> Result {
         let probe = self.probe.lock();
         let probe = probe.as_ref().ok_or(ESRCH)?;
-        let known = {
-            let guard = tasks_trace::read_lock();
-            self.placed.get(at.as_usize(), &guard).cloned()
-        };
+        let known = self.known(at);
         let place = match &known {
             Some(placed) => placed.place.clone(),
             None => Place::new(returns)?,

@@ -205,9 +205,7 @@ impl Probepoint {
     #[inline(never)]
     fn hit_general(&self, hit: Hit, regs: &mut PtRegs) -> Resumed {
         let group = Task::current_group();
-        let in_task = |clients: &Clients| {
-            clients.is_sole_in_task() || clients.hit_in_interrupt(group, true, regs)
-        };
+        let in_task = |clients: &Clients| clients.hit_in_interrupt(group, true, regs);
         if !self.clients.read(hit.guard()).is_some_and(in_task) {
             return hit.resume(regs);
         }

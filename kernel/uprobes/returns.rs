@@ -144,34 +144,29 @@ type Called<'a> = (&'a Function, u64);
 /// The calls of functions that have an exit at an address.
 struct Leaving<'a> {
     returns: &'a Returns,
+    /// The place there, which mostly knows the function.
+    place: &'a Place,
     exit: Vaddr,
     guard: &'a Guard,
 }
 
 impl<'a> Leaving<'a> {
     #[inline(never)]
-    fn function(&self, entry: usize) -> Option<&'a Function> {
+    fn look_up(&self, entry: usize) -> Option<&'a Function> {
         let function = self.returns.functions.get(entry, self.guard)?;
         let is_exit = function.exits.binary_search(&self.exit).is_ok();
         is_exit.then_some(function)
     }
 }
 
-/// The same, of the place there.
-struct LeavingPlace<'a> {
-    place: &'a Place,
-    leaving: Leaving<'a>,
-}
-
-impl<'a> Wanted for LeavingPlace<'a> {
+impl<'a> Wanted for Leaving<'a> {
     type Found = Called<'a>;
 
     #[inline(always)]
     fn find(&self, frame: &Frame) -> Option<Called<'a>> {
-        let Self { place, leaving } = self;
-        let function = match place.function_at(frame.function, leaving.guard) {
+        let function = match self.place.function_at(frame.function, self.guard) {
             Some(function) => function,
-            None => leaving.function(frame.function)?,
+            None => self.look_up(frame.function)?,
         };
         Some((function, frame.newest))
     }
@@ -249,14 +244,14 @@ impl Returns {
         if known(&tasks_trace::read_lock()) {
             return Ok(());
         }
-        // One that is there is of text that has gone.
-        self.functions.remove(at);
-        self.functions.insert(at, function.clone(), GFP_KERNEL)?;
         for exit in &function.exits {
             self.places.set_function(*exit, &function)?;
         }
+        // Before others find it in the map, who do not wait for the lock.
         probepoint.exits().set(complete);
-        Ok(())
+        // One that is there is of text that has gone.
+        self.functions.remove(at);
+        self.functions.insert(at, function, GFP_KERNEL)
     }
 
     /// The current thread, whose registers are `regs`, enters the function `here`, which has
@@ -301,13 +296,21 @@ impl Returns {
     /// The current thread is about to execute an exit. Those that were entered last return first; a
     /// tail call leaves several in one place.
     #[inline(never)]
-    pub(crate) fn returning_from(&self, slot: usize, at: usize, regs: &mut PtRegs, guard: &Guard) {
+    pub(crate) fn returning_from(
+        &self,
+        place: &Place,
+        slot: usize,
+        at: usize,
+        regs: &mut PtRegs,
+        guard: &Guard,
+    ) {
         let leaving = Leaving {
             returns: self,
+            place,
             exit: Vaddr::new(at),
             guard,
         };
-        let left = |frame: &Frame| Some((leaving.function(frame.function)?, frame.newest));
+        let left = |frame: &Frame| leaving.find(frame);
         while let Some(popped) = self.frames.pop(slot, guard, left) {
             self.tell(popped.found, (Returning::From, at), regs, guard);
             if !popped.any_left {
@@ -327,20 +330,18 @@ impl Returns {
         guard: &Guard,
     ) -> bool {
         let slot = regs.sp();
-        let leaving = LeavingPlace {
+        let leaving = Leaving {
+            returns: self,
             place,
-            leaving: Leaving {
-                returns: self,
-                exit: Vaddr::new(at),
-                guard,
-            },
+            exit: Vaddr::new(at),
+            guard,
         };
         let Some(popped) = self.frames.pop_last(slot, guard, &leaving) else {
             return false;
         };
         self.tell(popped.found, (Returning::From, at), regs, guard);
         if popped.any_left {
-            self.returning_from(slot, at, regs, guard);
+            self.returning_from(place, slot, at, regs, guard);
         }
         true
     }

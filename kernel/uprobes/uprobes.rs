@@ -56,7 +56,7 @@
 //!
 //! 1. `Probe::presences`, a mutex: held while a probe enters a process or is taken out.
 //! 2. `Places::probe`, a mutex: held while a breakpoint is added where a function returns.
-//!    `Returns::adding`, a mutex: held while a function is added.
+//!    `Returns::adding`, a mutex: held while a function is added, to them and to its places.
 //! 3. `Probepoint::state`, a mutex: its clients and its breakpoint change under it. UBP's locks,
 //!    `mmap_lock` first, nest inside.
 //! 4. `Watch::returns`, a mutex: who uses them.
