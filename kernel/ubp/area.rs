@@ -371,6 +371,11 @@ impl Drop for Slot {
 mod tests {
     use super::*;
 
+    use ubp_arch::{
+        analyze,
+        Mode, //
+    };
+
     #[test]
     fn slots_are_taken_in_order_and_run_out() {
         let mut bits = Bits::EMPTY;
@@ -395,6 +400,39 @@ mod tests {
             assert_eq!(bits.take(), Some(slot));
             assert_eq!(bits.take(), None);
         }
+    }
+
+    /// Where in the program offsets in the slot of an instruction at 0x1000 are.
+    fn places<const N: usize>(bytes: &[u8], offsets: [usize; N]) -> Result<[Option<Place>; N]> {
+        let at = Vaddr::new(0x1000);
+        let insn = analyze(bytes, at, Mode::Bits64)?;
+        let origin = Origin::none();
+        origin.set(at, insn.plan().step().ok_or(EINVAL)?);
+        Ok(offsets.map(|offset| origin.place(SlotAddr::new(0x2000), offset)))
+    }
+
+    #[test]
+    fn what_is_at_or_behind_a_copy_is_told() -> Result {
+        let insn = Some(Place::Insn {
+            at: Vaddr::new(0x1000),
+            slot: SlotAddr::new(0x2000),
+        });
+        let done = |next| {
+            let next = Vaddr::new(next);
+            Some(Place::Done { next })
+        };
+        // BSWAP: the copy, and the jump behind it.
+        assert_eq!(places(b"\x0f\xc8", [0, 2])?, [insn, done(0x1002)]);
+        // REP MOVSB: the copies, and what is behind each.
+        let repeated = [insn, done(0x1002), insn, done(0x1002), done(0x1002)];
+        assert_eq!(places(b"\xf3\xa4", [0, 2, 16, 18, 19])?, repeated);
+        // JZ: not taken.
+        assert_eq!(places(b"\x74\x10", [0, 6])?, [insn, done(0x1002)]);
+        // CALL: the push, the jump, and what stands in for the call.
+        let call = [insn, done(0x1105), insn, done(0x1105), done(0x1105)];
+        assert_eq!(places(b"\xe8\x00\x01\x00\x00", [0, 6, 16, 21, 22])?, call);
+        assert_eq!(Origin::none().place(SlotAddr::new(0x2000), 0), None);
+        Ok(())
     }
 
     #[test]

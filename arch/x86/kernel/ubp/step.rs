@@ -5,9 +5,8 @@
 //! Most do the same wherever they are, if only an operand relative to the instruction pointer is
 //! adjusted. Their copy is followed by a jump to the next instruction of the program, and the
 //! thread is simply sent there ([`Step::boost`]). So it is to the copy of a conditional jump, which
-//! itself goes to its target. The place of a call by a displacement is taken by a push of the
-//! return
-//! address, and a jump to the target; that is not all a call does if there is a shadow stack.
+//! itself goes to its target. In place of a call by a displacement there are a push of the return
+//! address and a jump to the target; that is not all a call does if there is a shadow stack.
 //!
 //! A repeated instruction that is to be finished before a signal is delivered would trap after each
 //! iteration if it were stepped. So its slot holds a second copy, with a breakpoint behind it

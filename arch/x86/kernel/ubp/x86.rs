@@ -12,7 +12,7 @@
 //!   instruction pointer.
 //! - A repeated string instruction that is stepped, by the program or a debugger, is one step
 //!   instead of one for each iteration.
-//! - An emulated branch leaves the bounds of MPX as they are.
+//! - An emulated branch leaves the bounds of MPX as they are; a jump in a slot resets them.
 //! - A call in a slot reads its return address there: a thread that denies itself the reading of
 //!   memory without a protection key (`PKRU`) gets a fault.
 //! - If another thread unmaps or protects the stack while a stepped `call` or `pushf` is corrected,

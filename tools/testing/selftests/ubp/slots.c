@@ -167,7 +167,10 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	uc->uc_mcontext.gregs[REG_RIP] = (uintptr_t)call_fault;
 }
 
-/* Has the thread fault at a call that pushes to no memory. Returns the stack pointer then. */
+/*
+ * Has the thread fault at a call that pushes to no memory. Returns the stack
+ * pointer then, or NULL if that could not be.
+ */
 static char *fault_at_call(int direct)
 {
 	struct sigaction action = { .sa_sigaction = on_fault,
@@ -175,7 +178,8 @@ static char *fault_at_call(int direct)
 	stack_t altstack = { .ss_sp = malloc(65536), .ss_size = 65536 };
 	char *hole = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (sigaltstack(&altstack, NULL) || sigaction(SIGSEGV, &action, NULL))
+	if (hole == MAP_FAILED || sigaltstack(&altstack, NULL) ||
+	    sigaction(SIGSEGV, &action, NULL))
 		return NULL;
 	call_first(hole + PAGE, direct);
 	return hole + PAGE;
@@ -192,6 +196,7 @@ TEST_F(slots, an_emulation_that_cannot_be_exact_gets_a_slot_for_the_time)
 	EXPECT_EQ(UBP_TEST_EMULATE, plan);
 	EXPECT_EQ(0, areas());
 	stack = fault_at_call(0);
+	ASSERT_NE(NULL, stack);
 	EXPECT_EQ((uintptr_t)call_indirect, fault_ip);
 	EXPECT_EQ((uintptr_t)stack - 8, fault_addr);
 	EXPECT_EQ(1, areas());
@@ -210,6 +215,7 @@ TEST_F(slots, a_call_that_faults_in_its_slot_is_at_its_place)
 	EXPECT_EQ(UBP_TEST_EMULATE, plan);
 	EXPECT_EQ(1, areas());
 	stack = fault_at_call(1);
+	ASSERT_NE(NULL, stack);
 	EXPECT_EQ((uintptr_t)call_direct, fault_ip);
 	EXPECT_EQ((uintptr_t)stack - 8, fault_addr);
 	ASSERT_EQ(0, ubp_count(self->dev, count.id, &count));

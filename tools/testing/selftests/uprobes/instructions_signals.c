@@ -16,7 +16,7 @@
 #define PROBES	9
 #define SIZE	20
 
-/* Where in probed_call there are instructions, in the order of their execution. */
+/* Where in probed_mixed there are instructions, in the order of their execution. */
 static const unsigned int offsets[PROBES] = { 0, 1, 5, 12, 15, 17, 19, 10, 11 };
 
 static unsigned long slots_start, slots_end;
@@ -47,7 +47,7 @@ static void note(unsigned long ip)
 {
 	signals++;
 	in_slots += is_slot(ip);
-	in_function += ip - (unsigned long)probed_call < SIZE;
+	in_function += ip - (unsigned long)probed_mixed < SIZE;
 }
 
 static void on_timer(int signal, siginfo_t *info, void *context)
@@ -86,7 +86,7 @@ static void probe_all(struct __test_metadata *_metadata, int dev, pid_t pid, int
 	unsigned int i;
 
 	for (i = 0; i < PROBES; i++) {
-		id[i] = dev_register(dev, pid, (char *)probed_call + offsets[i],
+		id[i] = dev_register(dev, pid, (char *)probed_mixed + offsets[i],
 				     UPROBES_TEST_TASK);
 		ASSERT_LT(0, id[i]);
 	}
@@ -112,14 +112,14 @@ TEST_F_TIMEOUT(module, timer_storm, TIMEOUT)
 
 	probe_all(_metadata, self->dev, getpid(), id);
 	handle(SIGRTMIN, on_timer, SA_RESTART);
-	probed_call(0, 0);
+	probed_mixed(0, 0);
 	find_slots(getpid());
 	timer = start_timer(SIGRTMIN, 1000);
 	for (end = now_ms() + 3000; now_ms() < end;) {
 		unsigned int i;
 
 		for (i = 0; i < 100; i++)
-			wrong += probed_call(i, 3) != i + 3;
+			wrong += probed_mixed(i, 3) != i + 3;
 		rounds += 100;
 	}
 	timer_delete(timer);
@@ -139,7 +139,7 @@ static void *call_with_timer(void *arg)
 	timer_t timer = start_timer(SIGRTMIN, 1000);
 
 	while (!stop) {
-		thread_wrong += probed_call(1, 2) != 3;
+		thread_wrong += probed_mixed(1, 2) != 3;
 		thread_rounds++;
 	}
 	timer_delete(timer);
@@ -154,7 +154,7 @@ TEST_F_TIMEOUT(module, timer_storm_in_threads, TIMEOUT)
 
 	probe_all(_metadata, self->dev, getpid(), id);
 	handle(SIGRTMIN, on_timer, SA_RESTART);
-	probed_call(0, 0);
+	probed_mixed(0, 0);
 	find_slots(getpid());
 	for (i = 0; i < 4; i++)
 		ASSERT_EQ(0, pthread_create(&thread[i], NULL, call_with_timer, NULL));
@@ -173,7 +173,7 @@ static void on_timer_call(int signal, siginfo_t *info, void *context)
 {
 	on_timer(signal, info, context);
 	nested++;
-	if (probed_call(40, 2) != 42)
+	if (probed_mixed(40, 2) != 42)
 		thread_wrong++;
 }
 
@@ -189,7 +189,7 @@ TEST_F_TIMEOUT(module, handler_hits_probe, TIMEOUT)
 	handle(SIGRTMIN, on_timer_call, SA_RESTART);
 	timer = start_timer(SIGRTMIN, 1000);
 	for (end = now_ms() + 2000; now_ms() < end; rounds++)
-		thread_wrong += probed_call(1, 2) != 3;
+		thread_wrong += probed_mixed(1, 2) != 3;
 	timer_delete(timer);
 	EXPECT_EQ(0, thread_wrong);
 	EXPECT_LT(0, nested);
@@ -213,7 +213,7 @@ TEST_F_TIMEOUT(module, handler_jumps_out, TIMEOUT)
 	unsigned int i;
 
 	probe_all(_metadata, self->dev, getpid(), id);
-	probed_call(0, 0);
+	probed_mixed(0, 0);
 	find_slots(getpid());
 	handle(SIGRTMIN, on_timer_jump, SA_NODEFER);
 	timer = start_timer(SIGRTMIN, 2000);
@@ -221,7 +221,7 @@ TEST_F_TIMEOUT(module, handler_jumps_out, TIMEOUT)
 		jumps++;
 	while (jumps < 300) {
 		begun++;
-		thread_wrong += probed_call(1, 2) != 3;
+		thread_wrong += probed_mixed(1, 2) != 3;
 		rounds++;
 	}
 	timer_delete(timer);
@@ -252,7 +252,7 @@ TEST_F_TIMEOUT(module, interrupted_by_debugger, TIMEOUT)
 		/* The counts are compared: no hit before the last is set. */
 		while (!*go)
 			sched_yield();
-		while (probed_call(1, 2) == 3)
+		while (probed_mixed(1, 2) == 3)
 			;
 		_exit(1);
 	}
@@ -270,7 +270,7 @@ TEST_F_TIMEOUT(module, interrupted_by_debugger, TIMEOUT)
 		ASSERT_TRUE(WIFSTOPPED(status)) TH_LOG("status %x", status);
 		ASSERT_EQ(0, ptrace(PTRACE_GETREGS, pid, NULL, &regs));
 		seen += is_slot(regs.rip);
-		at_probe += regs.rip - (unsigned long)probed_call < SIZE;
+		at_probe += regs.rip - (unsigned long)probed_mixed < SIZE;
 		/* The next one must not be hit behind the debugger's back. */
 		ASSERT_EQ(0, ptrace(PTRACE_CONT, pid, NULL, NULL));
 	}

@@ -22,8 +22,12 @@ function probed_push
 	pop	%rbp
 	ret
 
-/* Executes each instruction once. Others know where they are. */
-function probed_call
+function probed_lea
+	lea	(%rdi,%rsi), %rax
+	ret
+
+/* instructions_signals.c knows where the instructions are. */
+function probed_mixed
 	push	%rbp
 	lea	(%rdi,%rsi), %rax
 	call	1f
@@ -33,10 +37,6 @@ function probed_call
 	jne	2f
 	je	2f
 2:	ret
-
-function probed_lea
-	lea	(%rdi,%rsi), %rax
-	ret
 
 	.balign	64
 	.globl	probed_number

@@ -19,8 +19,9 @@
  */
 unsigned long probed_nop(unsigned long base, unsigned long add);
 unsigned long probed_push(unsigned long base, unsigned long add);
-unsigned long probed_call(unsigned long base, unsigned long add);
 unsigned long probed_lea(unsigned long base, unsigned long add);
+/* The same, by several instructions, each of which is executed once. */
+unsigned long probed_mixed(unsigned long base, unsigned long add);
 /* A byte as it is now. */
 #define byte_at(at)	__atomic_load_n((const unsigned char *)(at), __ATOMIC_RELAXED)
 /* A number in the text, for arguments that are read at a file offset. */
