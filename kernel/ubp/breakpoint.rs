@@ -34,8 +34,8 @@ use ubp_arch::{
 ///
 /// # Safety
 ///
-/// A [`Hit`] is what keeps the owner. [`OnHit::hit`] must not access `self` any more when it has
-/// given that up.
+/// A [`Hit`] is what keeps the owner, and what is read [under it](Hit::section). When
+/// [`OnHit::hit`] has given it up, it must not access anything of the hit's lifetime any more.
 pub unsafe trait OnHit: Send + Sync {
     /// Called first, with interrupts disabled. Must not sleep, nor fault, until it has
     /// [left](Hit::in_task) that context.
@@ -44,7 +44,7 @@ pub unsafe trait OnHit: Send + Sync {
     /// if it is another one when the thread goes on, the thread goes on there, and the displaced
     /// instruction is not executed.
     // That the hit is given up within, and not after it, is for the caller to need no frame.
-    fn hit(&self, hit: Hit, regs: &mut PtRegs) -> Resumed;
+    fn hit<'h>(&'h self, hit: Hit<'h>, regs: &mut PtRegs) -> Resumed;
 
     /// Told that the breakpoint is gone, for whatever reason. Called in any context, by several at
     /// a time, and maybe more than once.

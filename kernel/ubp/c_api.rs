@@ -74,7 +74,7 @@ impl COwner {
 // SAFETY: `hit` returns what giving up the hit gives, and does nothing after that.
 unsafe impl OnHit for COwner {
     #[inline]
-    fn hit(&self, hit: Hit, regs: &mut PtRegs) -> Resumed {
+    fn hit<'h>(&'h self, hit: Hit<'h>, regs: &mut PtRegs) -> Resumed {
         // The grace period orders this: a hit that begins after it finds the flag set.
         if self.removed.load(Relaxed) {
             return hit.remove(regs);

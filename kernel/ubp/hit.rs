@@ -37,7 +37,8 @@ use kernel::{
     sync::{
         tasks_trace::{
             self,
-            Guard, //
+            Guard,
+            Section, //
         },
         Arc,
         ArcBorrow, //
@@ -62,10 +63,11 @@ type Found<'a> = ArcBorrow<'a, Breakpoint>;
 ///
 /// # Invariants
 ///
-/// `bp` has been read under `guard`.
+/// `bp` has been read under `guard`, which is held for as long as anything of lifetime `'h` is
+/// accessed.
 #[must_use = "the thread has to be resumed"]
-pub struct Hit {
-    bp: Found<'static>,
+pub struct Hit<'h> {
+    bp: Found<'h>,
     guard: Guard,
     trap: Trap,
 }
@@ -85,7 +87,7 @@ impl Resumed {
     }
 }
 
-impl Hit {
+impl<'h> Hit<'h> {
     /// Makes one of the breakpoint that `find` finds. If it finds none, gives the trap back.
     #[inline]
     pub(crate) fn new(
@@ -96,10 +98,11 @@ impl Hit {
         let Some(bp) = find(&trap, &guard) else {
             return Err(trap);
         };
-        // SAFETY: The lifetime is that of a value of this type, by its invariants: nothing hands
-        // out a reference that lives longer.
-        let bp = unsafe { core::mem::transmute::<Found<'_>, Found<'static>>(bp) };
-        // INVARIANT: It has been read under the guard.
+        // SAFETY: The guard keeps it. By the type invariants it is not accessed after that.
+        let bp = unsafe { core::mem::transmute::<Found<'_>, Found<'h>>(bp) };
+        // INVARIANT: It has been read under the guard. What has the lifetime gets to others in
+        // `tell_owner()` only, and an owner does not access it after it has given the guard up, by
+        // the requirements on `OnHit`.
         Ok(Self { bp, guard, trap })
     }
 
@@ -133,10 +136,11 @@ impl Hit {
         Resumed::YES
     }
 
-    /// What is read under this is there for as long as the hit.
+    /// What is read under this is there until the hit is given up.
     #[inline]
-    pub fn guard(&self) -> &Guard {
-        &self.guard
+    pub fn section(&self) -> Section<'h> {
+        // SAFETY: By the type invariants.
+        unsafe { self.guard.section() }
     }
 
     /// Has the thread go on.
@@ -161,8 +165,7 @@ impl Hit {
     // Apart, so that others do not save registers for it.
     #[inline(never)]
     fn resume_otherwise(mut self, regs: &mut PtRegs) -> Resumed {
-        self.trap.with_interrupts(|| resume(self.bp, regs));
-        Resumed::YES
+        self.trap.with_interrupts(|| resume(self.bp, regs))
     }
 
     /// Calls `f` in task context, as a system call is: it may sleep, and access user memory. Then
@@ -173,10 +176,10 @@ impl Hit {
             f(regs, &self.guard);
             set_in_hit(false);
             if is_at(&self.bp, regs) && !resume_at_once(&self.bp, regs) {
-                resume(self.bp, regs);
+                return resume(self.bp, regs);
             }
-        });
-        Resumed::YES
+            Resumed::YES
+        })
     }
 
     /// Nobody wants the breakpoint any more, which is still there because it could not be removed:
@@ -208,8 +211,10 @@ fn resume_at_once(bp: &Breakpoint, regs: &mut PtRegs) -> bool {
 }
 
 /// Makes up for the instruction that the breakpoint displaces.
+// With a result, for the sake of owners: what they return is then not known to the compiler, so it
+// can have what they call last return in their place.
 #[inline(never)]
-fn resume(bp: Found<'_>, regs: &mut PtRegs) {
+fn resume(bp: Found<'_>, regs: &mut PtRegs) -> Resumed {
     match bp.insn().emulate(regs, &mut CurrentThread::new()) {
         Emulated::Done { deliver_trap: true } => force_step_trap(regs),
         Emulated::Done {
@@ -230,6 +235,7 @@ fn resume(bp: Found<'_>, regs: &mut PtRegs) {
             }
         }
     }
+    Resumed::YES
 }
 
 /// Sees to it that the breakpoint has a slot.

@@ -13,11 +13,14 @@ use crate::{
         InTask,
         Role, //
     },
-    places::Place,
-    probe::Probe,
     returns::{
         Here,
         Returns, //
+    },
+    sole::{
+        Sole,
+        SoleFunction,
+        SolePlace, //
     },
 };
 
@@ -26,8 +29,7 @@ use kernel::{
     ptregs::PtRegs,
     sync::{
         tasks_trace::Guard,
-        Arc,
-        ArcBorrow, //
+        Arc, //
     },
     threads::ThreadGroup, //
 };
@@ -38,143 +40,47 @@ struct Expected<'a> {
     newest: u64,
 }
 
-/// A return that has been noticed.
-#[derive(Clone, Copy)]
-pub(crate) struct Return {
-    /// Of the thread.
-    pub(crate) group: ThreadGroup,
-    /// The newest probe there was when the call was noticed.
-    pub(crate) newest: u64,
-    pub(crate) how: Returning,
-    /// Where the instruction pointer is.
-    pub(crate) at: usize,
-}
-
-/// The only one who is called.
-pub(crate) struct Sole {
-    probe: Arc<Probe>,
-    group: ThreadGroup,
-}
-
-impl Sole {
-    fn of(entry: &Entry) -> Self {
-        Self {
-            probe: entry.probe.clone(),
-            group: entry.group,
-        }
-    }
-
-    /// The probe, if it is to fire for a thread of `group`.
-    #[inline(always)]
-    fn firing(&self, group: ThreadGroup, calls: &Calls) -> Option<ArcBorrow<'_, Probe>> {
-        let probe = self.probe.as_arc_borrow();
-        (self.group == group && calls.fires(probe)).then_some(probe)
-    }
-
-    /// Calls its handler, if the probe is to fire for a thread of `group`.
-    #[inline(always)]
-    pub(crate) fn call(
-        &self,
-        group: ThreadGroup,
-        calls: Calls,
-        handler: Handler,
-        regs: &mut PtRegs,
-    ) {
-        let Some(probe) = self.firing(group, &calls) else {
-            return;
-        };
-        match handler {
-            Handler::Interrupt | Handler::Task => probe.hits.increment(),
-            Handler::Return(_) => probe.returns.increment(),
-            Handler::Filter => (),
-        }
-        calls.call_sole(probe, handler, regs);
-    }
-}
-
-/// The only one who is called, of a function whose returns are noticed.
-struct SoleFunction {
-    sole: Sole,
-    /// Whether it has a handler for the entry.
-    at_entry: bool,
-    returns: Arc<Returns>,
-}
-
-impl SoleFunction {
-    /// A thread of `group` enters the function that is here.
-    #[inline(always)]
-    fn enter(&self, here: Here<'_>, group: ThreadGroup, regs: &mut PtRegs, guard: &Guard) {
-        let calls = Calls::begin(false);
-        let Some(probe) = self.sole.firing(group, &calls) else {
-            return;
-        };
-        probe.hits.increment();
-        if self.at_entry {
-            calls.call_sole(probe, Handler::Task, regs);
-            // A thread that has been sent elsewhere does not call the function.
-            if regs.ip() != here.at {
-                return;
-            }
-        }
-        let expected = self.returns.expect(here, probe.id, regs, guard);
-        if expected.is_err() {
-            self.miss(group);
-        }
-    }
-
-    #[cold]
-    fn miss(&self, group: ThreadGroup) {
-        // It may have been disarmed by now.
-        if let Some(probe) = self.sole.firing(group, &Calls::begin(false)) {
-            probe.misses.increment();
-        }
-    }
-
-    /// The function returns.
-    #[inline(always)]
-    fn returned(&self, ret: Return, regs: &mut PtRegs) {
-        let calls = Calls::begin(false);
-        let newer = self.sole.probe.id > ret.newest;
-        let Some(probe) = self.sole.firing(ret.group, &calls).filter(|_| !newer) else {
-            return;
-        };
-        probe.returns.increment();
-        calls.call_at(probe, Handler::Return(ret.how), ret.at, regs);
-    }
-}
-
-/// The only one who is called, where functions of others return.
-struct SolePlace {
-    sole: Sole,
-    place: Arc<Place>,
-}
-
 /// What there is to do at a hit.
 // With a tag of its own, which takes no calculation to get at.
 #[repr(u8)]
-enum Course {
-    /// Mostly there is one client, with one handler, and these are the fast ways.
+pub(crate) enum Course {
+    /// Mostly there is one client, with one handler.
     SoleInInterrupt(Sole),
     SoleInTask(Sole),
     SoleAtExit(Sole),
     SoleFunction(SoleFunction),
     SolePlace(SolePlace),
-    /// What each entry says.
-    General {
-        in_interrupt: bool,
-        in_task: bool,
-        /// Whether there is one that comes last.
-        last: bool,
-    },
+    General(General),
+}
+
+/// What each entry says.
+#[derive(Clone, Copy)]
+pub(crate) struct General {
+    in_interrupt: bool,
+    in_task: bool,
+    /// Whether there is one that comes last.
+    last: bool,
+}
+
+impl General {
+    const fn nothing() -> Self {
+        Self {
+            in_interrupt: false,
+            in_task: false,
+            last: false,
+        }
+    }
+
+    fn of(entries: &[Entry]) -> Self {
+        Self {
+            in_interrupt: entries.iter().any(|entry| entry.is_for_interrupt),
+            in_task: entries.iter().any(|entry| entry.in_task != InTask::Nothing),
+            last: entries.iter().any(|entry| entry.in_task == InTask::Last),
+        }
+    }
 }
 
 impl Course {
-    const NOTHING: Self = Self::General {
-        in_interrupt: false,
-        in_task: false,
-        last: false,
-    };
-
     fn of(entries: &[Entry]) -> Self {
         if let [entry] = entries {
             match (&entry.role, entry.is_for_interrupt, entry.in_task) {
@@ -186,26 +92,15 @@ impl Course {
                 }
                 (Role::Exit, ..) => return Self::SoleAtExit(Sole::of(entry)),
                 (Role::Hit(Some(returns)), false, _) => {
-                    return Self::SoleFunction(SoleFunction {
-                        sole: Sole::of(entry),
-                        at_entry: entry.probe.wants.task,
-                        returns: returns.clone(),
-                    });
+                    return Self::SoleFunction(SoleFunction::of(entry, returns));
                 }
                 (Role::Place(place), ..) => {
-                    return Self::SolePlace(SolePlace {
-                        sole: Sole::of(entry),
-                        place: place.clone(),
-                    });
+                    return Self::SolePlace(SolePlace::of(entry, place));
                 }
                 (Role::Hit(_), ..) => (),
             }
         }
-        Self::General {
-            in_interrupt: entries.iter().any(|entry| entry.is_for_interrupt),
-            in_task: entries.iter().any(|entry| entry.in_task != InTask::Nothing),
-            last: entries.iter().any(|entry| entry.in_task == InTask::Last),
-        }
+        Self::General(General::of(entries))
     }
 }
 
@@ -218,7 +113,7 @@ pub(crate) struct Clients {
 impl Clients {
     pub(crate) const fn new() -> Self {
         Self {
-            course: Course::NOTHING,
+            course: Course::General(General::nothing()),
             entries: KVec::new(),
         }
     }
@@ -268,17 +163,10 @@ impl Clients {
         })
     }
 
-    /// The only one who is called, if that is with interrupts disabled.
+    /// What there is to do at a hit.
     #[inline]
-    pub(crate) fn sole_in_interrupt(&self) -> Option<&Sole> {
-        match &self.course {
-            Course::SoleInInterrupt(sole) => Some(sole),
-            Course::SoleInTask(_)
-            | Course::SoleAtExit(_)
-            | Course::SoleFunction(_)
-            | Course::SolePlace(_)
-            | Course::General { .. } => None,
-        }
+    pub(crate) fn course(&self) -> &Course {
+        &self.course
     }
 
     /// Calls the handlers that run with interrupts disabled, as they are if `interrupts_off`.
@@ -286,30 +174,15 @@ impl Clients {
     #[inline(always)]
     pub(crate) fn hit_in_interrupt(
         &self,
+        what: &General,
         group: ThreadGroup,
         interrupts_off: bool,
         regs: &mut PtRegs,
     ) -> bool {
-        match self.course {
-            Course::SoleInTask(_)
-            | Course::SoleAtExit(_)
-            | Course::SoleFunction(_)
-            | Course::SolePlace(_) => true,
-            Course::SoleInInterrupt(_) => {
-                self.call_in_interrupt(group, interrupts_off, regs);
-                false
-            }
-            Course::General {
-                in_interrupt,
-                in_task,
-                ..
-            } => {
-                if in_interrupt {
-                    self.call_in_interrupt(group, interrupts_off, regs);
-                }
-                in_task
-            }
+        if what.in_interrupt {
+            self.call_in_interrupt(group, interrupts_off, regs);
         }
+        what.in_task
     }
 
     #[inline(never)]
@@ -323,33 +196,12 @@ impl Clients {
     }
 
     /// Calls the handlers that run in task context, and sees to the noticing of returns.
-    #[inline]
-    pub(crate) fn hit(&self, here: Here<'_>, group: ThreadGroup, regs: &mut PtRegs, guard: &Guard) {
-        let exit = Handler::Return(Returning::From);
-        match &self.course {
-            Course::SoleInInterrupt(_) => (),
-            Course::SoleInTask(sole) => {
-                sole.call(group, Calls::begin(false), Handler::Task, regs);
-            }
-            Course::SoleAtExit(sole) => sole.call(group, Calls::begin(false), exit, regs),
-            Course::SoleFunction(function) => function.enter(here, group, regs, guard),
-            Course::SolePlace(SolePlace { sole, place }) => {
-                if sole.firing(group, &Calls::begin(false)).is_some() {
-                    place.came_to_inline(here.at, regs, guard);
-                }
-            }
-            Course::General { last, .. } => {
-                self.call_in_task(here, group, *last, regs, guard);
-            }
-        }
-    }
-
     #[inline(never)]
-    fn call_in_task(
+    pub(crate) fn hit_in_task(
         &self,
+        what: &General,
         here: Here<'_>,
         group: ThreadGroup,
-        any_last: bool,
         regs: &mut PtRegs,
         guard: &Guard,
     ) {
@@ -387,7 +239,7 @@ impl Clients {
                 self.count_missed(group, calls, newest);
             }
         }
-        if any_last {
+        if what.last {
             for entry in self.firing(group, calls, |entry| entry.in_task == InTask::Last) {
                 if let Role::Place(place) = &entry.role {
                     place.came_to(at, regs, guard);
@@ -418,21 +270,36 @@ impl Clients {
     }
 
     /// The function here returns: calls the handlers for that.
-    #[inline(always)]
-    pub(crate) fn returned(&self, ret: Return, regs: &mut PtRegs) {
-        if let Course::SoleFunction(function) = &self.course {
-            return function.returned(ret, regs);
+    ///
+    /// The thread is of `group`; `newest` was the newest probe when its call was noticed.
+    // Single values, so that who calls this, mostly does not, and has them, need not store them.
+    #[inline(never)]
+    pub(crate) fn returned(
+        &self,
+        group: ThreadGroup,
+        newest: u64,
+        (how, at): (Returning, usize),
+        regs: &mut PtRegs,
+    ) {
+        let calls = Calls::begin(false);
+        for entry in self.waiting_for_return(group, &calls, newest) {
+            entry.probe.returns.increment();
+            calls.call(entry.probe.as_arc_borrow(), Handler::Return(how), at, regs);
         }
-        self.returned_to_all(ret, regs);
     }
 
-    #[inline(never)]
-    fn returned_to_all(&self, ret: Return, regs: &mut PtRegs) {
-        let calls = Calls::begin(false);
-        let handler = Handler::Return(ret.how);
-        for entry in self.waiting_for_return(ret.group, &calls, ret.newest) {
-            entry.probe.returns.increment();
-            calls.call(entry.probe.as_arc_borrow(), handler, ret.at, regs);
+    /// As [`Clients::returned`], of a thread that is about to return, faster for a sole client.
+    #[inline(always)]
+    pub(crate) fn returning_inline(
+        &self,
+        group: ThreadGroup,
+        newest: u64,
+        at: usize,
+        regs: &mut PtRegs,
+    ) {
+        match &self.course {
+            Course::SoleFunction(function) => function.returning(group, newest, regs),
+            _ => self.returned(group, newest, (Returning::From, at), regs),
         }
     }
 }

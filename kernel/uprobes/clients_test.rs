@@ -101,6 +101,9 @@ impl Client for Noting {
     }
 }
 
+/// The calls that were noted, and what the instruction pointer is after them.
+type Outcome = (KVec<(char, usize)>, usize);
+
 /// A list of clients, and what they note.
 struct Fixture {
     notes: Arc<Notes>,
@@ -155,35 +158,48 @@ impl Fixture {
 
     /// Has the function return, from a call that was noted when `newest` was the newest probe.
     /// Returns as [`Fixture::hit`].
-    fn return_from(&self, newest: u64) -> Result<(KVec<(char, usize)>, usize)> {
-        self.with_regs(|regs| {
-            let ret = Return {
-                group: self.group,
-                newest,
-                how: Returning::From,
-                at: AT,
-            };
-            self.clients.returned(ret, regs);
+    fn return_from(&self, newest: u64, how: Returning) -> Result<Outcome> {
+        self.with_regs(|regs| match how {
+            Returning::From => (self.clients).returning_inline(self.group, newest, AT, regs),
+            Returning::To => (self.clients).returned(self.group, newest, (how, AT), regs),
         })
     }
 
-    /// Runs a hit by a thread of `group`. Returns the calls and the final instruction pointer.
-    fn hit(&self, group: ThreadGroup) -> Result<(KVec<(char, usize)>, usize)> {
-        self.with_regs(|regs| {
-            // Interrupts are not disabled in these tests, so that clients may take a mutex.
-            if self.clients.hit_in_interrupt(group, false, regs) {
-                let exits = Exits::new();
-                let here = Here {
-                    at: AT,
-                    exits: &exits,
-                };
-                self.clients
-                    .hit(here, group, regs, &tasks_trace::read_lock());
-            }
+    /// Runs a hit by a thread of `group`, as [`Probepoint`](crate::probepoint::Probepoint) does.
+    /// Returns the calls and the final instruction pointer.
+    fn hit(&self, group: ThreadGroup) -> Result<Outcome> {
+        let guard = tasks_trace::read_lock();
+        let exits = Exits::new();
+        let here = Here {
+            at: AT,
+            exits: &exits,
+        };
+        // Interrupts are not disabled in these tests, so that clients may take a mutex.
+        let calls = Calls::begin(false);
+        let exit = Handler::Return(Returning::From);
+        self.with_regs(|regs| match self.clients.course() {
+            Course::SoleInInterrupt(sole) => sole.call(group, calls, Handler::Interrupt, regs),
+            Course::SoleInTask(sole) => sole.call(group, calls, Handler::Task, regs),
+            Course::SoleAtExit(sole) => sole.call(group, calls, exit, regs),
+            Course::SoleFunction(function) => function.enter(here, group, regs, &guard),
+            Course::SolePlace(place) => place.come_to(AT, group, regs, &guard),
+            Course::General(what) => self.hit_generally(what, here, group, regs),
         })
     }
 
-    fn with_regs(&self, f: impl FnOnce(&mut PtRegs)) -> Result<(KVec<(char, usize)>, usize)> {
+    fn hit_generally(&self, what: &General, here: Here<'_>, group: ThreadGroup, regs: &mut PtRegs) {
+        let clients = &self.clients;
+        if clients.hit_in_interrupt(what, group, false, regs) {
+            clients.hit_in_task(what, here, group, regs, &tasks_trace::read_lock());
+        }
+    }
+
+    /// Has the list go the general way, also where there is a faster one.
+    fn generalize(&mut self) {
+        self.clients.course = Course::General(General::of(&self.clients.entries));
+    }
+
+    fn with_regs(&self, f: impl FnOnce(&mut PtRegs)) -> Result<Outcome> {
         let mut raw = KBox::new(bindings::pt_regs::default(), GFP_KERNEL)?;
         // SAFETY: A made-up set of registers, which nobody else knows.
         let regs = unsafe { PtRegs::from_raw_mut(&mut *raw) };
@@ -195,7 +211,7 @@ impl Fixture {
 }
 
 /// Hits that many clients with these names; those in `moves` move the instruction pointer.
-fn run(names: &str, moves: &[(char, usize)]) -> Result<(KVec<(char, usize)>, usize)> {
+fn run(names: &str, moves: &[(char, usize)]) -> Result<Outcome> {
     let fixture = Fixture::of(names, |name| Odd {
         moves_to: moves.iter().find(|(who, _)| *who == name).map(|it| it.1),
         misbehaves: false,
@@ -313,13 +329,15 @@ mod list {
         for names in ["a", "ab", "A", "AB"] {
             let (fixture, probes) = returning(names)?;
             for (before, probe) in probes.iter().enumerate() {
-                let (calls, ip) = fixture.return_from(probe.id - 1)?;
-                assert_eq!((calls.len(), ip), (before, AT));
-                let (calls, _) = fixture.return_from(probe.id)?;
-                assert_eq!(calls.len(), before + 1);
-                assert!(calls.iter().all(|call| *call == ('<', AT)));
+                for how in [Returning::From, Returning::To] {
+                    let (calls, ip) = fixture.return_from(probe.id - 1, how)?;
+                    assert_eq!((calls.len(), ip), (before, AT));
+                    let (calls, _) = fixture.return_from(probe.id, how)?;
+                    assert_eq!(calls.len(), before + 1);
+                    assert!(calls.iter().all(|call| *call == ('<', AT)));
+                }
             }
-            assert_eq!(probes[0].counts().returns, 2 * probes.len() - 1);
+            assert_eq!(probes[0].counts().returns, 2 * (2 * probes.len() - 1));
             assert_eq!(probes[0].counts().hits, 0);
         }
         Ok(())
@@ -353,6 +371,48 @@ mod list {
         let (calls, ip) = fixture.hit(fixture.group)?;
         assert_eq!(&calls[..], &[('a', AT)]);
         assert_eq!((ip, probe.counts().misses), (0x2000, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn a_sole_client_is_told_what_it_would_be_told_among_others() -> Result {
+        /// The calls of a hit; the instruction pointer and the counts after it.
+        fn outcome(
+            role: &Role,
+            moves_to: Option<usize>,
+            (is_ours, is_general): (bool, bool),
+        ) -> Result<(KVec<(char, usize)>, (usize, [usize; 3]))> {
+            let mut fixture = Fixture::new()?;
+            let odd = Odd {
+                moves_to,
+                misbehaves: false,
+            };
+            let probe = fixture.add('a', role.clone(), odd)?;
+            assert!(!matches!(fixture.clients.course, Course::General(_)));
+            if is_general {
+                fixture.generalize();
+            }
+            let group = match is_ours {
+                true => fixture.group,
+                false => another_group()?,
+            };
+            let (calls, ip) = fixture.hit(group)?;
+            let counts = probe.counts();
+            Ok((calls, (ip, [counts.hits, counts.returns, counts.misses])))
+        }
+
+        let returns = some_returns(Task::current_group())?;
+        for role in [Role::Hit(None), Role::Exit, Role::Hit(Some(returns))] {
+            for moves_to in [None, Some(0x2000)] {
+                for is_ours in [true, false] {
+                    let fast = outcome(&role, moves_to, (is_ours, false))?;
+                    let general = outcome(&role, moves_to, (is_ours, true))?;
+                    assert_eq!(&fast.0[..], &general.0[..]);
+                    assert_eq!(fast.1, general.1);
+                    assert_eq!(fast.0.is_empty(), !is_ours);
+                }
+            }
+        }
         Ok(())
     }
 

@@ -66,18 +66,6 @@ impl Calls {
         at: usize,
         regs: &mut PtRegs,
     ) {
-        self.call_at(probe, handler, at, regs);
-    }
-
-    /// As [`Calls::call`], for the fast ways.
-    #[inline(always)]
-    pub(crate) fn call_at(
-        &self,
-        probe: ArcBorrow<'_, Probe>,
-        handler: Handler,
-        at: usize,
-        regs: &mut PtRegs,
-    ) {
         let moved = regs.ip();
         regs.set_ip(at);
         self.call_sole(probe, handler, regs);

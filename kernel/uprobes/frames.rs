@@ -333,16 +333,7 @@ impl Frames {
     /// Notes a call.
     ///
     /// Context: may sleep, if there has to be room first; the current thread is of the process.
-    #[inline(always)]
     pub(crate) fn push(&self, frame: Frame, guard: &Guard) -> Result {
-        match self.page_of(frame.slot, guard) {
-            Some(page) if page.push_lowest(frame) => Ok(()),
-            _ => self.push_anywhere(frame, guard),
-        }
-    }
-
-    #[inline(never)]
-    fn push_anywhere(&self, frame: Frame, guard: &Guard) -> Result {
         loop {
             let Some(page) = self.page_of(frame.slot, guard) else {
                 self.add_page(Self::number(frame.slot))?;
@@ -354,6 +345,16 @@ impl Frames {
                 // Another one takes its place.
                 Pushed::Gone => (),
             }
+        }
+    }
+
+    /// Notes a call, if all others that are noted in the page are above, as they mostly are, and
+    /// there is room. Returns whether it has.
+    #[inline(always)]
+    pub(crate) fn push_lowest(&self, frame: Frame, guard: &Guard) -> bool {
+        match self.page_of(frame.slot, guard) {
+            Some(page) => page.push_lowest(frame),
+            None => false,
         }
     }
 

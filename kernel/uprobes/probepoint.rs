@@ -17,10 +17,14 @@
 //! not any more, and makes a new one.
 
 use crate::{
-    client::Handler,
+    client::{
+        Handler,
+        Returning, //
+    },
     clients::{
         Clients,
-        Return, //
+        Course,
+        General, //
     },
     contain::Calls,
     entry::Entry,
@@ -28,6 +32,11 @@ use crate::{
     returns::{
         Exits,
         Here, //
+    },
+    sole::{
+        Sole,
+        SoleFunction,
+        SolePlace, //
     },
 };
 
@@ -53,6 +62,7 @@ use kernel::{
         Mutex, //
     },
     task::Task,
+    threads::ThreadGroup,
     time::{
         delay::fsleep,
         Delta, //
@@ -193,30 +203,102 @@ impl Probepoint {
     }
 
     /// The function here returns.
-    #[inline(always)]
-    pub(crate) fn returned(&self, ret: Return, regs: &mut PtRegs, guard: &Guard) {
+    pub(crate) fn returned(
+        &self,
+        group: ThreadGroup,
+        newest: u64,
+        how_at: (Returning, usize),
+        regs: &mut PtRegs,
+        guard: &Guard,
+    ) {
         if let Some(clients) = self.clients.read(guard) {
-            clients.returned(ret, regs);
+            clients.returned(group, newest, how_at, regs);
         }
     }
 
+    /// As [`Probepoint::returned`], of a thread that is about to return.
+    #[inline(always)]
+    pub(crate) fn returning_inline(
+        &self,
+        group: ThreadGroup,
+        newest: u64,
+        at: usize,
+        regs: &mut PtRegs,
+        guard: &Guard,
+    ) {
+        if let Some(clients) = self.clients.read(guard) {
+            clients.returning_inline(group, newest, at, regs);
+        }
+    }
+
+    #[inline]
+    fn here(&self) -> Here<'_> {
+        Here {
+            at: self.at.as_usize(),
+            exits: &self.exits,
+        }
+    }
+
+    // What follows is apart, so that each saves the registers that it needs itself. The arguments
+    // stay in the registers in which `hit` has got them.
+
     /// A hit, whoever is to be told of it.
-    // Apart, so that the fast way does not save registers for it.
     #[inline(never)]
-    fn hit_general(&self, hit: Hit, regs: &mut PtRegs) -> Resumed {
+    fn hit_general<'h>(
+        &'h self,
+        hit: Hit<'h>,
+        regs: &mut PtRegs,
+        clients: &'h Clients,
+        what: &'h General,
+    ) -> Resumed {
         let group = Task::current_group();
-        let in_task = |clients: &Clients| clients.hit_in_interrupt(group, true, regs);
-        if !self.clients.read(hit.guard()).is_some_and(in_task) {
+        if !clients.hit_in_interrupt(what, group, true, regs) {
             return hit.resume(regs);
         }
         hit.in_task(regs, |regs, guard| {
-            if let Some(clients) = self.clients.read(guard) {
-                let here = Here {
-                    at: self.at.as_usize(),
-                    exits: &self.exits,
-                };
-                clients.hit(here, group, regs, guard);
-            }
+            clients.hit_in_task(what, self.here(), group, regs, guard);
+        })
+    }
+
+    /// A hit for a sole client.
+    #[inline(never)]
+    fn hit_sole<'h>(&'h self, hit: Hit<'h>, regs: &mut PtRegs, sole: &'h Sole) -> Resumed {
+        let group = Task::current_group();
+        hit.in_task(regs, |regs, _| {
+            sole.call(group, Calls::begin(false), Handler::Task, regs);
+        })
+    }
+
+    /// A hit for a sole client where its function returns.
+    #[inline(never)]
+    fn hit_exit<'h>(&'h self, hit: Hit<'h>, regs: &mut PtRegs, sole: &'h Sole) -> Resumed {
+        let group = Task::current_group();
+        let exit = Handler::Return(Returning::From);
+        hit.in_task(regs, |regs, _| {
+            sole.call(group, Calls::begin(false), exit, regs);
+        })
+    }
+
+    /// A hit at the entry of a function.
+    #[inline(never)]
+    fn hit_function<'h>(
+        &'h self,
+        hit: Hit<'h>,
+        regs: &mut PtRegs,
+        function: &'h SoleFunction,
+    ) -> Resumed {
+        let group = Task::current_group();
+        hit.in_task(regs, |regs, guard| {
+            function.enter(self.here(), group, regs, guard);
+        })
+    }
+
+    /// A hit where functions return.
+    #[inline(never)]
+    fn hit_place<'h>(&'h self, hit: Hit<'h>, regs: &mut PtRegs, place: &'h SolePlace) -> Resumed {
+        let group = Task::current_group();
+        hit.in_task(regs, |regs, guard| {
+            place.come_to(self.at.as_usize(), group, regs, guard);
         })
     }
 
@@ -252,20 +334,26 @@ pub(crate) fn place(mm: &MmWithUser, at: Vaddr, entry: &Entry) -> Result<Arc<Pro
     }
 }
 
-// SAFETY: `hit`, and `hit_general` to which it leaves that, return what giving up the hit gives,
-// and do nothing after that.
+// SAFETY: `hit`, and those to which it leaves that, return what giving up the hit gives, and do
+// nothing after that.
 unsafe impl OnHit for Probepoint {
     #[inline]
-    fn hit(&self, hit: Hit, regs: &mut PtRegs) -> Resumed {
-        let Some(clients) = self.clients.read(hit.guard()) else {
+    fn hit<'h>(&'h self, hit: Hit<'h>, regs: &mut PtRegs) -> Resumed {
+        let Some(clients) = self.clients.read_in(hit.section()) else {
             return hit.remove(regs);
         };
-        let Some(sole) = clients.sole_in_interrupt() else {
-            return self.hit_general(hit, regs);
-        };
-        let calls = Calls::begin(true);
-        sole.call(Task::current_group(), calls, Handler::Interrupt, regs);
-        hit.resume(regs)
+        match clients.course() {
+            Course::SoleInInterrupt(sole) => {
+                let calls = Calls::begin(true);
+                sole.call(Task::current_group(), calls, Handler::Interrupt, regs);
+                hit.resume(regs)
+            }
+            Course::SoleFunction(function) => self.hit_function(hit, regs, function),
+            Course::SolePlace(place) => self.hit_place(hit, regs, place),
+            Course::SoleInTask(sole) => self.hit_sole(hit, regs, sole),
+            Course::SoleAtExit(sole) => self.hit_exit(hit, regs, sole),
+            Course::General(what) => self.hit_general(hit, regs, clients, what),
+        }
     }
 
     fn gone(&self) {

@@ -33,7 +33,6 @@
 
 use crate::{
     client::Returning,
-    clients::Return,
     frames::{
         Frame,
         Frames,
@@ -138,6 +137,19 @@ pub(crate) struct Here<'a> {
     pub(crate) exits: &'a Exits,
 }
 
+impl Here<'_> {
+    /// What is noted of a call by the current thread.
+    #[inline(always)]
+    fn frame(&self, newest: u64, regs: &PtRegs) -> Result<Frame> {
+        Ok(Frame {
+            slot: regs.sp(),
+            site: return_address(regs)?,
+            function: self.at,
+            newest,
+        })
+    }
+}
+
 /// A function that has been called, and the newest of the probes that are to be told.
 type Called<'a> = (&'a Function, u64);
 
@@ -150,15 +162,6 @@ struct Leaving<'a> {
     guard: &'a Guard,
 }
 
-impl<'a> Leaving<'a> {
-    #[inline(never)]
-    fn look_up(&self, entry: usize) -> Option<&'a Function> {
-        let function = self.returns.functions.get(entry, self.guard)?;
-        let is_exit = function.exits.binary_search(&self.exit).is_ok();
-        is_exit.then_some(function)
-    }
-}
-
 impl<'a> Wanted for Leaving<'a> {
     type Found = Called<'a>;
 
@@ -166,7 +169,7 @@ impl<'a> Wanted for Leaving<'a> {
     fn find(&self, frame: &Frame) -> Option<Called<'a>> {
         let function = match self.place.function_at(frame.function, self.guard) {
             Some(function) => function,
-            None => self.look_up(frame.function)?,
+            None => (self.returns).function_left_by(self.exit, frame.function, self.guard)?,
         };
         Some((function, frame.newest))
     }
@@ -262,6 +265,8 @@ impl Returns {
     /// # Errors
     ///
     /// Its return will not be noticed.
+    // Where something more is to be done than to note the call last in the page of the stack, this
+    // begins anew, so that nothing need be kept for that.
     #[inline(always)]
     pub(crate) fn expect(
         self: &Arc<Self>,
@@ -270,17 +275,39 @@ impl Returns {
         regs: &PtRegs,
         guard: &Guard,
     ) -> Result {
-        let site = return_address(regs)?;
-        if !here.exits.are_all_known() {
-            self.need_site(site, guard)?;
+        let frame = here.frame(newest, regs)?;
+        if here.exits.are_all_known() && self.frames.push_lowest(frame, guard) {
+            return Ok(());
         }
-        let frame = Frame {
-            slot: regs.sp(),
-            site,
-            function: here.at,
-            newest,
-        };
+        self.expect_otherwise(here, newest, regs, guard)
+    }
+
+    #[inline(never)]
+    fn expect_otherwise(
+        self: &Arc<Self>,
+        here: Here<'_>,
+        newest: u64,
+        regs: &PtRegs,
+        guard: &Guard,
+    ) -> Result {
+        let frame = here.frame(newest, regs)?;
+        if !here.exits.are_all_known() {
+            self.need_site(frame.site, guard)?;
+        }
         self.frames.push(frame, guard)
+    }
+
+    /// The function at `entry`, if it has that exit.
+    #[inline(never)]
+    fn function_left_by<'a>(
+        &'a self,
+        exit: Vaddr,
+        entry: usize,
+        guard: &'a Guard,
+    ) -> Option<&'a Function> {
+        let function = self.functions.get(entry, guard)?;
+        let is_exit = function.exits.binary_search(&exit).is_ok();
+        is_exit.then_some(function)
     }
 
     /// Sees to it that there is a breakpoint at a site of the current thread.
@@ -339,7 +366,8 @@ impl Returns {
         let Some(popped) = self.frames.pop_last(slot, guard, &leaving) else {
             return false;
         };
-        self.tell(popped.found, (Returning::From, at), regs, guard);
+        let (Function { probepoint, .. }, newest) = popped.found;
+        probepoint.returning_inline(self.group, newest, at, regs, guard);
         if popped.any_left {
             self.returning_from(place, slot, at, regs, guard);
         }
@@ -356,21 +384,14 @@ impl Returns {
         }
     }
 
-    #[inline(always)]
     fn tell(
         &self,
         (function, newest): Called<'_>,
-        (how, at): (Returning, usize),
+        how_at: (Returning, usize),
         regs: &mut PtRegs,
         guard: &Guard,
     ) {
-        let ret = Return {
-            group: self.group,
-            newest,
-            how,
-            at,
-        };
-        function.probepoint.returned(ret, regs, guard);
+        (function.probepoint).returned(self.group, newest, how_at, regs, guard);
     }
 
     /// Takes out the call from which the current thread has returned, whose stack pointer is just

@@ -87,6 +87,7 @@ mod process;
 mod registration;
 mod registry;
 mod returns;
+mod sole;
 mod watch;
 
 /// What the messages of this crate begin with.

@@ -29,7 +29,7 @@ struct State {
     interrupts_off: bool,
     preempt_count: u32,
     rcu_depth: i32,
-    /// How often the thread had slept, when this was made or restored.
+    /// How often the thread had slept, when this was made or restored with interrupts disabled.
     sleeps: usize,
 }
 
@@ -121,7 +121,7 @@ impl Context {
             interrupts_off,
             preempt_count: 0,
             rcu_depth: 0,
-            sleeps: sleeps(),
+            sleeps: if interrupts_off { sleeps() } else { 0 },
         };
         Self {
             state: Cell::new(state),

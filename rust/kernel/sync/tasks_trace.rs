@@ -59,6 +59,22 @@ pub fn read_lock() -> Guard {
     }
 }
 
+/// Evidence that the section of a [`Guard`] is not left during `'a`.
+#[derive(Clone, Copy)]
+pub struct Section<'a>(PhantomData<&'a Guard>);
+
+impl Guard {
+    /// Returns evidence for those who hand the guard itself on.
+    ///
+    /// # Safety
+    ///
+    /// The guard is not dropped during `'a`.
+    #[inline]
+    pub unsafe fn section<'a>(&self) -> Section<'a> {
+        Section(PhantomData)
+    }
+}
+
 impl Drop for Guard {
     #[inline]
     fn drop(&mut self) {
@@ -148,10 +164,17 @@ impl<T: Send + Sync + 'static> Published<T> {
 
     /// Returns what is published now.
     #[inline]
-    pub fn read<'a>(&'a self, _guard: &'a Guard) -> Option<&'a T> {
+    pub fn read<'a>(&'a self, guard: &'a Guard) -> Option<&'a T> {
+        // SAFETY: It is borrowed during `'a`.
+        self.read_in(unsafe { guard.section() })
+    }
+
+    /// As [`Published::read`].
+    #[inline]
+    pub fn read_in<'a>(&'a self, _section: Section<'a>) -> Option<&'a T> {
         let cell = self.cell.load(Acquire);
         // SAFETY: By the type invariants a non-null `cell` is valid; if it is replaced meanwhile,
-        // it is retired, and `_guard` keeps it allocated for as long as the reference lives.
+        // it is retired, and the section keeps it allocated for as long as the reference lives.
         unsafe { cell.as_ref() }.map(|cell| &cell.value)
     }
 
