@@ -39,7 +39,7 @@ const AT: usize = 0x1000;
 #[pin_data]
 struct Notes {
     #[pin]
-    calls: Mutex<KVec<(char, usize)>>,
+    calls: Mutex<Noted>,
 }
 
 impl Notes {
@@ -101,8 +101,11 @@ impl Client for Noting {
     }
 }
 
-/// The calls that were noted, and what the instruction pointer is after them.
-type Outcome = (KVec<(char, usize)>, usize);
+/// Calls that were noted.
+type Noted = KVec<(char, usize)>;
+
+/// Calls, and what the instruction pointer is after them.
+type Outcome = (Noted, usize);
 
 /// A list of clients, and what they note.
 struct Fixture {
@@ -381,7 +384,7 @@ mod list {
             role: &Role,
             moves_to: Option<usize>,
             (is_ours, is_general): (bool, bool),
-        ) -> Result<(KVec<(char, usize)>, (usize, [usize; 3]))> {
+        ) -> Result<(Noted, (usize, [usize; 3]))> {
             let mut fixture = Fixture::new()?;
             let odd = Odd {
                 moves_to,
