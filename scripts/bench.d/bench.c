@@ -9,7 +9,7 @@
  *	bench MODULE among N...		one hit among N breakpoints, for each N
  *	bench MODULE register N		instructions to set and remove N probes, and memory
  *	bench MODULE times		nanoseconds a hit
- *	bench MODULE scale THREADS	hits a second
+ *	bench MODULE scale THREADS...	hits a second, for each number of threads
  *	bench MODULE hold		a process that is hit now and then, for ever
  *	bench MODULE profile CASE INSTRUCTION	hits of one case, for scripts/profile
  *
@@ -266,16 +266,19 @@ static void *hit_until(void *hits)
 
 static void scale(unsigned int threads)
 {
-	static struct {
+	struct {
 		uint64_t hits;
 		char padding[120];
-	} all[64];
+	} all[64] = { };
 	const struct timespec time = { .tv_sec = 1 };
 	pthread_t ids[64];
 	uint64_t sum = 0, start;
 
+	if (threads > 64)
+		errx(2, "%u threads", threads);
 	if (!probes_set(first_nop, 1, 0, probes_ours() ? "interrupt=1" : ""))
 		err(1, "probe");
+	stop = false;
 	start = nanoseconds();
 	for (unsigned int i = 0; i < threads; i++)
 		if (pthread_create(&ids[i], NULL, hit_until, &all[i].hits))
@@ -327,8 +330,9 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "times")) {
 		measure = take_time;
 		all_cases();
-	} else if (!strcmp(what, "scale") && n <= 64) {
-		scale(n);
+	} else if (!strcmp(what, "scale")) {
+		for (int i = 3; i < argc; i++)
+			scale(atoi(argv[i]));
 	} else if (!strcmp(what, "hold")) {
 		hold();
 	} else if (!strcmp(what, "profile") && argc == 5) {
