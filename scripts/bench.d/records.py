@@ -19,8 +19,12 @@ class Results:
     def __init__(self):
         self.records = []
 
-    def add(self, values, case, instruction, who, unit="instructions", **more):
-        """Values of several runs; None is of a run in which it could not be had."""
+    def add(self, values, case, instruction, who, unit="instructions", *, of=statistics.median,
+            **more):
+        """Values of several runs; None is of a run in which it could not be had.
+
+        The figure is `of` them all.
+        """
         had = [value for value in values if value is not None]
         record = {"case": case, "instruction": instruction, "kernel": who, "cpus": 1,
                   "runs": len(had), **more}
@@ -34,7 +38,7 @@ class Results:
                                            or apart > REPRODUCED):
                 record["reproduced"] = False
             else:
-                record[unit] = round(statistics.median(had), 2)
+                record[unit] = round(of(had), 2)
         self.records.append(record)
 
     def find(self, **wanted):

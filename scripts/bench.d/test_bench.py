@@ -45,6 +45,12 @@ class Records(unittest.TestCase):
         self.assertEqual((record["instructions"], record["runs"]), (301, 2))
         self.assertNotIn("reproduced", record)
 
+    def test_best_of(self):
+        results = Results()
+        results.add([1.8, 1.95, 1.9], "scale", "nop", "ours", "ratio", of=max, threads=2)
+        record, = results.find(case="scale", threads=2)
+        self.assertEqual((record["ratio"], record["runs"], "of" in record), (1.95, 3, False))
+
     def test_not_reproduced(self):
         for values in ([300, 310], [-1, 0, 1], [300, None]):
             record = self.one(values)
