@@ -184,7 +184,13 @@ impl<T: Send + Sync + 'static> PinnedDrop for Map<T> {
                 break;
             }
         }
-        // SAFETY: The tree is valid, and is not used any more.
+        // The nodes are freed at once: nobody reads them any more. Those of a tree in RCU mode are
+        // freed by `mt_free_walk()`, which takes the last slot of an inner node for a child where
+        // the node's metadata are kept in it.
+        //
+        // SAFETY: The tree is valid, and nobody else can use it.
+        unsafe { bindings::mt_clear_in_rcu(self.tree.get()) };
+        // SAFETY: As above, and it is not used any more.
         unsafe { bindings::mtree_destroy(self.tree.get()) };
     }
 }
@@ -271,6 +277,45 @@ mod tests {
         drop(map);
         settle();
         assert_eq!(alive.load(Relaxed), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn maps_of_all_shapes_are_dropped() -> Result {
+        let mut random = 1u64;
+        let mut below = |limit: usize| {
+            random = random
+                .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                .wrapping_add(0x1405_7b7e_f767_814f);
+            (random >> 32) as usize % limit
+        };
+        for round in 0..60 {
+            let map = KBox::pin_init(Map::new(), GFP_KERNEL)?;
+            for count in 1..=2000 {
+                // In the one order of indexes, in the other one, or in any.
+                let index = match round % 3 {
+                    0 => count,
+                    1 => 2000 - count,
+                    _ => below(1 << 20),
+                };
+                // The few that come twice do not matter.
+                let _ = map.insert(index * 16, (), GFP_KERNEL);
+                // And many go again.
+                if round % 4 > 0 && count % (64 << (round % 4)) == 0 {
+                    let guard = read_lock();
+                    for (index, ()) in map.range(0..=usize::MAX, &guard) {
+                        if below(8) > round % 7 {
+                            map.remove(index);
+                        }
+                    }
+                }
+            }
+        }
+        settle();
+        // Nodes are freed by RCU.
+        //
+        // SAFETY: There are no requirements on the caller.
+        unsafe { bindings::rcu_barrier() };
         Ok(())
     }
 
