@@ -87,7 +87,7 @@ fn restart_if_removed(regs: &mut PtRegs) -> bool {
     };
     let before = Vaddr::new(at.as_usize().wrapping_sub(1));
     let foreign = mm.mmap_write_lock_killable().is_ok_and(|mmap| {
-        let byte = |at: Vaddr| match user_thread::peek_u8(UserPtr::from_addr(at.as_usize())) {
+        let byte = |at: Vaddr| match user_thread::peek::<u8>(UserPtr::from_addr(at.as_usize())) {
             Ok(byte) => Some(byte),
             Err(_) => private_text::read_byte(&mmap, at),
         };

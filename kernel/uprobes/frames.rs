@@ -9,22 +9,30 @@
 //! # Data model
 //!
 //! A [`Page`] is what is noted of the calls whose return addresses are in one page of the process's
-//! memory. Its list is in the order of stacks, which grow down, with those that are called last at
-//! the end. As a stack is used by one thread at a time, so is the page's lock, and the cache lines
+//! memory. Mostly a call is noted in a [seat](crate::seats), without a lock. Those that find none
+//! are in a list. As a stack is used by one thread at a time, so are the page and the cache lines
 //! that it is in; but for stacks that are smaller than a page.
 //!
-//! Frames that are dead, as nothing returned from them, go when their place is used again, or when
-//! the list is full: those are dropped whose place holds something else by now. Pages without a
-//! frame that may be alive are given up when there have come to be twice as many as there were when
-//! this was done last.
+//! Frames that are dead, as nothing returned from them, go when their place is used again, when
+//! another one wants the seat, or when the list is full: those are dropped whose place holds
+//! something else by now. Pages without a frame that may be alive are given up when there have come
+//! to be twice as many as there were when this was done last.
 //!
 //! # Locks
 //!
 //! 1. `Frames::pages_limit`, a mutex, is held while pages are given up.
-//! 2. `Page::frames`, a spinlock; nothing is allocated or freed under it, and user memory is not
-//!    accessed.
+//! 2. `Page::list`, a spinlock; nothing is allocated or freed under it, and user memory is looked
+//!    at without faults only.
 
-use crate::returns::may_be_alive;
+use crate::{
+    returns::{
+        is_seen_alive,
+        may_be_alive, //
+    },
+    seats::Seats, //
+};
+
+use core::ops::Range;
 
 use kernel::{
     new_mutex, new_spinlock,
@@ -62,7 +70,7 @@ pub(crate) struct Frame {
     pub(crate) newest: u64,
 }
 
-/// How many frames a page begins with.
+/// How many frames there is room for at first in a page's list.
 const FIRST: usize = 8;
 
 /// How many there can be: one in each word, and as many again by tail calls.
@@ -71,16 +79,6 @@ const MOST: usize = 2 * PAGE_SIZE / 4;
 /// How many pages there are before any is given up.
 const PAGES: usize = 256;
 
-/// Which frames are wanted, of those in a place.
-// Not a closure, as that would not always be inlined.
-pub(crate) trait Wanted {
-    /// What is found for a frame.
-    type Found;
-
-    /// Must be quick.
-    fn find(&self, frame: &Frame) -> Option<Self::Found>;
-}
-
 /// What was found for a frame, which has been taken out.
 pub(crate) struct Popped<R> {
     pub(crate) found: R,
@@ -88,7 +86,7 @@ pub(crate) struct Popped<R> {
     pub(crate) any_left: bool,
 }
 
-/// The frames of a page, in the order of falling slots, and then of time.
+/// Frames of a page, in the order of falling slots, and then of time.
 struct List(KVec<Frame>);
 
 /// What came of an attempt to note a frame.
@@ -116,21 +114,12 @@ impl List {
         }
     }
 
-    /// Notes a frame that is below all others, as most are. Returns whether it is, and has room.
-    #[inline(always)]
-    fn push_lowest(&mut self, new: Frame) -> bool {
-        let is_lowest = match self.0.last() {
-            Some(last) => last.slot > new.slot,
-            None => true,
-        };
-        is_lowest && self.0.push_within_capacity(new).is_ok()
-    }
-
-    /// Notes a frame. Those in its place are dead, but for such that have led to it by tail calls:
-    /// they return to the same address, and it has not been among them.
-    fn push(&mut self, new: Frame) -> Pushed {
-        let mut at = self.position(new.slot);
-        let mut again = false;
+    /// Drops those in the place of a new frame that are dead: all but such that have led to it by
+    /// tail calls, which return to the same address, and it has not been among them, nor `again`
+    /// before them. Returns which of those in the place are left.
+    fn drop_before(&mut self, new: &Frame, mut again: bool) -> Range<usize> {
+        let first = self.position(new.slot);
+        let mut at = first;
         while let Some(old) = self.0.get(at).filter(|old| old.slot == new.slot) {
             again |= old.function == new.function;
             if again || old.site != new.site {
@@ -139,26 +128,13 @@ impl List {
                 at += 1;
             }
         }
-        match self.0.insert_within_capacity(at, new) {
-            Ok(()) => Pushed::Yes,
-            Err(_) => Pushed::Full,
-        }
+        first..at
     }
 
-    /// Takes out the newest frame in a place that is wanted, if it is the last one of all, as it
-    /// mostly is.
-    #[inline(always)]
-    fn pop_last<W: Wanted>(&mut self, slot: usize, wanted: &W) -> Option<Popped<W::Found>> {
-        let (last, before) = self.0.split_last()?;
-        if last.slot != slot {
-            return None;
-        }
-        let popped = Popped {
-            found: wanted.find(last)?,
-            any_left: before.last().is_some_and(|next| next.slot == slot),
-        };
-        let _ = self.0.pop();
-        Some(popped)
+    /// The frames in a place.
+    fn at(&self, slot: usize) -> impl Iterator<Item = &Frame> + '_ {
+        let below = self.0.iter().skip(self.position(slot));
+        below.take_while(move |frame| frame.slot == slot)
     }
 
     /// Takes out the newest frame in a place that `returns` finds something for.
@@ -197,44 +173,80 @@ impl List {
     }
 }
 
-/// The frames in one page of memory; nothing once the page has been given up.
+/// The frames in one page of memory.
 #[pin_data]
 struct Page {
+    seats: Seats,
+    /// Those that have no seat; nothing once the page has been given up.
     #[pin]
-    frames: SpinLock<Option<List>>,
+    list: SpinLock<Option<List>>,
 }
 
 impl Page {
     fn new() -> Result<Arc<Self>> {
-        let list = List::with_capacity(FIRST)?;
+        let seats = Seats::new()?;
+        let list = List(KVec::new());
         Arc::pin_init(
-            pin_init!(Self { frames <- new_spinlock!(Some(list)) }),
+            pin_init!(Self {
+                seats,
+                list <- new_spinlock!(Some(list)),
+            }),
             GFP_KERNEL,
         )
     }
 
-    #[inline(always)]
-    fn push_lowest(&self, frame: Frame) -> bool {
-        match &mut *self.frames.lock() {
-            Some(list) => list.push_lowest(frame),
-            None => false,
+    /// Notes a frame, in its seat or in the list. May sleep.
+    fn push(&self, new: Frame, is_alive: impl Fn(&Frame) -> bool) -> Pushed {
+        let in_the_way = self.seats.in_the_way(new.slot);
+        let dead = in_the_way.filter(|frame| !is_alive(frame));
+        let mut list = self.list.lock();
+        let Some(list) = &mut *list else {
+            return Pushed::Gone;
+        };
+        if let Some(dead) = dead {
+            self.seats.drop_dead(&dead, is_seen_alive);
+        }
+        let pushed = self.push_locked(list, new);
+        self.seats.set_others(list.0.len());
+        pushed
+    }
+
+    fn push_locked(&self, list: &mut List, new: Frame) -> Pushed {
+        let seated = self.seats.at(new.slot);
+        let again = seated.is_some_and(|old| old.function == new.function);
+        let is_dead = again || seated.is_some_and(|old| old.site != new.site);
+        let before = list.drop_before(&new, again);
+        if before.is_empty() && (seated.is_none() || is_dead) && self.seats.put(new) {
+            return Pushed::Yes;
+        }
+        if is_dead {
+            let _ = self.seats.take_out(new.slot, |_| Some(()));
+        }
+        match list.0.insert_within_capacity(before.end, new) {
+            Ok(()) => Pushed::Yes,
+            Err(_) => Pushed::Full,
         }
     }
 
-    fn push(&self, frame: Frame) -> Pushed {
-        match &mut *self.frames.lock() {
-            Some(list) => list.push(frame),
-            None => Pushed::Gone,
-        }
-    }
-
-    #[inline(always)]
-    fn pop_last<W: Wanted>(&self, slot: usize, wanted: &W) -> Option<Popped<W::Found>> {
-        (*self.frames.lock()).as_mut()?.pop_last(slot, wanted)
-    }
-
+    /// Takes out the newest frame in a place that `returns` finds something for.
     fn pop<R>(&self, slot: usize, returns: impl Fn(&Frame) -> Option<R>) -> Option<Popped<R>> {
-        (*self.frames.lock()).as_mut()?.pop(slot, returns)
+        if let Some(found) = self.seats.leave(slot, &returns) {
+            return Some(Popped {
+                found,
+                any_left: false,
+            });
+        }
+        let mut list = self.list.lock();
+        let list = (*list).as_mut()?;
+        let Some(mut popped) = list.pop(slot, &returns) else {
+            return Some(Popped {
+                found: self.seats.take_out(slot, returns)?,
+                any_left: list.at(slot).next().is_some(),
+            });
+        };
+        popped.any_left |= self.seats.at(slot).is_some();
+        self.seats.set_others(list.0.len());
+        Some(popped)
     }
 
     fn highest(
@@ -243,28 +255,38 @@ impl Page {
         lowest: usize,
         returns: impl Fn(&Frame) -> bool,
     ) -> Option<usize> {
-        self.frames.lock().as_ref()?.highest(top, lowest, returns)
+        let seated = self.seats.highest(top, lowest, &returns);
+        let list = self.list.lock();
+        seated.max(list.as_ref()?.highest(top, lowest, returns))
     }
 
-    /// Drops the frames that are dead. Returns how many are left.
+    /// Drops the frames that are dead. Returns how many are left in the list. May sleep.
     fn drop_dead(&self) -> Result<usize> {
-        let count = self.frames.lock().as_ref().map_or(0, |list| list.0.len());
-        let mut copy = KVec::<Frame>::with_capacity(count, GFP_KERNEL)?;
-        if let Some(list) = &*self.frames.lock() {
+        let seated = self.seats.frames().filter(|frame| !may_be_alive(frame));
+        for dead in seated {
+            let _list = self.list.lock();
+            self.seats.drop_dead(&dead, is_seen_alive);
+        }
+        let count = self.list.lock().as_ref().map_or(0, |list| list.0.len());
+        let mut dead = List::with_capacity(count)?;
+        if let Some(list) = &*self.list.lock() {
             for frame in list.0.iter().take(count) {
-                let _ = copy.push_within_capacity(*frame);
+                let _ = dead.0.push_within_capacity(*frame);
             }
         }
-        copy.retain(|frame| !may_be_alive(frame));
-        let mut frames = self.frames.lock();
-        let Some(list) = &mut *frames else {
+        dead.0.retain(|frame| !may_be_alive(frame));
+        let mut list = self.list.lock();
+        let Some(list) = &mut *list else {
             return Ok(0);
         };
-        list.0.retain(|frame| !copy.contains(frame));
+        // The same call may have been made again meanwhile.
+        let is_dead = |frame: &Frame| dead.at(frame.slot).any(|dead| dead == frame);
+        (list.0).retain(|frame| !is_dead(frame) || is_seen_alive(frame));
+        self.seats.set_others(list.0.len());
         Ok(list.0.len())
     }
 
-    /// Makes room.
+    /// Makes room in the list.
     #[cold]
     fn make_room(&self) -> Result {
         let left = self.drop_dead()?;
@@ -272,8 +294,8 @@ impl Page {
             return Err(ENOMEM);
         }
         let mut larger = Some(List::with_capacity((2 * left).clamp(FIRST, MOST))?);
-        let mut frames = self.frames.lock();
-        let (Some(list), Some(to)) = (&*frames, &mut larger) else {
+        let mut now = self.list.lock();
+        let (Some(list), Some(to)) = (&*now, &mut larger) else {
             return Ok(());
         };
         // Others may have come meanwhile.
@@ -281,21 +303,25 @@ impl Page {
             for frame in &list.0 {
                 let _ = to.0.push_within_capacity(*frame);
             }
-            core::mem::swap(&mut *frames, &mut larger);
+            core::mem::swap(&mut *now, &mut larger);
         }
         // What is not needed any more is freed without the lock.
-        drop(frames);
+        drop(now);
         drop(larger);
         Ok(())
     }
 
     /// Gives the page up if it is empty. Returns whether it was.
     fn give_up(&self) -> bool {
-        let mut frames = self.frames.lock();
-        let is_empty = frames.as_ref().is_some_and(|list| list.0.is_empty());
-        let list = if is_empty { frames.take() } else { None };
-        drop(frames);
-        list.is_some()
+        let mut list = self.list.lock();
+        let is_empty = list.as_ref().is_some_and(|list| list.0.is_empty());
+        let gone = if is_empty && self.seats.close() {
+            list.take()
+        } else {
+            None
+        };
+        drop(list);
+        gone.is_some()
     }
 }
 
@@ -330,47 +356,52 @@ impl Frames {
         Some(self.pages.get(Self::number(slot), guard)?)
     }
 
-    /// Notes a call.
+    /// Notes a call, if its place has a seat that is free. Returns whether it has.
+    #[inline(always)]
+    pub(crate) fn take_seat(&self, frame: Frame, guard: &Guard) -> bool {
+        match self.page_of(frame.slot, guard) {
+            Some(page) => page.seats.take(frame),
+            None => false,
+        }
+    }
+
+    /// Takes out the call whose return address is at `slot`, if `returns` finds something for it, it
+    /// has a seat, as it mostly does, and is the only one there.
+    #[inline(always)]
+    pub(crate) fn leave_seat<R>(
+        &self,
+        slot: usize,
+        guard: &Guard,
+        returns: impl FnOnce(&Frame) -> Option<R>,
+    ) -> Option<R> {
+        self.page_of(slot, guard)?.seats.leave(slot, returns)
+    }
+
+    /// Notes a call, in a seat or without one.
     ///
-    /// Context: may sleep, if there has to be room first; the current thread is of the process.
+    /// Context: may sleep; the current thread is of the process.
+    ///
+    /// # Errors
+    ///
+    /// - `EINVAL`: the return address is in the first page of memory, for which there are no seats.
+    /// - `ENOMEM`.
     pub(crate) fn push(&self, frame: Frame, guard: &Guard) -> Result {
         loop {
             let Some(page) = self.page_of(frame.slot, guard) else {
                 self.add_page(Self::number(frame.slot))?;
                 continue;
             };
-            match page.push(frame) {
+            match page.push(frame, may_be_alive) {
                 Pushed::Yes => return Ok(()),
                 Pushed::Full => page.make_room()?,
-                // Another one takes its place.
-                Pushed::Gone => (),
+                // Another one takes its place, once who gives it up is done.
+                Pushed::Gone => drop(self.pages_limit.lock()),
             }
         }
     }
 
-    /// Notes a call, if all others that are noted in the page are above, as they mostly are, and
-    /// there is room. Returns whether it has.
-    #[inline(always)]
-    pub(crate) fn push_lowest(&self, frame: Frame, guard: &Guard) -> bool {
-        match self.page_of(frame.slot, guard) {
-            Some(page) => page.push_lowest(frame),
-            None => false,
-        }
-    }
-
-    /// Takes out the newest call, of those whose return address is at `slot`, that is wanted. Finds
-    /// only what is the last of all that is noted in the page, as it mostly is.
-    #[inline(always)]
-    pub(crate) fn pop_last<W: Wanted>(
-        &self,
-        slot: usize,
-        guard: &Guard,
-        wanted: &W,
-    ) -> Option<Popped<W::Found>> {
-        self.page_of(slot, guard)?.pop_last(slot, wanted)
-    }
-
-    /// As [`Frames::pop_last`], wherever it is noted.
+    /// Takes out the newest call, of those whose return address is at `slot`, that `returns` finds
+    /// something for.
     pub(crate) fn pop<R>(
         &self,
         slot: usize,
@@ -397,6 +428,9 @@ impl Frames {
 
     #[cold]
     fn add_page(&self, number: usize) -> Result {
+        if number == 0 {
+            return Err(EINVAL);
+        }
         match self.pages.insert(number, Page::new()?, GFP_KERNEL) {
             Ok(()) => {
                 let count = self.count.fetch_add(1, Relaxed) + 1;

@@ -113,7 +113,7 @@ impl Place {
     /// As [`Place::came_to`], faster where a function returns from here in the usual way.
     #[inline(always)]
     pub(crate) fn came_to_inline(&self, at: usize, regs: &mut PtRegs, guard: &Guard) {
-        if self.is_site.load(Relaxed) || !self.returns.returning_last(self, at, regs, guard) {
+        if self.is_site.load(Relaxed) || !self.returns.returning_from_seat(self, at, regs, guard) {
             self.came_to(at, regs, guard);
         }
     }

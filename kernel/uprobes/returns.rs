@@ -35,8 +35,7 @@ use crate::{
     client::Returning,
     frames::{
         Frame,
-        Frames,
-        Wanted, //
+        Frames, //
     },
     places::{
         Kind,
@@ -153,28 +152,6 @@ impl Here<'_> {
 /// A function that has been called, and the newest of the probes that are to be told.
 type Called<'a> = (&'a Function, u64);
 
-/// The calls of functions that have an exit at an address.
-struct Leaving<'a> {
-    returns: &'a Returns,
-    /// The place there, which mostly knows the function.
-    place: &'a Place,
-    exit: Vaddr,
-    guard: &'a Guard,
-}
-
-impl<'a> Wanted for Leaving<'a> {
-    type Found = Called<'a>;
-
-    #[inline(always)]
-    fn find(&self, frame: &Frame) -> Option<Called<'a>> {
-        let function = match self.place.function_at(frame.function, self.guard) {
-            Some(function) => function,
-            None => (self.returns).function_left_by(self.exit, frame.function, self.guard)?,
-        };
-        Some((function, frame.newest))
-    }
-}
-
 /// The return probes of a process.
 #[pin_data]
 pub(crate) struct Returns {
@@ -265,8 +242,8 @@ impl Returns {
     /// # Errors
     ///
     /// Its return will not be noticed.
-    // Where something more is to be done than to note the call last in the page of the stack, this
-    // begins anew, so that nothing need be kept for that.
+    // Where something more is to be done than to take a seat, this begins anew, so that nothing need
+    // be kept for that.
     #[inline(always)]
     pub(crate) fn expect(
         self: &Arc<Self>,
@@ -276,7 +253,7 @@ impl Returns {
         guard: &Guard,
     ) -> Result {
         let frame = here.frame(newest, regs)?;
-        if here.exits.are_all_known() && self.frames.push_lowest(frame, guard) {
+        if here.exits.are_all_known() && self.frames.take_seat(frame, guard) {
             return Ok(());
         }
         self.expect_otherwise(here, newest, regs, guard)
@@ -297,12 +274,29 @@ impl Returns {
         self.frames.push(frame, guard)
     }
 
+    /// What has been called with a frame, if it has an exit at `at`, where `place` is, which mostly
+    /// knows it.
+    #[inline(always)]
+    fn left_by<'a>(
+        &'a self,
+        place: &'a Place,
+        at: usize,
+        frame: &Frame,
+        guard: &'a Guard,
+    ) -> Option<Called<'a>> {
+        let function = match place.function_at(frame.function, guard) {
+            Some(function) => function,
+            None => self.function_with_exit(frame.function, Vaddr::new(at), guard)?,
+        };
+        Some((function, frame.newest))
+    }
+
     /// The function at `entry`, if it has that exit.
     #[inline(never)]
-    fn function_left_by<'a>(
+    fn function_with_exit<'a>(
         &'a self,
-        exit: Vaddr,
         entry: usize,
+        exit: Vaddr,
         guard: &'a Guard,
     ) -> Option<&'a Function> {
         let function = self.functions.get(entry, guard)?;
@@ -331,13 +325,7 @@ impl Returns {
         regs: &mut PtRegs,
         guard: &Guard,
     ) {
-        let leaving = Leaving {
-            returns: self,
-            place,
-            exit: Vaddr::new(at),
-            guard,
-        };
-        let left = |frame: &Frame| leaving.find(frame);
+        let left = |frame: &Frame| self.left_by(place, at, frame, guard);
         while let Some(popped) = self.frames.pop(slot, guard, left) {
             self.tell(popped.found, (Returning::From, at), regs, guard);
             if !popped.any_left {
@@ -346,10 +334,10 @@ impl Returns {
         }
     }
 
-    /// The current thread may be about to execute an exit. Returns whether it is one of the
-    /// function that is noted last in the page of the stack; then everything has been done.
+    /// The current thread may be about to execute an exit. Returns whether it is one of the only
+    /// function whose call is noted in the place, in a seat; then everything has been done.
     #[inline(always)]
-    pub(crate) fn returning_last(
+    pub(crate) fn returning_from_seat(
         &self,
         place: &Place,
         at: usize,
@@ -357,20 +345,12 @@ impl Returns {
         guard: &Guard,
     ) -> bool {
         let slot = regs.sp();
-        let leaving = Leaving {
-            returns: self,
-            place,
-            exit: Vaddr::new(at),
-            guard,
-        };
-        let Some(popped) = self.frames.pop_last(slot, guard, &leaving) else {
+        let left = |frame: &Frame| self.left_by(place, at, frame, guard);
+        let Some((Function { probepoint, .. }, newest)) = self.frames.leave_seat(slot, guard, left)
+        else {
             return false;
         };
-        let (Function { probepoint, .. }, newest) = popped.found;
         probepoint.returning_inline(self.group, newest, at, regs, guard);
-        if popped.any_left {
-            self.returning_from(place, slot, at, regs, guard);
-        }
         true
     }
 
@@ -451,14 +431,31 @@ pub(crate) fn return_address(regs: &PtRegs) -> Result<usize> {
     read_word(regs.sp(), Mode::of(regs).ok_or(EINVAL)?)
 }
 
+/// Reads a word of the current thread's stack, if its page is mapped.
+fn peek_word(at: usize, mode: Mode) -> Result<usize> {
+    let ptr = UserPtr::from_addr(at);
+    Ok(match mode {
+        Mode::Bits32 => user_thread::peek::<u32>(ptr)? as usize,
+        Mode::Bits64 => user_thread::peek::<u64>(ptr)? as usize,
+    })
+}
+
+/// Of the current thread's process.
+fn current_mode() -> Mode {
+    match kernel::current!().mm() {
+        Some(mm) => Mode::of_mm(mm),
+        None => Mode::Bits64,
+    }
+}
+
 /// Returns whether a frame may still be there: its place on the stack holds its return address.
 ///
 /// Context: may sleep. The current thread is of the process.
 pub(crate) fn may_be_alive(frame: &Frame) -> bool {
-    let is_32bit = |mm: &MmWithUser| Mode::of_mm(mm) == Mode::Bits32;
-    let mode = match kernel::current!().mm() {
-        Some(mm) if is_32bit(mm) => Mode::Bits32,
-        _ => Mode::Bits64,
-    };
-    read_word(frame.slot, mode) == Ok(frame.site)
+    read_word(frame.slot, current_mode()) == Ok(frame.site)
+}
+
+/// Returns whether a frame can be seen to be there, as [`may_be_alive`] does, without sleeping.
+pub(crate) fn is_seen_alive(frame: &Frame) -> bool {
+    peek_word(frame.slot, current_mode()) == Ok(frame.site)
 }

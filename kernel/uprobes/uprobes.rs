@@ -62,10 +62,10 @@
 //! 4. `Watch::returns`, a mutex: who uses them.
 //! 5. The registry, a mutex: innermost; nothing but lookup and allocation is done under it.
 //!
-//! A hit takes none of these, with two exceptions: if not all exits of a function are known, the
-//! first time that it is entered from a call instruction, the return site is added; and a page of
-//! the stack has a spinlock for the calls that are noted there, which only the thread on that stack
-//! takes: see [`frames`].
+//! A hit takes none of these, with one exception: if not all exits of a function are known, the
+//! first time that it is entered from a call instruction, the return site is added. A page of the
+//! stack has a spinlock for those of the calls noted there that find no [seat](seats), as by a tail
+//! call, which only the thread on that stack takes: see [`frames`].
 //!
 //! Engines are detached, which waits for their reports, with the first lock held at most; a report
 //! takes 3 and 5.
@@ -87,6 +87,7 @@ mod process;
 mod registration;
 mod registry;
 mod returns;
+mod seats;
 mod sole;
 mod watch;
 

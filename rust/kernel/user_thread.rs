@@ -13,8 +13,10 @@ use crate::{
     bindings,
     error::to_result,
     prelude::*,
+    transmute::FromBytes,
     uaccess::UserPtr, //
 };
+use core::mem::MaybeUninit;
 
 /// What `get_user()` or `put_user()` has returned: there is but one error, which `to_result()`
 /// would take a call to find out.
@@ -56,17 +58,18 @@ word!(u16, read_u16, get_user_u16, write_u16, put_user_u16);
 word!(u32, read_u32, get_user_u32, write_u32, put_user_u32);
 word!(u64, read_u64, get_user_u64, write_u64, put_user_u64);
 
-/// Reads a byte of user memory, if its page is mapped. Does not sleep.
+/// Reads a value from user memory, if its page is mapped. Does not sleep.
 ///
 /// Fails with `EFAULT` otherwise.
-pub fn peek_u8(ptr: UserPtr) -> Result<u8> {
-    let mut value = 0u8;
-    // SAFETY: `value` is valid for a write of one byte; the user pointer is checked, and a fault
+pub fn peek<T: FromBytes>(ptr: UserPtr) -> Result<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    let to = value.as_mut_ptr().cast();
+    // SAFETY: `value` is valid for a write of its size; the user pointer is checked, and a fault
     // is an error.
-    to_result(unsafe {
-        bindings::copy_from_user_nofault((&raw mut value).cast(), ptr.as_const_ptr(), 1)
-    } as c_int)?;
-    Ok(value)
+    let ret = unsafe { bindings::copy_from_user_nofault(to, ptr.as_const_ptr(), size_of::<T>()) };
+    to_result(ret as c_int)?;
+    // SAFETY: All of it has been written, and any bytes are a `T`.
+    Ok(unsafe { value.assume_init() })
 }
 
 /// Whether calls and returns of this thread also push to and pop from a shadow stack.

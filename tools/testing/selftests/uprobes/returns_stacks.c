@@ -259,6 +259,52 @@ TEST_F_TIMEOUT(module, many_dead_stacks, TIMEOUT)
 	UNPROBE(id);
 }
 
+struct live {
+	atomic_bool stop;
+	bool failed;
+	unsigned long calls;
+};
+
+static void *call_until_stopped(void *arg)
+{
+	const unsigned long depth = 40;
+	struct live *live = arg;
+
+	while (!live->stop) {
+		live->failed |= call_probed(returns_deep, depth, 0) != depth;
+		live->calls += depth + 1;
+	}
+	return NULL;
+}
+
+/* What is looked through for the dead is that of a thread which goes on. */
+TEST_F_TIMEOUT(module, dead_stacks_beside_live_ones, TIMEOUT)
+{
+	int dead = PROBE_CALLER();
+	int deep = PROBE_HOW(OF(returns_deep), .flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN);
+	unsigned int i, rounds = scaled(20000);
+	struct live live = { .stop = false };
+	pthread_t thread;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, call_until_stopped, &live));
+	for (i = 0; i < rounds; i++) {
+		coroutines[0].stack = NULL;
+		ASSERT_TRUE(start_coroutine(0));
+		/* Some are on top of others that have gone. */
+		if (i % 4)
+			ASSERT_EQ(0, munmap(coroutines[0].stack, STACK));
+	}
+	live.stop = true;
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_FALSE(live.failed);
+	EXPECT_LT(1000, live.calls);
+	EXPECT_EQ(live.calls, COUNT(deep).task_hits);
+	EXPECT_EQ(live.calls, COUNT(deep).return_hits);
+	EXPECT_EQ(0, COUNT(dead).misses + COUNT(deep).misses);
+	UNPROBE(dead);
+	UNPROBE(deep);
+}
+
 static unsigned long exit_thread(unsigned long how, unsigned long unused)
 {
 	if (how)

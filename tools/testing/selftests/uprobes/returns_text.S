@@ -161,6 +161,18 @@ function call_and_add
 	add	$8, %rsp
 	ret
 
+function call_on_stack
+	push	%rbx
+	mov	%rsp, %rbx
+	mov	%rcx, %rsp
+	mov	%rdi, %rax
+	mov	%rsi, %rdi
+	mov	%rdx, %rsi
+	call	*%rax
+	mov	%rbx, %rsp
+	pop	%rbx
+	ret
+
 	/* There is no stack where it is to be probed. */
 function without_stack
 	mov	%rsp, %rdx

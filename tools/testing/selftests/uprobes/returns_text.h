@@ -55,6 +55,8 @@ unsigned long call_and_pop(unsigned long base, unsigned long add);
 extern const char call_and_pop_return[];
 /* Returns what @fn does, and 100 more. */
 unsigned long call_and_add(probed_fn fn, unsigned long base, unsigned long add);
+/* Returns what @fn does with a stack that begins at @top. */
+unsigned long call_on_stack(probed_fn fn, unsigned long base, unsigned long add, void *top);
 /* Has no stack at without_stack_here. */
 unsigned long without_stack(unsigned long base, unsigned long add);
 extern const char without_stack_here[];
