@@ -299,7 +299,11 @@ impl Clients {
     ) {
         match &self.course {
             Course::SoleFunction(function) => function.returning(group, newest, regs),
-            _ => self.returned(group, newest, (Returning::From, at), regs),
+            Course::SoleInInterrupt(_)
+            | Course::SoleInTask(_)
+            | Course::SoleAtExit(_)
+            | Course::SolePlace(_)
+            | Course::General(_) => self.returned(group, newest, (Returning::From, at), regs),
         }
     }
 }

@@ -165,7 +165,6 @@ impl Places {
         let Some(probe) = self.probe.lock().take() else {
             return;
         };
-        probe.silence();
         let guard = tasks_trace::read_lock();
         for (at, placed) in self.placed.range(0..=usize::MAX, &guard) {
             placed.take_out(probe.id);

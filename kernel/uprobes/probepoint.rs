@@ -263,19 +263,20 @@ impl Probepoint {
     /// A hit for a sole client.
     #[inline(never)]
     fn hit_sole<'h>(&'h self, hit: Hit<'h>, regs: &mut PtRegs, sole: &'h Sole) -> Resumed {
-        let group = Task::current_group();
-        hit.in_task(regs, |regs, _| {
-            sole.call(group, Calls::begin(false), Handler::Task, regs);
-        })
+        Self::call_sole(hit, regs, sole, Handler::Task)
     }
 
     /// A hit for a sole client where its function returns.
     #[inline(never)]
     fn hit_exit<'h>(&'h self, hit: Hit<'h>, regs: &mut PtRegs, sole: &'h Sole) -> Resumed {
+        Self::call_sole(hit, regs, sole, Handler::Return(Returning::From))
+    }
+
+    #[inline(always)]
+    fn call_sole<'h>(hit: Hit<'h>, regs: &mut PtRegs, sole: &'h Sole, handler: Handler) -> Resumed {
         let group = Task::current_group();
-        let exit = Handler::Return(Returning::From);
         hit.in_task(regs, |regs, _| {
-            sole.call(group, Calls::begin(false), exit, regs);
+            sole.call(group, Calls::begin(false), handler, regs);
         })
     }
 

@@ -65,7 +65,7 @@
 //! A hit takes none of these, with one exception: if not all exits of a function are known, the
 //! first time that it is entered from a call instruction, the return site is added. A page of the
 //! stack has a spinlock for those of the calls noted there that find no [seat](seats), as by a tail
-//! call, which only the thread on that stack takes: see [`frames`].
+//! call, which mostly only the thread on that stack takes: see [`frames`].
 //!
 //! Engines are detached, which waits for their reports, with the first lock held at most; a report
 //! takes 3 and 5.
