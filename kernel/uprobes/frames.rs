@@ -365,8 +365,8 @@ impl Frames {
         }
     }
 
-    /// Takes out the call whose return address is at `slot`, if `returns` finds something for it, it
-    /// has a seat, as it mostly does, and is the only one there.
+    /// Takes out the call whose return address is at `slot`, if `returns` finds something for it,
+    /// it has a seat, as it mostly does, and is the only one there.
     #[inline(always)]
     pub(crate) fn leave_seat<R>(
         &self,

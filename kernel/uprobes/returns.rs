@@ -242,8 +242,8 @@ impl Returns {
     /// # Errors
     ///
     /// Its return will not be noticed.
-    // Where something more is to be done than to take a seat, this begins anew, so that nothing need
-    // be kept for that.
+    // Where more is to be done than to take a seat, this begins anew, so that nothing need be kept
+    // for that.
     #[inline(always)]
     pub(crate) fn expect(
         self: &Arc<Self>,

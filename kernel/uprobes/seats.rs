@@ -3,9 +3,9 @@
 //! The calls of a page of the stack that are noted without a lock.
 //!
 //! Each place has a seat, for one frame, which it shares with three other places of the page: such
-//! that calls of a recursive function mostly have seats of their own. Who finds his seat taken has
-//! the frame noted in the page's list, which has a lock: by a call further up the stack that has not
-//! returned, or by another one in the same place, which has ended by a tail call.
+//! that calls of a recursive function mostly have seats of their own. Who finds his seat taken, by
+//! a call that has not returned, has the frame noted in the page's list, which has a lock. That
+//! call may be in the same place, if it has ended by a tail call.
 //!
 //! # The life of a seat
 //!
@@ -25,7 +25,7 @@
 //! whose stack pointer is at its slot. `BUSY` is left by who has claimed the seat; others take it
 //! for that of another place, and do not wait.
 //!
-//! Dead frames may be taken out by anybody, who claims the seat for that, and under the list's lock:
+//! Dead frames may be taken out by anybody, who claims the seat for that, under the list's lock:
 //! the frame may turn out to be another one, which is alive and whose thread has found its seat
 //! `BUSY` meanwhile. That thread then asks for the lock, and finds the frame back in the seat.
 //!

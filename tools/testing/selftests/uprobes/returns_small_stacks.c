@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Return probes of functions whose calls are noted close to each other: several stacks in a page. */
+/* Return probes of functions whose calls are noted close to each other: stacks in one page. */
 #include <pthread.h>
 #include <sys/mman.h>
 
