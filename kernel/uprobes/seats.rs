@@ -59,7 +59,8 @@ const SEATS: usize = 64;
 /// Bytes of the stack for each: the ABI aligns the stack to that at calls.
 const PER_SEAT: usize = 16;
 
-/// Bytes of the stack in which each place has a seat of its own.
+/// Bytes of the stack, aligned, in which each place has a seat of its own.
+#[cfg(CONFIG_UPROBES_KUNIT_TEST)]
 const REACH: usize = SEATS * PER_SEAT;
 
 /// No slot is one of these: there are none in the first page of memory.
@@ -138,9 +139,9 @@ impl Seats {
 
     #[inline(always)]
     fn seat(&self, slot: usize) -> &Seat {
-        // In the next so many bytes the order of seats is another one: frames of 64 bytes, and of
+        // In the next 1024 bytes the order of seats is another one: frames of 64 bytes, and of
         // larger powers of two, all have seats of their own.
-        &self.seats[(slot / PER_SEAT ^ slot / REACH) % SEATS]
+        &self.seats[(slot ^ slot / SEATS) / PER_SEAT % SEATS]
     }
 
     /// Notes a frame, if its seat is free and nothing is in the list. Returns whether it has.

@@ -31,7 +31,7 @@
 #include "functions.h"
 #include "probes.h"
 
-enum { HITS_FOR_LOG = 10, INTERVALS = 10, INTERVAL_US = 100000 };
+enum { HITS_FOR_LOG = 10, INTERVALS = 50, INTERVAL_US = 20000 };
 
 /* What functions get, for arguments of events. */
 static const char text[] = "a string of 24 characters";
