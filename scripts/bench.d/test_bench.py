@@ -134,9 +134,11 @@ class Marks(unittest.TestCase):
             self.assertEqual(not missed(results, "among"), met, many)
 
     def test_scale(self):
-        for rate, met in ((1.9, True), (1.89, False)):
+        for rate, threads, met in ((1.9, 2, True), (1.89, 2, False), (1.9, 4, True),
+                                   (2.0, 1, False)):
             results = Results()
-            results.add([rate], "scale", "nop", "ours", "ratio", cpus=2, threads=2)
+            results.add([1.5], "scale", "nop", "ours", "ratio", cpus=2, threads=16)
+            results.add([rate], "scale", "nop", "ours", "ratio", cpus=2, threads=threads)
             self.assertEqual(not missed(results, "scale"), met, rate)
 
     def test_costs(self):
