@@ -65,6 +65,10 @@ FIXTURE_TEARDOWN(module)
 
 #define OF(function)	.vaddr = (unsigned long)(function)
 
+/* The same, for entries and returns of a function whose size is not given. */
+#define PROBE_BOTH(function, ...) PROBE_HOW(OF(function),		\
+	.flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN, __VA_ARGS__)
+
 /* What a probe has counted. */
 #define COUNT(id) ({						\
 	struct uprobes_test_count __count;			\
@@ -73,6 +77,7 @@ FIXTURE_TEARDOWN(module)
 })
 
 #define HITS(id)	dev_hits(self->dev, id)
+#define RETURNS(id)	(COUNT(id).return_hits)
 #define UNPROBE(id)	ASSERT_EQ(0, dev_unregister(self->dev, id))
 
 #endif /* _MODULE_FIXTURE_H */

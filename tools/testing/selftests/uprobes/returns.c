@@ -24,18 +24,16 @@ FIXTURE_VARIANT_ADD(module, by_size) {
 };
 
 /* The handler of entries counts as well. */
-#define PROBE_BOTH(function, ...) PROBE_HOW(OF(function),		\
+#define PROBE_VARIANT(function, ...) PROBE_HOW(OF(function),		\
 	.flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN,		\
 	.size = variant->sized ? SIZE_OF(function) : 0, __VA_ARGS__)
 
 #define PROBE_RETURN(function, ...) PROBE_HOW(OF(function), .flags = UPROBES_TEST_RETURN, \
 	.size = variant->sized ? SIZE_OF(function) : 0, __VA_ARGS__)
 
-#define RETURNS(id)	(COUNT(id).return_hits)
-
 TEST_F_TIMEOUT(module, each_return_once, TIMEOUT)
 {
-	int id = PROBE_BOTH(returns_leaf);
+	int id = PROBE_VARIANT(returns_leaf);
 	struct uprobes_test_count count;
 	unsigned long i, sum = 0;
 
@@ -83,7 +81,7 @@ TEST_F_TIMEOUT(module, only_returns, TIMEOUT)
 /* From two places, and by two instructions. */
 TEST_F_TIMEOUT(module, several_ways, TIMEOUT)
 {
-	int id = PROBE_BOTH(returns_twice);
+	int id = PROBE_VARIANT(returns_twice);
 	unsigned int i;
 
 	for (i = 0; i < 100; i++) {
@@ -104,7 +102,7 @@ TEST_F_TIMEOUT(module, one_byte, TIMEOUT)
 	unsigned int i;
 
 	ASSERT_EQ(1, SIZE_OF(returns_at_once));
-	id = PROBE_BOTH(returns_at_once);
+	id = PROBE_VARIANT(returns_at_once);
 	only = PROBE_RETURN(returns_at_once);
 	for (i = 0; i < 100; i++)
 		ASSERT_EQ((unsigned long)returns_at_once, call_probed(returns_at_once, 1, 2));
@@ -130,7 +128,7 @@ TEST_F_TIMEOUT(module, recursion, TIMEOUT)
 {
 	size_t size = 8 << 20;
 	void *stack = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	int id = PROBE_BOTH(returns_deep);
+	int id = PROBE_VARIANT(returns_deep);
 	struct uprobes_test_count count;
 	pthread_attr_t attr;
 	unsigned int round;
@@ -158,7 +156,7 @@ TEST_F_TIMEOUT(module, recursion, TIMEOUT)
 
 TEST_F_TIMEOUT(module, callee_pops, TIMEOUT)
 {
-	int id = PROBE_BOTH(returns_and_pops);
+	int id = PROBE_VARIANT(returns_and_pops);
 	unsigned int i;
 
 	for (i = 0; i < 100; i++)
@@ -173,8 +171,8 @@ TEST_F_TIMEOUT(module, callee_pops, TIMEOUT)
 /* Two probes at the same function, of which one changes what it returns. */
 TEST_F_TIMEOUT(module, two_probes, TIMEOUT)
 {
-	int first = PROBE_BOTH(returns_leaf, .add_ax = 1000);
-	int second = PROBE_BOTH(returns_leaf);
+	int first = PROBE_VARIANT(returns_leaf, .add_ax = 1000);
+	int second = PROBE_VARIANT(returns_leaf);
 	struct uprobes_test_count one, two;
 	unsigned int i;
 
@@ -209,7 +207,7 @@ TEST_F_TIMEOUT(module, moved, TIMEOUT)
 /* The instruction that is returned to, or by, has a probe of its own. */
 TEST_F_TIMEOUT(module, site_is_probed, TIMEOUT)
 {
-	int id = PROBE_BOTH(returns_leaf);
+	int id = PROBE_VARIANT(returns_leaf);
 	int site = PROBE(call_probed_return);
 	int ret = PROBE(RET_OF(returns_leaf));
 	unsigned int i;
@@ -235,7 +233,7 @@ TEST_F_TIMEOUT(module, site_is_probed, TIMEOUT)
 /* Who comes to the site, or the RET, by another way has not returned from the function. */
 TEST_F_TIMEOUT(module, other_functions_return_there, TIMEOUT)
 {
-	int id = PROBE_BOTH(returns_leaf);
+	int id = PROBE_VARIANT(returns_leaf);
 	unsigned int i;
 
 	for (i = 0; i < 100; i++) {
@@ -251,7 +249,7 @@ TEST_F_TIMEOUT(module, other_functions_return_there, TIMEOUT)
 /* What unwinds the stack within a probed function finds what would be there without the probe. */
 TEST_F_TIMEOUT(module, return_address_stays, TIMEOUT)
 {
-	int id = PROBE_BOTH(returns_own_address);
+	int id = PROBE_VARIANT(returns_own_address);
 	unsigned int i;
 
 	for (i = 0; i < 100; i++)
@@ -280,7 +278,7 @@ static void *call_in_thread(void *arg)
 
 TEST_F_TIMEOUT(module, many_threads, TIMEOUT)
 {
-	int leaf = PROBE_BOTH(returns_leaf), deep = PROBE_BOTH(returns_deep);
+	int leaf = PROBE_VARIANT(returns_leaf), deep = PROBE_VARIANT(returns_deep);
 	struct uprobes_test_count count;
 	pthread_t thread[THREADS];
 	unsigned int i;
@@ -326,7 +324,7 @@ TEST_F_TIMEOUT(module, come_and_go, TIMEOUT)
 	for (i = 0; i < 4; i++)
 		ASSERT_EQ(0, pthread_create(&thread[i], NULL, call_until_stop, NULL));
 	for (i = 0; i < rounds; i++) {
-		int leaf = PROBE_RETURN(returns_leaf), deep = PROBE_BOTH(returns_deep);
+		int leaf = PROBE_RETURN(returns_leaf), deep = PROBE_VARIANT(returns_deep);
 
 		UNPROBE(leaf);
 		UNPROBE(deep);

@@ -9,8 +9,6 @@
 #include "returns_text.h"
 
 #define PAGE	4096UL
-#define PROBE_BOTH(function, ...) PROBE_HOW(OF(function),		\
-	.flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN, __VA_ARGS__)
 
 TEST_F_TIMEOUT(module, each_return_once, TIMEOUT)
 {

@@ -13,9 +13,6 @@
 /* How deep returns_deep() may go in one of them. */
 #define DEPTH		6
 
-#define PROBE_BOTH(function) \
-	PROBE_HOW(OF(function), .flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN)
-
 #define EXPECT_ALL_RETURNED(calls, id) do {			\
 	struct uprobes_test_count __all = COUNT(id);		\
 								\

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Calls that return elsewhere than they were made, later, together, or never. */
+/*
+ * Calls that return elsewhere than they were made, later, together, or never. Mostly
+ * the caller, call_probed(), is probed: what it calls is the inside of it.
+ */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdatomic.h>
@@ -9,12 +12,6 @@
 
 #include "module_fixture.h"
 #include "returns_text.h"
-
-/* The caller, call_probed(), is what is probed here: what it calls is the inside of it. */
-#define PROBE_CALLER() \
-	PROBE_HOW(OF(call_probed), .flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN)
-
-#define RETURNS(id)	(COUNT(id).return_hits)
 
 TEST_F_TIMEOUT(module, tail_call, TIMEOUT)
 {
@@ -48,7 +45,7 @@ static unsigned long jump_out(unsigned long base, unsigned long add)
 
 TEST_F_TIMEOUT(module, jumped_out, TIMEOUT)
 {
-	int id = PROBE_CALLER();
+	int id = PROBE_BOTH(call_probed);
 	volatile unsigned int i, jumped = 0;
 
 	for (i = 0; i < 100; i++) {
@@ -76,7 +73,7 @@ static unsigned long jump_out_of_many(unsigned long depth, unsigned long unused)
 
 TEST_F_TIMEOUT(module, jumped_out_of_many, TIMEOUT)
 {
-	int id = PROBE_CALLER();
+	int id = PROBE_BOTH(call_probed);
 	volatile unsigned int i;
 
 	for (i = 0; i < 20; i++)
@@ -111,7 +108,7 @@ TEST_F_TIMEOUT(module, signal_stack, TIMEOUT)
 {
 	stack_t stack = { .ss_sp = malloc(1 << 16), .ss_size = 1 << 16 };
 	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK };
-	int id = PROBE_CALLER();
+	int id = PROBE_BOTH(call_probed);
 	volatile unsigned int i;
 
 	ASSERT_NE(NULL, stack.ss_sp);
@@ -188,7 +185,7 @@ static void *finish_coroutines(void *arg)
 
 TEST_F_TIMEOUT(module, coroutines, TIMEOUT)
 {
-	int id = PROBE_CALLER();
+	int id = PROBE_BOTH(call_probed);
 	pthread_t thread;
 	pid_t tid = 0;
 	unsigned int i;
@@ -211,7 +208,7 @@ TEST_F_TIMEOUT(module, coroutines, TIMEOUT)
 /* Stacks go, with what was called on them, and others come to their place. */
 TEST_F_TIMEOUT(module, stack_goes, TIMEOUT)
 {
-	int id = PROBE_CALLER();
+	int id = PROBE_BOTH(call_probed);
 	unsigned int round, i, rounds = 100;
 	pid_t tid;
 
@@ -239,7 +236,7 @@ TEST_F_TIMEOUT(module, stack_goes, TIMEOUT)
 /* Far more stacks than are kept in mind, each with a call that never returns. */
 TEST_F_TIMEOUT(module, many_dead_stacks, TIMEOUT)
 {
-	int id = PROBE_CALLER();
+	int id = PROBE_BOTH(call_probed);
 	unsigned int i, rounds = scaled(3000);
 	/* At distinct addresses: nothing else is mapped there. */
 	char *place = mmap(NULL, rounds * STACK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS |
@@ -280,8 +277,8 @@ static void *call_until_stopped(void *arg)
 /* What is looked through for the dead is that of a thread which goes on. */
 TEST_F_TIMEOUT(module, dead_stacks_beside_live_ones, TIMEOUT)
 {
-	int dead = PROBE_CALLER();
-	int deep = PROBE_HOW(OF(returns_deep), .flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN);
+	int dead = PROBE_BOTH(call_probed);
+	int deep = PROBE_BOTH(returns_deep);
 	unsigned int i, rounds = scaled(20000);
 	struct live live = { .stop = false };
 	pthread_t thread;
@@ -327,7 +324,7 @@ static void *live(void *arg)
 /* Threads die within the function, and others get their stacks. */
 TEST_F_TIMEOUT(module, threads_die_inside, TIMEOUT)
 {
-	int id = PROBE_CALLER();
+	int id = PROBE_BOTH(call_probed);
 	unsigned int i, rounds = 50;
 
 	for (i = 0; i < rounds; i++) {
@@ -343,172 +340,6 @@ TEST_F_TIMEOUT(module, threads_die_inside, TIMEOUT)
 	EXPECT_EQ(2 * rounds, HITS(id));
 	EXPECT_EQ(rounds, RETURNS(id));
 	UNPROBE(id);
-}
-
-static atomic_int inside, go;
-
-static unsigned long wait_inside(unsigned long base, unsigned long add)
-{
-	inside++;
-	while (!go)
-		sched_yield();
-	return base + add;
-}
-
-static void *call_and_wait(void *arg)
-{
-	return (void *)call_probed(wait_inside, (unsigned long)arg, 1000);
-}
-
-#define THREADS	8
-
-static void start_inside(struct __test_metadata *_metadata, pthread_t *thread)
-{
-	unsigned long i;
-
-	inside = 0;
-	go = 0;
-	for (i = 0; i < THREADS; i++)
-		ASSERT_EQ(0, pthread_create(&thread[i], NULL, call_and_wait, (void *)i));
-	while (inside < THREADS)
-		sched_yield();
-}
-
-static void end_inside(struct __test_metadata *_metadata, pthread_t *thread)
-{
-	unsigned long i;
-	void *got;
-
-	go = 1;
-	for (i = 0; i < THREADS; i++) {
-		ASSERT_EQ(0, pthread_join(thread[i], &got));
-		EXPECT_EQ(1000 + i, (unsigned long)got);
-	}
-}
-
-TEST_F_TIMEOUT(module, removed_while_inside, TIMEOUT)
-{
-	int id = PROBE_CALLER();
-	pthread_t thread[THREADS];
-
-	start_inside(_metadata, thread);
-	EXPECT_EQ(THREADS, HITS(id));
-	UNPROBE(id);
-	EXPECT_TRUE(text_is_of_file(getpid(), call_probed, 64));
-	end_inside(_metadata, thread);
-
-	/* Removed, and registered again: these are not that one's. */
-	id = PROBE_CALLER();
-	start_inside(_metadata, thread);
-	UNPROBE(id);
-	id = PROBE_CALLER();
-	end_inside(_metadata, thread);
-	EXPECT_EQ(0, RETURNS(id));
-	EXPECT_EQ(3, call_probed(returns_leaf, 1, 2));
-	EXPECT_EQ(1, RETURNS(id));
-	UNPROBE(id);
-}
-
-TEST_F_TIMEOUT(module, registered_while_inside, TIMEOUT)
-{
-	pthread_t thread[THREADS];
-	int id, other;
-
-	start_inside(_metadata, thread);
-	id = PROBE_CALLER();
-	end_inside(_metadata, thread);
-	EXPECT_EQ(0, HITS(id));
-	EXPECT_EQ(0, RETURNS(id));
-
-	/* One more, when the first one is waiting for the returns. */
-	start_inside(_metadata, thread);
-	other = PROBE_CALLER();
-	end_inside(_metadata, thread);
-	EXPECT_EQ(THREADS, RETURNS(id));
-	EXPECT_EQ(0, RETURNS(other));
-	EXPECT_EQ(3, call_probed(returns_leaf, 1, 2));
-	EXPECT_EQ(THREADS + 1, RETURNS(id));
-	EXPECT_EQ(1, RETURNS(other));
-	UNPROBE(id);
-	UNPROBE(other);
-}
-
-/* By its size, the function is left where it is left, whenever it was entered. */
-TEST_F_TIMEOUT(module, sized_while_inside, TIMEOUT)
-{
-	size_t size = (size_t)(call_probed_return + 5 - (const char *)call_probed);
-	pthread_t thread[THREADS];
-	int id;
-
-	start_inside(_metadata, thread);
-	id = PROBE_HOW(OF(call_probed), .flags = UPROBES_TEST_RETURN, .size = size);
-	end_inside(_metadata, thread);
-	EXPECT_EQ(THREADS, RETURNS(id));
-	UNPROBE(id);
-}
-
-static struct shared {
-	atomic_int inside;
-} *shared;
-
-static unsigned long wait_for_ever(unsigned long base, unsigned long add)
-{
-	shared->inside++;
-	for (;;)
-		pause();
-	return base + add;
-}
-
-static void *wait_in_thread(void *arg)
-{
-	return (void *)call_probed(wait_for_ever, 0, 0);
-}
-
-static void child_waits(void)
-{
-	pthread_t thread;
-	unsigned int i;
-
-	while (shared->inside < 0)
-		sched_yield();
-	for (i = 0; i < THREADS; i++)
-		if (pthread_create(&thread, NULL, wait_in_thread, NULL))
-			_exit(1);
-	for (;;)
-		pause();
-}
-
-/* The whole process is killed with calls that have not returned. */
-TEST_F_TIMEOUT(module, killed_inside, TIMEOUT)
-{
-	unsigned int i;
-
-	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, shared);
-	for (i = 0; i < 10; i++) {
-		int status = -1, id;
-		pid_t child;
-
-		shared->inside = -1;
-		child = fork();
-		if (!child)
-			child_waits();
-		id = PROBE_HOW(.pid = child, OF(call_probed),
-			       .flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN);
-		shared->inside = 0;
-		while (shared->inside < THREADS)
-			sched_yield();
-		ASSERT_EQ(0, kill(child, SIGKILL));
-		/* Either way round. */
-		if (i % 2)
-			ASSERT_EQ(child, waitpid(child, &status, 0));
-		EXPECT_EQ(THREADS, HITS(id));
-		EXPECT_EQ(0, RETURNS(id));
-		UNPROBE(id);
-		if (!(i % 2))
-			ASSERT_EQ(child, waitpid(child, &status, 0));
-		EXPECT_EQ(SIGKILL, status);
-	}
 }
 
 TEST_HARNESS_MAIN
