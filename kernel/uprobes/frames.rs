@@ -70,7 +70,7 @@ pub(crate) struct Frame {
     pub(crate) newest: u64,
 }
 
-/// How many frames there is room for at first in a page's list.
+/// How many frames there is room for in a page's list, once there are any.
 const FIRST: usize = 8;
 
 /// How many there can be: one in each word, and as many again by tail calls.

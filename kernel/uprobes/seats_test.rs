@@ -58,7 +58,7 @@ mod seats {
     }
 
     #[test]
-    fn recursion_has_a_seat_for_each_call() -> Result {
+    fn frames_of_a_power_of_two_have_seats_of_their_own() -> Result {
         for size in [64, 128, 256] {
             let seats = Seats::new()?;
             for slot in (SLOT + 8..SLOT + PAGE_SIZE).step_by(size).rev() {
