@@ -2,8 +2,8 @@
 
 //! The calls of a page of the stack that are noted without a lock.
 //!
-//! Each place has a seat, for one frame, which it shares with three other places of the page: such
-//! that few calls of a recursive function want the same one. Who finds his seat taken, by a call
+//! Each place has a seat, for one frame, which it shares with three other places of the page: not
+//! with those at one distance, as calls of a recursive function have. Who finds it taken, by a call
 //! that has not returned, has the frame noted in the page's list, which has a lock. That call
 //! may be in the same place, if it has ended by a tail call.
 //!
