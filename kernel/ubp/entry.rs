@@ -79,10 +79,16 @@ pub(crate) unsafe extern "C" fn __ubp_task_ip(
 ///
 /// # Safety
 ///
-/// `regs` are those that it goes to user mode with.
+/// `regs` is null, or points to the registers with which the thread goes to user mode.
 #[export]
 pub(crate) unsafe extern "C" fn __ubp_settle(regs: *mut bindings::pt_regs) {
-    // SAFETY: By the requirement on the caller.
+    // KVM_RUN and io_uring's workers call resume_user_mode_work() without registers, because they
+    // are not on the way to user mode: there is no instruction pointer to fix up.
+    if regs.is_null() {
+        return;
+    }
+    // SAFETY: `regs` is not null, so by the requirement on the caller it points to the registers
+    // of the current thread, which only this thread uses here.
     slot::settle(unsafe { PtRegs::from_raw_mut(regs) });
 }
 
@@ -91,7 +97,7 @@ pub(crate) unsafe extern "C" fn __ubp_settle(regs: *mut bindings::pt_regs) {
 ///
 /// # Safety
 ///
-/// As of [`__ubp_settle`].
+/// `regs` points to the registers with which the thread goes to user mode.
 #[export]
 pub(crate) unsafe extern "C" fn __ubp_moved_away(regs: *mut bindings::pt_regs) {
     // SAFETY: By the requirement on the caller.

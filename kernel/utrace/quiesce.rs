@@ -127,7 +127,8 @@ pub fn quiesce_mm(mm: &MmWithUser) -> Result<Quiesced> {
 
     let guard = threads::tasklist();
     guard.for_each(|thread| {
-        if thread.uses(mm) {
+        // A worker never passes the gate, so that the flag would stay set for ever.
+        if thread.uses(mm) && !thread.is_worker() {
             thread.notify_resume();
             // Pairs with the barriers in `schedule()`: if the thread is not seen executing, it
             // sees the flag when it does.
@@ -215,7 +216,7 @@ pub(crate) fn pass_gate(task: &Task) {
 
 /// `child` becomes visible, under `tasklist_lock`: it must not miss a gate.
 pub(crate) fn clone_locked(child: &Task) {
-    if gate_of(child).is_some() {
+    if !child.is_worker() && gate_of(child).is_some() {
         child.notify_resume();
     }
 }

@@ -58,7 +58,7 @@ impl Task {
         // SAFETY: The task is valid, and so is the place for the flags.
         let sighand = unsafe { bindings::lock_task_sighand(self.as_ptr(), &mut flags) };
         // INVARIANT: The lock was just taken.
-        (!sighand.is_null()).then_some(Siglock {
+        (!sighand.is_null()).then(|| Siglock {
             task: self,
             flags,
             _not_send: NotThreadSafe,
