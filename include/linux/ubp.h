@@ -225,6 +225,17 @@ static inline unsigned long ubp_task_ip(struct task_struct *task, unsigned long 
 }
 
 /*
+ * @task is a copy of @orig, to which the step belongs, and the reference to the
+ * breakpoint.  saved_trap_nr goes with thread.trap_nr, which is copied as well.
+ */
+static inline void ubp_init_task(struct task_struct *task, const struct task_struct *orig)
+{
+	task->ubp = (struct ubp_task) {
+		.saved_trap_nr = orig->ubp.saved_trap_nr,
+	};
+}
+
+/*
  * On the way to user mode: if a displaced instruction has been executed, @regs
  * get the address of the next one in the program.
  */
@@ -328,6 +339,10 @@ static __always_inline unsigned long ubp_user_ip(const struct pt_regs *regs)
 static inline unsigned long ubp_task_ip(struct task_struct *task, unsigned long ip)
 {
 	return ip;
+}
+
+static inline void ubp_init_task(struct task_struct *task, const struct task_struct *orig)
+{
 }
 
 static __always_inline void ubp_settle(struct pt_regs *regs)

@@ -87,8 +87,8 @@ pub(crate) unsafe extern "C" fn __ubp_settle(regs: *mut bindings::pt_regs) {
     if regs.is_null() {
         return;
     }
-    // SAFETY: `regs` is not null, so by the requirement on the caller it points to the registers
-    // of the current thread, which only this thread uses here.
+    // SAFETY: `exit_to_user_mode_loop()` passes the registers that the current thread is going to
+    // load, and does not access them until resume_user_mode_work() has returned.
     slot::settle(unsafe { PtRegs::from_raw_mut(regs) });
 }
 

@@ -11,7 +11,8 @@
 //! 1. The gate is put in the list.
 //! 2. Each thread gets `TIF_NOTIFY_RESUME`, without being woken. A thread born from here on gets
 //!    it from its parent (`clone_locked`), which holds `tasklist_lock` for that as the walk does,
-//!    so that none is missed.
+//!    so that none is missed. Workers, which never go to user mode, do not get it: they would keep
+//!    it for ever, because they do not pass the gate.
 //! 3. Each CPU on which one of them executes takes an interrupt, and this is waited for.
 //!
 //! Then every thread is in the kernel: one that was executing in user mode has been interrupted;
@@ -127,7 +128,6 @@ pub fn quiesce_mm(mm: &MmWithUser) -> Result<Quiesced> {
 
     let guard = threads::tasklist();
     guard.for_each(|thread| {
-        // A worker never passes the gate, so that the flag would stay set for ever.
         if thread.uses(mm) && !thread.is_worker() {
             thread.notify_resume();
             // Pairs with the barriers in `schedule()`: if the thread is not seen executing, it
