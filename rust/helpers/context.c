@@ -15,6 +15,16 @@ __rust_helper void rust_helper_preempt_count_set(unsigned int count)
 	preempt_count_set(count);
 }
 
+__rust_helper void rust_helper_preempt_disable_notrace(void)
+{
+	preempt_disable_notrace();
+}
+
+__rust_helper void rust_helper_preempt_enable_notrace(void)
+{
+	preempt_enable_notrace();
+}
+
 __rust_helper bool rust_helper_irqs_disabled(void)
 {
 	return irqs_disabled();

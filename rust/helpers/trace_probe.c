@@ -176,16 +176,6 @@ rust_helper_trace_probe_fetch_arg(struct probe_arg *arg, struct pt_regs *regs,
 	return rust_trace_probe_fetch(arg->code, &rec, dest, base);
 }
 
-__rust_helper void rust_helper_preempt_disable_notrace(void)
-{
-	preempt_disable_notrace();
-}
-
-__rust_helper void rust_helper_preempt_enable_notrace(void)
-{
-	preempt_enable_notrace();
-}
-
 __rust_helper int
 rust_helper_dyn_event_init(struct dyn_event *ev,
 			   struct dyn_event_operations *ops)

@@ -57,7 +57,7 @@ mod registers {
     pub struct Registers(Opaque<bindings::pt_regs>);
 
     impl Registers {
-        #[cfg(all(CONFIG_KUNIT, CONFIG_RUST_UTRACE_KUNIT_TEST))]
+        #[cfg(CONFIG_RUST_UTRACE_KUNIT_TEST)]
         pub(in crate::utrace) fn of(regs: &PtRegs) -> Self {
             // INVARIANT: By those of `PtRegs`.
             //
