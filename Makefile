@@ -17,6 +17,8 @@ help:
 	@echo '               [SECONDS=600]'
 	@echo 'make languages   C++, Go, Rust, Python and JavaScript with probes on calls and returns'
 	@echo '               for a minute each    [SECONDS=60] [KERNEL=default|debug]'
+	@echo 'make cpus      probes with shadow stacks on, and AVX-512 instructions, on an emulated'
+	@echo '               Tiger Lake (Bochs)'
 	@echo 'make mutants   whether that test notices faults in the code    [NAMES="…"]'
 	@echo 'make costs     instructions of a system call, a page fault and others, against stock'
 	@echo 'make bench     what probes cost, beside mainline'"'"'s: table, plots, marks; builds three'
@@ -56,6 +58,11 @@ storm: tree
 
 languages: build
 	@scripts/languages $(SECONDS)
+
+cpus: tree
+	@scripts/setup cpus >&2
+	@scripts/build default >&2
+	@scripts/cpus
 
 mutants: tree
 	@scripts/mutants $(NAMES)
@@ -112,4 +119,4 @@ clean:
 		{ echo 'build/tree has been edited; first: make take-back, or remove build/ by hand'; exit 1; }
 	rm -rf build
 
-.PHONY: help run check differential storm languages bench mutants costs coverage kernel-selftests baseline setup tree build guest shell lint series take-back bisect clean
+.PHONY: help run check differential storm languages cpus bench mutants costs coverage kernel-selftests baseline setup tree build guest shell lint series take-back bisect clean

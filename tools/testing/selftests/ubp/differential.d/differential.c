@@ -43,6 +43,7 @@ static const struct option option_names[] = {
 	{ "states", required_argument, NULL, 'k' },
 	{ "jobs", required_argument, NULL, 'j' },
 	{ "mode", required_argument, NULL, 'm' },
+	{ "maps", required_argument, NULL, 'M' },
 	{ "only", required_argument, NULL, 'o' },
 	{ "case", required_argument, NULL, 'c' },
 	{ "limit", required_argument, NULL, 'l' },
@@ -57,6 +58,7 @@ static const char help[] =
 	"  --states N   cases of each instruction (8; at most 64)\n"
 	"  --jobs N     processes; waiting for the kernel, they overlap\n"
 	"  --mode NAME  only plain, tf, signals, rseq or ptrace\n"
+	"  --maps A,B   only opcodes of these maps, named as in the table\n"
 	"  --only HEX   only this instruction\n"
 	"  --case N     only this case of it\n"
 	"  --limit N    mismatches that each process prints (10)\n"
@@ -67,6 +69,7 @@ static struct options options = {
 	.states = 8,
 	.jobs = 8,
 	.limit = 10,
+	.maps = (1 << MAPS) - 1,
 	.only_case = -1,
 };
 
@@ -74,6 +77,21 @@ static void usage(int status)
 {
 	fputs(help, status ? stderr : stdout);
 	exit(status);
+}
+
+static unsigned int parse_maps(char *names)
+{
+	unsigned int i, maps = 0;
+	char *name;
+
+	for (name = strtok(names, ","); name; name = strtok(NULL, ",")) {
+		for (i = 0; i < MAPS && strcmp(name, map_names[i]); i++)
+			;
+		if (i == MAPS)
+			usage(2);
+		maps |= 1 << i;
+	}
+	return maps;
 }
 
 static void parse(int argc, char **argv)
@@ -98,6 +116,9 @@ static void parse(int argc, char **argv)
 			break;
 		case 'm':
 			options.mode = optarg;
+			break;
+		case 'M':
+			options.maps = parse_maps(optarg);
 			break;
 		case 'o':
 			options.only = optarg;
@@ -190,7 +211,7 @@ static struct shared *new_shared(void)
 /* Only the instruction's map; else all, and where the thread was seen. */
 static unsigned int results_of_mode(void)
 {
-	return options.only ? 1 : MAPS + 1;
+	return options.only ? 1 : __builtin_popcount(options.maps) + 1;
 }
 
 static void results(const struct mode *mode, const struct shared *sum)
@@ -198,7 +219,7 @@ static void results(const struct mode *mode, const struct shared *sum)
 	unsigned int i;
 
 	for (i = 0; i < MAPS; i++)
-		if (!options.only || sum->map[i].encodings)
+		if (options.only ? sum->map[i].encodings : options.maps & 1 << i)
 			ksft_test_result(!sum->map[i].mismatches, "%s: %s\n", mode->name,
 					 map_names[i]);
 	if (!options.only)

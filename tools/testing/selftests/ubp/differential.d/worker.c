@@ -346,7 +346,8 @@ static void try_all(unsigned int worker)
 
 	while (cases_done() < wanted) {
 		for (count = 0; count < BATCH; number += options->jobs)
-			count += encoding_make(&encodings[count], options->seed, number);
+			count += encoding_make(&encodings[count], options->seed, number) &&
+				 (options->maps & 1 << encodings[count].map);
 		try_batch(encodings, count);
 	}
 }

@@ -22,6 +22,7 @@ struct options {
 	unsigned int limit;	/* of mismatches that are printed */
 	bool native;
 	const char *mode;	/* NULL: all */
+	unsigned int maps;	/* as bits */
 	const char *only;	/* an encoding, in hexadecimal */
 	int only_case;		/* -1: all */
 };
