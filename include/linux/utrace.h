@@ -64,8 +64,8 @@ enum utrace_resume_action {
 	UTRACE_STOP,		/* stay in the kernel */
 	UTRACE_INTERRUPT,	/* report at once; system calls are interrupted */
 	UTRACE_REPORT,		/* report before the return to user mode */
-	UTRACE_SINGLESTEP,	/* SIGTRAP after one instruction */
-	UTRACE_BLOCKSTEP,	/* SIGTRAP after the next branch */
+	UTRACE_SINGLESTEP,	/* report after one instruction */
+	UTRACE_BLOCKSTEP,	/* report after the next branch */
 	UTRACE_RESUME,		/* go on */
 	UTRACE_DETACH,		/* go on, without this engine */
 };
@@ -85,10 +85,11 @@ enum utrace_signal_action {
 	UTRACE_SIGNAL_TSTP	= 0x50,	/* the same, but not in an orphaned group */
 	UTRACE_SIGNAL_REPORT	= 0x60,	/* only found: there is no signal */
 	UTRACE_SIGNAL_HANDLER	= 0x70,	/* only found: a handler was set up */
+	UTRACE_SIGNAL_STEP	= 0x80,	/* only found: a step is over */
 };
 
 #define UTRACE_SIGNAL_MASK	0xf0
-#define UTRACE_SIGNAL_HOLD	0x100	/* back into the queue with the signal */
+#define UTRACE_SIGNAL_HOLD	0x100	/* leave the signal in the queue */
 
 /* What report_syscall_entry() returns with its action. */
 enum utrace_syscall_action {
@@ -139,8 +140,11 @@ static inline enum utrace_syscall_action utrace_syscall_action(u32 action)
  *	can be changed, what will be done by UTRACE_SIGNAL_DELIVER. With
  *	UTRACE_SIGNAL_REPORT and _HANDLER there is no signal and @orig_ka is
  *	NULL; an engine can fill *@info and *@return_ka, and return
- *	UTRACE_SIGNAL_DELIVER, to have a signal. UTRACE_INTERRUPT and _REPORT
- *	count as UTRACE_RESUME. Not called for SIGKILL.
+ *	UTRACE_SIGNAL_DELIVER, to have a signal. With UTRACE_SIGNAL_STEP
+ *	the step that this engine asked for is over: there is no signal either,
+ *	but *@info describes the trap as a SIGTRAP would, and is left alone by
+ *	an engine that wants no signal. UTRACE_INTERRUPT and _REPORT count as
+ *	UTRACE_RESUME. Not called for SIGKILL.
  * @report_clone: @child was created and has not run. An engine can be attached
  *	to it.
  * @report_jctl: @type is CLD_STOPPED or CLD_CONTINUED; @notify is the same if

@@ -12,7 +12,7 @@
 
 #include <linux/jump_label_ratelimit.h>
 #include <linux/sched.h>
-#include <linux/signal_types.h>
+#include <linux/signal.h>
 #include <linux/thread_info.h>
 #include <linux/utrace.h>
 
@@ -39,6 +39,21 @@ struct utrace_signal {
 	bool hold;
 };
 
+/*
+ * Who wants the next step of a thread to trap: task_struct::utrace_step.  It
+ * belongs to the thread itself, and to a debugger that keeps it in a stop.
+ */
+#define UTRACE_STEP_ENGINE_INSN		0x01	/* after an instruction */
+#define UTRACE_STEP_ENGINE_BLOCK	0x02	/* after a branch */
+#define UTRACE_STEP_DEBUGGER_INSN	0x04
+#define UTRACE_STEP_DEBUGGER_BLOCK	0x08
+#define UTRACE_STEP_PROGRAM		0x10	/* has set TF before the others */
+
+#define UTRACE_STEP_ENGINE	(UTRACE_STEP_ENGINE_INSN | UTRACE_STEP_ENGINE_BLOCK)
+#define UTRACE_STEP_DEBUGGER	(UTRACE_STEP_DEBUGGER_INSN | UTRACE_STEP_DEBUGGER_BLOCK)
+#define UTRACE_STEP_INSN	(UTRACE_STEP_ENGINE_INSN | UTRACE_STEP_DEBUGGER_INSN)
+#define UTRACE_STEP_BLOCK	(UTRACE_STEP_ENGINE_BLOCK | UTRACE_STEP_DEBUGGER_BLOCK)
+
 #ifdef CONFIG_UTRACE
 
 /* On while an engine is attached to, or a gate is raised for, any process. */
@@ -59,6 +74,7 @@ void __utrace_syscall_exit(struct pt_regs *regs);
 enum utrace_next __utrace_get_signal(struct utrace_signal *signal);
 enum utrace_next __utrace_signal(struct utrace_signal *signal);
 void __utrace_signal_handler(void);
+bool __utrace_step_trap(int code);
 void __utrace_jctl(int type, int notify);
 void __utrace_getname(const char __user *uptr, const char *name);
 
@@ -75,6 +91,8 @@ static inline void utrace_init_task(struct task_struct *task)
 {
 	task->utrace = NULL;
 	task->utrace_flags = 0;
+	task->utrace_step = 0;
+	sigemptyset(&task->utrace_held);
 	clear_task_syscall_work(task, UTRACE);
 }
 
@@ -173,6 +191,52 @@ static inline void utrace_signal_handler(void)
 		__utrace_signal_handler();
 }
 
+/*
+ * The CPU has trapped after a step of current, or a system call ends that was
+ * stepped over.  True: nobody but engines has wanted that, and there is no
+ * signal.  Process context; interrupts are enabled.
+ */
+static inline bool utrace_step_trap(int code)
+{
+	return unlikely(current->utrace_step & UTRACE_STEP_ENGINE) &&
+	       __utrace_step_trap(code);
+}
+
+/* Replaces what those of @whose want by @step; returns what all want now. */
+static inline unsigned int utrace_set_step(struct task_struct *task,
+					   unsigned int whose, unsigned int step)
+{
+	step |= task->utrace_step & ~whose;
+	if (!(step & (UTRACE_STEP_ENGINE | UTRACE_STEP_DEBUGGER)))
+		step = 0;
+	task->utrace_step = step;
+	return step;
+}
+
+static inline bool utrace_debugger_steps(const struct task_struct *task)
+{
+	return task->utrace_step & UTRACE_STEP_DEBUGGER;
+}
+
+/*
+ * Signals that engines hold back stay in the queue and do not make current
+ * signal_pending().  siglock is held.
+ */
+static inline void utrace_set_held(struct task_struct *task, int sig)
+{
+	sigaddset(&task->utrace_held, sig);
+}
+
+static inline void utrace_clear_held(struct task_struct *task)
+{
+	sigemptyset(&task->utrace_held);
+}
+
+static inline bool utrace_holds(struct task_struct *task, int sig)
+{
+	return sigismember(&task->utrace_held, sig);
+}
+
 /* A group stop begins for current, or ends; @notify if the parent is told. */
 static inline void utrace_jctl(int type, int notify)
 {
@@ -267,6 +331,35 @@ static inline bool utrace_wants_fatal(const struct task_struct *task)
 
 static inline void utrace_signal_handler(void)
 {
+}
+
+static inline bool utrace_step_trap(int code)
+{
+	return false;
+}
+
+static inline unsigned int utrace_set_step(struct task_struct *task,
+					   unsigned int whose, unsigned int step)
+{
+	return step;
+}
+
+static inline bool utrace_debugger_steps(const struct task_struct *task)
+{
+	return true;
+}
+
+static inline void utrace_set_held(struct task_struct *task, int sig)
+{
+}
+
+static inline void utrace_clear_held(struct task_struct *task)
+{
+}
+
+static inline bool utrace_holds(struct task_struct *task, int sig)
+{
+	return false;
 }
 
 static inline void utrace_jctl(int type, int notify)

@@ -216,6 +216,7 @@ fn resume_at_once(bp: &Breakpoint, regs: &mut PtRegs) -> bool {
 #[inline(never)]
 fn resume(bp: Found<'_>, regs: &mut PtRegs) -> Resumed {
     match bp.insn().emulate(regs, &mut CurrentThread::new()) {
+        Emulated::Done { deliver_trap: true } if utrace::step_trap() => (),
         Emulated::Done { deliver_trap: true } => force_step_trap(regs),
         Emulated::Done {
             deliver_trap: false,

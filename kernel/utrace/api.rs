@@ -276,9 +276,7 @@ pub(crate) unsafe extern "C" fn utrace_get_regs(
     // SAFETY: By the requirement on the caller.
     let (task, engine) = unsafe { (borrow(target), Engine::from_raw(engine)) };
     // SAFETY: By the requirement on the caller.
-    status(examine::with_regs(task, engine, |own| unsafe {
-        regs.write(*own)
-    }))
+    status(examine::get_regs(task, engine).map(|own| unsafe { regs.write(own) }))
 }
 
 /// # Safety

@@ -69,9 +69,8 @@ pub(crate) fn control(task: &Task, engine: &Engine, action: Action) -> Result {
     match action {
         Action::Stop if !state.stopped => state.request(Action::Report),
         Action::Stop | Action::Resume | Action::Detach => (),
-        Action::Interrupt | Action::Report | Action::SingleStep | Action::BlockStep => {
-            state.request(action)
-        }
+        Action::Interrupt | Action::Report => state.request(action),
+        Action::SingleStep | Action::BlockStep => state.want_step(task, at, action.step()),
     }
     let was_stopped = state.stopped;
     let wake = was_stopped && !state.any_stop();
@@ -97,7 +96,7 @@ pub(crate) fn control(task: &Task, engine: &Engine, action: Action) -> Result {
 /// The thread is to stop before it is in user mode, without being woken for that.
 fn stop_soon(task: &Task) -> Result {
     task.notify_resume();
-    if let Some(mut siglock) = task.lock_signals() {
+    if let Some(siglock) = task.lock_signals() {
         if siglock.in_group_stop() {
             // It wakes up in `get_signal()`, and comes here before anything else.
             siglock.set(Jobctl::Utrace);
@@ -108,10 +107,15 @@ fn stop_soon(task: &Task) -> Result {
 }
 
 /// The thread is to report at once.
+///
+/// One that exits, or writes a core dump, does not get to `get_signal()` any more. Its waits, and
+/// the writes of the dump, must not be cut short for nothing; no signal would do that either.
 fn interrupt(task: &Task) {
-    if let Some(mut siglock) = task.lock_signals() {
-        siglock.set(Jobctl::Utrace);
-        siglock.wake_up();
+    if let Some(siglock) = task.lock_signals() {
+        if siglock.takes_signals() {
+            siglock.set(Jobctl::Utrace);
+            siglock.wake_up();
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
         Next,
         Signal, //
     },
+    step,
     syscall,
     thread, //
 };
@@ -202,6 +203,17 @@ pub(crate) unsafe extern "C" fn __utrace_signal(
 #[export]
 pub(crate) unsafe extern "C" fn __utrace_signal_handler() {
     signal::handler_set_up(current!());
+}
+
+/// The current thread has trapped after a step, or at the end of a system call that it stepped over.
+/// Returns whether that is for engines only.
+///
+/// # Safety
+///
+/// Interrupts are enabled, and no lock is held. The current thread came from user mode.
+#[export]
+pub(crate) unsafe extern "C" fn __utrace_step_trap(code: c_int) -> bool {
+    step::trapped(current!(), code)
 }
 
 /// Job control stops the current thread, or has let the process go on.

@@ -2,6 +2,8 @@
 
 //! What engines are told of, and what they answer.
 
+use crate::step::Step;
+
 use kernel::{
     bindings,
     prelude::*, //
@@ -43,10 +45,7 @@ pub(crate) struct Events(usize);
 impl Events {
     pub(crate) const NONE: Self = Self(0);
     pub(crate) const SYSCALL: Self = Self(Event::SyscallEntry.bit() | Event::SyscallExit.bit());
-
-    /// Of which one is told when a signal kills.
-    pub(crate) const FATAL_SIGNAL: Self =
-        Self(Event::SignalTerm.bit() | Event::SignalCore.bit() | Event::Signal.bit());
+    pub(crate) const QUIESCE: Self = Self(Event::Quiesce.bit());
 
     const ALL: usize = (1 << bindings::utrace_events__UTRACE_NEVENTS) - 1;
 
@@ -120,6 +119,15 @@ impl Action {
     /// Whether engines are to be asked again before the thread is in user mode.
     pub(crate) fn wants_report(self) -> bool {
         self <= Self::Report
+    }
+
+    /// The step that is asked for, if it is one.
+    pub(crate) fn step(self) -> Option<Step> {
+        match self {
+            Self::SingleStep => Some(Step::Instruction),
+            Self::BlockStep => Some(Step::Block),
+            Self::Stop | Self::Interrupt | Self::Report | Self::Resume | Self::Detach => None,
+        }
     }
 
     /// Whether it needs an engine that is told of [`Event::Quiesce`].

@@ -94,11 +94,8 @@ pub(crate) fn exit(task: &Task, code: c_long) -> c_long {
 
 /// If the process as a whole exits with `old`, has it exit with `new`.
 fn change_group_exit_code(task: &Task, old: c_long, new: c_long) {
-    if let Some(mut siglock) = task.lock_signals() {
-        match siglock.group_exit_code() {
-            Some(code) if *code as c_long == old => *code = new as c_int,
-            Some(_) | None => (),
-        }
+    if let Some(siglock) = task.lock_signals() {
+        siglock.replace_group_exit_code(old as c_int, new as c_int);
     }
 }
 

@@ -45,6 +45,10 @@ pub(crate) struct Report<'a> {
     pub(crate) action: Action,
     /// What the last answer held besides.
     pub(crate) detail: u32,
+    /// An engine that answers no step wants none any more.
+    ends_steps: bool,
+    /// Engines that are due the report of a step are called as well.
+    tells_of_steps: bool,
 }
 
 /// What [`Report::each`] calls for an engine; `None` is no call, and no answer.
@@ -57,6 +61,25 @@ impl<'a> Report<'a> {
             thread,
             action: Action::Resume,
             detail: 0,
+            ends_steps: false,
+            tells_of_steps: false,
+        }
+    }
+
+    /// Makes it a report before the return to user mode: what an engine answers to that takes the
+    /// place of the step that it wanted before.
+    pub(crate) fn ending_steps(self) -> Self {
+        Self {
+            ends_steps: true,
+            ..self
+        }
+    }
+
+    /// Makes it the report in which steps are reported, besides.
+    pub(crate) fn telling_of_steps(self) -> Self {
+        Self {
+            tells_of_steps: true,
+            ..self
         }
     }
 
@@ -125,7 +148,10 @@ impl<'a> Report<'a> {
 
     fn begin(&self, cursor: &mut Cursor, audience: Events) -> Option<(Arc<Engine>, Option<Live>)> {
         let mut state = self.thread.state.lock();
-        let entry = cursor.next(&mut state.engines, audience)?;
+        let entry = cursor.next(&mut state.engines, |entry| {
+            entry.engine.events().intersects(audience)
+                || (self.tells_of_steps && entry.has_stepped())
+        })?;
         let engine = entry.engine.clone();
         state.called = Some(Called {
             id: engine.id(),
@@ -153,6 +179,9 @@ impl<'a> Report<'a> {
         let entry = state.engines.get_mut(at)?;
         if let Some(action) = action {
             entry.stop_by_answer = action == Action::Stop;
+            if self.ends_steps || action.step().is_some() {
+                state.want_step(self.task, at, action.step());
+            }
         }
         None
     }
@@ -185,7 +214,7 @@ fn smaller(answer: u32, other: u32) -> u32 {
 pub(crate) fn leave_for_later(task: &Task, thread: &Thread, action: Action) {
     let mut state = thread.state.lock();
     let later = state.any_stop() || action < Action::Resume;
-    if action != Action::Stop {
+    if action == Action::Interrupt || action == Action::Report {
         state.request(action);
     }
     drop(state);
@@ -216,7 +245,11 @@ impl Cursor {
         }
     }
 
-    fn next<'a>(&mut self, engines: &'a mut [Entry], audience: Events) -> Option<&'a mut Entry> {
+    fn next<'a>(
+        &mut self,
+        engines: &'a mut [Entry],
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Option<&'a mut Entry> {
         let (order, from, end) = (self.order, self.from, self.end);
         let due = |entry: &&mut Entry| {
             let id = entry.engine.id();
@@ -224,7 +257,7 @@ impl Cursor {
                 Order::Forward => id >= from && id < end,
                 Order::Backward => id < from,
             };
-            ahead && entry.engine.events().intersects(audience)
+            ahead && wanted(entry)
         };
         // The list is in the order of the numbers.
         let found = match order {

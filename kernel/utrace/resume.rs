@@ -3,7 +3,6 @@
 //! The way to user mode: reports that were asked for, and steps.
 
 use crate::{
-    active::activate,
     event::{
         Action,
         Event,
@@ -13,6 +12,7 @@ use crate::{
         Order,
         Report, //
     },
+    step,
     thread::{
         self,
         Thread, //
@@ -20,7 +20,7 @@ use crate::{
 };
 
 use kernel::{
-    bindings,
+    prelude::*,
     task::Task, //
 };
 
@@ -31,29 +31,20 @@ pub(crate) fn resume(task: &Task) {
     };
     let mut action = take_pending(thread);
     if action == Action::Report {
-        let mut report = Report::new(task, thread);
+        let mut report = Report::new(task, thread).ending_steps();
         let audience = Events::of_word(Event::Quiesce.bit());
         report.each(audience, Order::Forward, |report, engine| {
             report.quiesce(engine, 0)
         });
         action = report.action;
-        if action > Action::BlockStep {
-            disarm(task, thread);
-        }
     }
-    match action {
-        Action::Interrupt => {
-            thread.state.lock().request(Action::Interrupt);
-            enter_get_signal(task);
-        }
-        Action::SingleStep => arm(task, thread, Step::Instruction),
-        Action::BlockStep => arm(task, thread, Step::Block),
-        // They have been asked just now.
-        Action::Report => (),
-        Action::Stop | Action::Resume | Action::Detach => (),
+    if action == Action::Interrupt {
+        thread.state.lock().request(Action::Interrupt);
+        enter_get_signal();
     }
+    step::update(task, thread);
     if thread.state.lock().any_stop() {
-        enter_get_signal(task);
+        enter_get_signal();
     }
 }
 
@@ -63,44 +54,8 @@ pub(crate) fn take_pending(thread: &Thread) -> Action {
 }
 
 /// Has the current thread go through `get_signal()`, where it stops or reports.
-pub(crate) fn enter_get_signal(task: &Task) {
-    if let Some(mut siglock) = task.lock_signals() {
+pub(crate) fn enter_get_signal() {
+    if let Some(siglock) = current!().lock_own_signals() {
         siglock.enter_get_signal();
-    }
-}
-
-/// After what the CPU is to trap.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Step {
-    Instruction,
-    Block,
-}
-
-fn arm(task: &Task, thread: &Thread, step: Step) {
-    // SAFETY: Steps are set up for the current thread, which is on its way to user mode.
-    unsafe {
-        if step == Step::Block && bindings::arch_has_block_step() {
-            bindings::user_enable_block_step(task.as_ptr());
-        } else {
-            bindings::user_enable_single_step(task.as_ptr());
-        }
-    }
-    let active = activate();
-    let mut state = thread.state.lock();
-    let old = state.stepping.replace(active);
-    state.publish_events(task);
-    drop(state);
-    drop(old);
-}
-
-/// Ends the steps of the current thread, if they are ours.
-pub(crate) fn disarm(task: &Task, thread: &Thread) {
-    let mut state = thread.state.lock();
-    let old = state.stepping.take();
-    state.publish_events(task);
-    drop(state);
-    if old.is_some() {
-        // SAFETY: As in `arm`.
-        unsafe { bindings::user_disable_single_step(task.as_ptr()) };
     }
 }

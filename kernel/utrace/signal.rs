@@ -19,11 +19,8 @@ use crate::{
         Order,
         Report, //
     },
-    resume::{
-        disarm,
-        enter_get_signal,
-        take_pending, //
-    },
+    resume::enter_get_signal,
+    step,
     stop::{
         stop,
         Ended,
@@ -164,11 +161,21 @@ impl<'a> Signal<'a> {
         }
     }
 
-    /// Whether the CPU has been told to trap, by us or a debugger, and this is it.
-    fn is_step(&mut self) -> bool {
-        let code = self.info().__bindgen_anon_1.si_code;
-        self.0.signr == bindings::SIGTRAP as c_int
-            && (bindings::TRAP_BRKPT as c_int..=bindings::TRAP_BRANCH as c_int).contains(&code)
+    /// Describes the trap of a step as the signal of one would.
+    fn describe_step(&mut self, code: c_int) {
+        let info = self.info();
+        *info = pin_init::zeroed();
+        info.__bindgen_anon_1.si_signo = bindings::SIGTRAP as c_int;
+        info.__bindgen_anon_1.si_code = code;
+        // SAFETY: The current thread came from user mode, so that its registers are on its stack.
+        let ip = unsafe { (&raw const (*user_regs()).ip).read_volatile() };
+        info.__bindgen_anon_1._sifields._sigfault._addr = ip as *mut c_void;
+    }
+
+    /// Whether an engine has left that as it was.
+    fn still_describes_step(&mut self, code: c_int) -> bool {
+        let info = &self.info().__bindgen_anon_1;
+        info.si_signo == bindings::SIGTRAP as c_int && info.si_code == code
     }
 
     fn call(&mut self, found: u32, engine: &Engine, has_signal: bool) -> Option<u32> {
@@ -290,33 +297,53 @@ pub(crate) fn before_dequeue(task: &Task, mut signal: Signal<'_>) -> Next {
     }
 }
 
-/// Makes the reports that somebody asked for. Returns whether there is a signal now.
+/// Makes the reports that somebody asked for, and those of steps. Returns whether there is a signal
+/// now.
 fn report_none(task: &Task, thread: &Thread, signal: &mut Signal<'_>) -> bool {
-    let asked = take_pending(thread);
-    let handler = core::mem::take(&mut thread.state.lock().handler_set_up);
-    if !asked.wants_report() && !handler {
-        let mut state = thread.state.lock();
-        state.request(asked);
+    let mut state = thread.state.lock();
+    let asked = core::mem::replace(&mut state.pending, Action::Resume).wants_report();
+    let handler = core::mem::take(&mut state.handler_set_up);
+    let (any_stepped, code) = (state.any_stepped(), state.step_code);
+    drop(state);
+    if !asked && !handler && !any_stepped {
         return false;
     }
-    let mut report = Report::new(task, thread);
-    report.detail = match handler {
-        true => bindings::utrace_signal_action_UTRACE_SIGNAL_HANDLER,
-        false => bindings::utrace_signal_action_UTRACE_SIGNAL_REPORT,
-    };
-    *signal.info() = pin_init::zeroed();
+    let mut report = Report::new(task, thread).ending_steps().telling_of_steps();
     let mut has_signal = false;
-    let audience = Events::of_word(Event::Quiesce.bit());
+    let audience = match asked || handler {
+        true => Events::QUIESCE,
+        // Only those that have stepped.
+        false => Events::NONE,
+    };
     report.each(audience, Order::Forward, |report, engine| {
+        let stepped = thread.state.lock().take_stepped(engine);
+        if !has_signal {
+            report.detail = if handler {
+                bindings::utrace_signal_action_UTRACE_SIGNAL_HANDLER
+            } else if stepped {
+                bindings::utrace_signal_action_UTRACE_SIGNAL_STEP
+            } else {
+                bindings::utrace_signal_action_UTRACE_SIGNAL_REPORT
+            };
+        }
         let found = report.found();
         if engine.ops().report_signal.is_none() {
             // Its answer says nothing of signals.
             let answer = report.quiesce(engine, 0)?;
             return Some(with_detail(answer, detail_of(found)));
         }
+        let describes_step = !has_signal && !handler && stepped;
+        if describes_step {
+            signal.describe_step(code);
+        } else if !has_signal {
+            *signal.info() = pin_init::zeroed();
+        }
         let answer = signal.call(found, engine, has_signal)?;
-        let fate = Fate::from_detail(answer);
+        let mut fate = Fate::from_detail(answer);
         // "Deliver" is also what an engine says that has nothing to say.
+        if describes_step && fate == Fate::Deliver && signal.still_describes_step(code) {
+            fate = Fate::None;
+        }
         has_signal = signal.decide(fate, None);
         let detail = match has_signal {
             true => fate.detail(),
@@ -324,7 +351,7 @@ fn report_none(task: &Task, thread: &Thread, signal: &mut Signal<'_>) -> bool {
         };
         Some(with_detail(answer, detail))
     });
-    settle(&report);
+    step::settle(task, thread);
     has_signal
 }
 
@@ -335,7 +362,7 @@ pub(crate) fn after_dequeue(task: &Task, mut signal: Signal<'_>) -> Next {
     };
     let own = Own::of(&mut signal);
     let event = own.fate.event();
-    let mut report = Report::new(task, thread);
+    let mut report = Report::new(task, thread).ending_steps();
     report.detail = own.fate.detail();
     let mut asked = false;
     let audience = Events::of_word(event.bit() | Event::Quiesce.bit());
@@ -352,22 +379,21 @@ pub(crate) fn after_dequeue(task: &Task, mut signal: Signal<'_>) -> Next {
             None
         }
     });
-    let ours = thread.state.lock().stepping.is_some() && signal.is_step();
-    settle(&report);
+    step::settle(task, thread);
     if signal.0.immutable {
         *signal.info() = own.info;
         return Next::Signal;
     }
-    let left = if asked {
-        signal.0.hold = report.detail & bindings::UTRACE_SIGNAL_HOLD != 0;
-        signal.decide(Fate::from_detail(report.detail), Some(&own)) && !signal.0.hold
-    } else {
-        // The engine that wanted the step may be gone, and the process knows nothing of it.
-        !ours || task.is_ptraced()
-    };
+    if asked && report.detail & bindings::UTRACE_SIGNAL_HOLD != 0 {
+        // It stays what it was.
+        signal.0.hold = true;
+        *signal.info() = own.info;
+    }
+    let left =
+        !signal.0.hold && (!asked || signal.decide(Fate::from_detail(report.detail), Some(&own)));
     if !left {
         if thread.state.lock().any_stop() {
-            enter_get_signal(task);
+            enter_get_signal();
         }
         return Next::Relook;
     }
@@ -377,21 +403,14 @@ pub(crate) fn after_dequeue(task: &Task, mut signal: Signal<'_>) -> Next {
     }
 }
 
-/// Sees to what is to become of the thread after a report in `get_signal()`. A report or an
-/// interrupt that is asked for in one is this one.
-fn settle(report: &Report<'_>) {
-    match report.action {
-        Action::SingleStep | Action::BlockStep => report.leave_for_later(),
-        Action::Stop | Action::Interrupt | Action::Report | Action::Resume | Action::Detach => {
-            disarm(report.task, report.thread)
-        }
-    }
-}
-
 /// A signal frame has been set up.
 pub(crate) fn handler_set_up(task: &Task) {
     if let Some(thread) = thread::get(task) {
-        thread.state.lock().handler_set_up = true;
-        enter_get_signal(task);
+        let mut state = thread.state.lock();
+        state.handler_set_up = true;
+        // The CPU is set up for no step any more. Those that wanted one are told of this instead.
+        state.end_steps(task, bindings::TRAP_BRKPT as c_int);
+        drop(state);
+        enter_get_signal();
     }
 }

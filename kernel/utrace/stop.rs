@@ -24,12 +24,16 @@
 //! ```
 //!
 //! The thread itself sets and clears `State::stopped`, under the lock. Whoever takes the wish of
-//! the last engine back wakes the thread. While `stopped` is seen under the lock, the thread does
+//! the last engine back wakes the thread, after that and without a lock: the thread may have left
+//! this stop by then, and be in another one, or in one of a debugger. It sleeps in a state of its
+//! own, `TASK_UTRACED`, so that the wake-up ends no sleep but one in this file, which looks again.
+//! While `stopped` is seen under the lock, the thread does
 //! not touch its user-mode registers, and so its holder may.
 
 use crate::thread::Thread;
 
 use kernel::{
+    prelude::*,
     siglock::{
         self,
         Jobctl,
@@ -66,8 +70,9 @@ pub(crate) fn stop(task: &Task, thread: &Thread, place: Where) -> Ended {
     if !begin(thread) {
         return Ended::Resumed;
     }
+    let current = current!();
     let ended = loop {
-        let Some(mut siglock) = task.lock_signals() else {
+        let Some(siglock) = current.lock_own_signals() else {
             // It has been reaped, which cannot be before it has died.
             break Ended::Killed;
         };
@@ -95,7 +100,7 @@ pub(crate) fn stop(task: &Task, thread: &Thread, place: Where) -> Ended {
         }
     };
     thread.state.lock().stopped = false;
-    if let Some(mut siglock) = task.lock_signals() {
+    if let Some(siglock) = task.lock_signals() {
         siglock.clear(Jobctl::UtraceStopped);
     }
     ended

@@ -45,6 +45,7 @@ use crate::{
         Following,
         Live, //
     },
+    step::Step,
 };
 
 use kernel::{
@@ -86,6 +87,10 @@ pub(crate) struct Entry {
     pub(crate) stop_by_owner: bool,
     /// Its last answer wants the thread stopped.
     pub(crate) stop_by_answer: bool,
+    /// It wants a step, which is not over.
+    step: Option<Step>,
+    /// A step that it wanted is over, and it has had no report of that.
+    stepped: bool,
     _live: Option<Live>,
     _active: Enabled,
 }
@@ -93,6 +98,11 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn wants_stop(&self) -> bool {
         self.stop_by_owner || self.stop_by_answer
+    }
+
+    /// Whether a report of a step is due to it.
+    pub(crate) fn has_stepped(&self) -> bool {
+        self.stepped
     }
 }
 
@@ -127,8 +137,8 @@ pub(crate) struct State {
     pub(crate) stopped: bool,
     /// How many stops there have been.
     pub(crate) stops: usize,
-    /// We have the CPU trap after an instruction, or a branch. It keeps the call sites switched on.
-    pub(crate) stepping: Option<Enabled>,
+    /// `si_code` of the last trap of a step.
+    pub(crate) step_code: c_int,
 }
 
 impl State {
@@ -148,6 +158,47 @@ impl State {
         self.engines.iter().any(Entry::wants_stop)
     }
 
+    /// The smallest step that an engine wants.
+    pub(crate) fn wanted_step(&self) -> Option<Step> {
+        self.engines.iter().filter_map(|entry| entry.step).min()
+    }
+
+    /// Notes what step the engine at `at` wants.
+    pub(crate) fn want_step(&mut self, task: &Task, at: usize, step: Option<Step>) {
+        match self.engines.get_mut(at) {
+            Some(entry) if entry.step != step => entry.step = step,
+            Some(_) | None => return,
+        }
+        self.publish_events(task);
+    }
+
+    /// Ends the steps that engines want. Returns whether there was one: its engine is due a report.
+    pub(crate) fn end_steps(&mut self, task: &Task, code: c_int) -> bool {
+        let mut any = false;
+        for entry in &mut self.engines {
+            if entry.step.take().is_some() {
+                entry.stepped = true;
+                any = true;
+            }
+        }
+        if any {
+            self.step_code = code;
+            self.publish_events(task);
+        }
+        any
+    }
+
+    /// Whether an engine is due the report of a step.
+    pub(crate) fn any_stepped(&self) -> bool {
+        self.engines.iter().any(Entry::has_stepped)
+    }
+
+    /// Takes that a report of a step is due to an engine.
+    pub(crate) fn take_stepped(&mut self, engine: &Engine) -> bool {
+        let entry = self.find(engine).and_then(|at| self.engines.get_mut(at));
+        entry.is_some_and(|entry| core::mem::take(&mut entry.stepped))
+    }
+
     /// Asks for something to be done on the way to user mode.
     pub(crate) fn request(&mut self, action: Action) {
         self.pending = self.pending.min(action);
@@ -155,25 +206,26 @@ impl State {
 
     /// What all engines together want to be told of.
     fn events(&self) -> Events {
-        let none = match self.stepping {
-            // The SIGTRAP is to be seen in any case.
-            Some(_) => Events::FATAL_SIGNAL,
-            None => Events::NONE,
-        };
-        self.engines
-            .iter()
-            .fold(none, |all, entry| all.union(entry.engine.events()))
+        self.engines.iter().fold(Events::NONE, |all, entry| {
+            // That a signal frame is set up ends a step.
+            let step = match entry.step {
+                Some(_) => Events::QUIESCE,
+                None => Events::NONE,
+            };
+            all.union(entry.engine.events()).union(step)
+        })
     }
 
     /// Takes an engine out of the list. The result is to be dropped without the lock.
     pub(crate) fn remove(&mut self, task: &Task, at: usize) -> Option<Entry> {
         let entry = self.engines.remove(at).ok();
         self.publish_events(task);
-        if self.stepping.is_some() {
-            // Perhaps it was this one that wanted it. Those that are left are asked.
-            self.request(Action::Report);
+        if entry.as_ref().is_some_and(|entry| entry.step.is_some()) {
+            // What the CPU is set up for is looked at again, see `step::update`.
             task.notify_resume();
         }
+        // It may have been this one that holds them.
+        task.release_held_signals();
         entry
     }
 
@@ -243,7 +295,7 @@ fn get_or_create(task: &Task) -> Result<Arc<Thread>> {
                     handler_set_up: false,
                     stopped: false,
                     stops: 0,
-                    stepping: None,
+                    step_code: 0,
                 }),
                 idle <- new_condvar!(),
             }),
@@ -355,6 +407,8 @@ fn add(task: &Task, thread: &Thread, engine: &Arc<Engine>, how: &How, active: En
                 engine: engine.clone(),
                 stop_by_owner: false,
                 stop_by_answer: false,
+                step: None,
+                stepped: false,
                 _live: live,
                 _active: active,
             };

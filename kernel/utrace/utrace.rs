@@ -61,6 +61,7 @@ mod quiesce;
 mod report;
 mod resume;
 mod signal;
+mod step;
 mod stop;
 mod syscall;
 mod thread;
@@ -70,3 +71,4 @@ pub use quiesce::{
     quiesce_mm,
     Quiesced, //
 };
+pub use step::step_trap;

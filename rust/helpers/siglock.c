@@ -7,15 +7,49 @@
 #include <linux/sched/signal.h>
 #include <linux/task_work.h>
 #include <linux/thread_info.h>
+#include <linux/utrace_hooks.h>
 
-__rust_helper void rust_helper_unlock_task_sighand(struct task_struct *task,
-						   unsigned long *flags)
+/*
+ * As lock_task_sighand(). Disabling interrupts is counted, so that it does not
+ * matter in which order locks of several tasks are released.
+ */
+__rust_helper bool rust_helper_lock_task_siglock(struct task_struct *task)
 {
-	unlock_task_sighand(task, flags);
+	struct sighand_struct *sighand;
+
+	guard(rcu)();
+	while ((sighand = rcu_dereference(task->sighand))) {
+		spin_lock_irq_disable(&sighand->siglock);
+		if (likely(sighand == rcu_access_pointer(task->sighand)))
+			return true;
+		spin_unlock_irq_enable(&sighand->siglock);
+	}
+	return false;
+}
+
+__rust_helper void rust_helper_unlock_task_siglock(struct task_struct *task)
+{
+	spin_unlock_irq_enable(&task->sighand->siglock);
 }
 
 __rust_helper void rust_helper_signal_wake_up(struct task_struct *task)
 {
+	signal_wake_up(task, false);
+}
+
+/* As prepare_signal() looks at it: neither exits the task, nor is it dumped. */
+__rust_helper bool rust_helper_takes_signals(struct task_struct *task)
+{
+	return !(task->flags & PF_EXITING) &&
+	       !(task->signal->flags & SIGNAL_GROUP_EXIT);
+}
+
+/* The task looks at the signals again that engines hold back. */
+__rust_helper void rust_helper_release_held_signals(struct task_struct *task)
+{
+	if (sigisemptyset(&task->utrace_held))
+		return;
+	utrace_clear_held(task);
 	signal_wake_up(task, false);
 }
 
@@ -91,6 +125,17 @@ __rust_helper void rust_helper_clear_task_syscall_work_utrace(struct task_struct
 	clear_task_syscall_work(task, UTRACE);
 }
 #endif
+
+/* Whether TF is set for a debugger or an engine, and not by the program. */
+__rust_helper bool rust_helper_task_forced_tf(struct task_struct *task)
+{
+	return test_tsk_thread_flag(task, TIF_FORCED_TF);
+}
+
+__rust_helper void rust_helper_clear_task_forced_tf(struct task_struct *task)
+{
+	clear_tsk_thread_flag(task, TIF_FORCED_TF);
+}
 
 __rust_helper bool rust_helper_arch_has_single_step(void)
 {

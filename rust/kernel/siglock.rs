@@ -8,9 +8,14 @@
 use crate::{
     bindings,
     prelude::*,
-    task::Task,
+    task::{
+        CurrentTask,
+        Task, //
+    },
     types::NotThreadSafe, //
 };
+
+use core::ops::Deref;
 
 /// A bit of `task_struct::jobctl`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,55 +47,68 @@ const WORK: c_ulong = 1 << bindings::JOBCTL_STOP_PENDING_BIT
 
 /// Evidence that a task's `siglock` is held, with interrupts disabled.
 ///
+/// Several can be held at a time and released in any order, because disabling interrupts is
+/// counted.
+///
 /// # Invariants
 ///
-/// The lock is held, and was taken with the flags.
+/// The lock is held.
 pub struct Siglock<'a> {
     task: &'a Task,
-    flags: c_ulong,
     _not_send: NotThreadSafe,
 }
 
 impl Task {
     /// Takes the task's `siglock`. Returns nothing if the task has been reaped.
     pub fn lock_signals(&self) -> Option<Siglock<'_>> {
-        let mut flags = 0;
-        // SAFETY: The task is valid, and so is the place for the flags.
-        let sighand = unsafe { bindings::lock_task_sighand(self.as_ptr(), &mut flags) };
-        // INVARIANT: The lock was just taken.
-        (!sighand.is_null()).then(|| Siglock {
+        // SAFETY: `self` is a valid task by its type invariants.
+        let locked = unsafe { bindings::lock_task_siglock(self.as_ptr()) };
+        // INVARIANT: `lock_task_siglock()` returned true, so it has taken the lock.
+        // Lazily: a `Siglock` releases the lock when it is dropped.
+        locked.then(|| Siglock {
             task: self,
-            flags,
             _not_send: NotThreadSafe,
         })
     }
 
-    /// Whether a debugger is attached to the task.
-    pub fn is_ptraced(&self) -> bool {
-        // SAFETY: The task is valid; of a racing change the old or the new value is read.
-        unsafe { core::ptr::read_volatile(&raw const (*self.as_ptr()).ptrace) != 0 }
-    }
-
-    /// Wakes the task if it is in a stop of [`sleep`].
+    /// Wakes the task if it is in a stop of [`sleep`], and from nothing else: no other code sleeps
+    /// in this state.
     pub fn wake_from_stop(&self) {
-        // SAFETY: The task is valid.
-        unsafe { bindings::wake_up_state(self.as_ptr(), bindings::__TASK_TRACED) };
+        // SAFETY: `self` is a valid task by its type invariants.
+        unsafe { bindings::wake_up_state(self.as_ptr(), bindings::__TASK_UTRACED) };
     }
 
     /// Waits until the task, which is in a stop, is off its CPU. Returns whether it was.
     ///
     /// Context: may sleep.
     pub fn wait_inactive_in_stop(&self) -> bool {
-        let stops = bindings::__TASK_TRACED | bindings::__TASK_STOPPED | bindings::TASK_FROZEN;
-        // SAFETY: The task is valid.
+        let stops = bindings::__TASK_UTRACED | bindings::__TASK_STOPPED | bindings::TASK_FROZEN;
+        // SAFETY: `self` is a valid task by its type invariants.
         unsafe { bindings::wait_task_inactive(self.as_ptr(), stops) != 0 }
+    }
+
+    /// Makes the task look again at the signals that engines have left in its queues.
+    pub fn release_held_signals(&self) {
+        if let Some(siglock) = self.lock_signals() {
+            // SAFETY: The task is valid, and `siglock` is held, which protects the set.
+            unsafe { bindings::release_held_signals(siglock.task.as_ptr()) };
+        }
+    }
+}
+
+impl CurrentTask {
+    /// Takes the `siglock` of the current thread. Returns nothing if the thread has been reaped.
+    pub fn lock_own_signals(&self) -> Option<CurrentSiglock<'_>> {
+        // INVARIANT: The lock is of the current task, which `self` is by its type invariants.
+        self.lock_signals().map(CurrentSiglock)
     }
 }
 
 impl Drop for Siglock<'_> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants the lock is held, and was taken with the flags.
-        unsafe { bindings::unlock_task_sighand(self.task.as_ptr(), &mut self.flags) };
+        // SAFETY: By the type invariants the lock is held. A task that has a held `siglock` keeps
+        // its `sighand`.
+        unsafe { bindings::unlock_task_siglock(self.task.as_ptr()) };
     }
 }
 
@@ -101,14 +119,15 @@ impl Siglock<'_> {
     }
 
     /// Sets a bit.
-    pub fn set(&mut self, bit: Jobctl) {
-        // SAFETY: The task is valid, and the field is protected by the lock.
+    pub fn set(&self, bit: Jobctl) {
+        // SAFETY: The task is valid, and the field is protected by the lock. `self` cannot be
+        // shared with another thread.
         unsafe { (*self.task.as_ptr()).jobctl |= bit.bit() };
     }
 
     /// Clears a bit.
-    pub fn clear(&mut self, bit: Jobctl) {
-        // SAFETY: The task is valid, and the field is protected by the lock.
+    pub fn clear(&self, bit: Jobctl) {
+        // SAFETY: As in `set`: valid, protected by the lock, and not shared.
         unsafe { (*self.task.as_ptr()).jobctl &= !bit.bit() };
     }
 
@@ -135,22 +154,54 @@ impl Siglock<'_> {
         pending || self.jobctl() & KILLED != 0
     }
 
-    /// The status that the process exits with, if it has begun to exit as a whole.
-    pub fn group_exit_code(&mut self) -> Option<&mut c_int> {
-        // SAFETY: The task is valid and not reaped, so it has a `signal`; it is protected by the
-        // lock.
-        let signal = unsafe { &mut *(*self.task.as_ptr()).signal };
-        (signal.flags & bindings::SIGNAL_GROUP_EXIT != 0).then_some(&mut signal.group_exit_code)
+    /// Whether a signal sent now would reach the thread: it would not if the thread exits, or its
+    /// process does or is dumped.
+    pub fn takes_signals(&self) -> bool {
+        // SAFETY: The task is valid. It has a `signal` as it has a `sighand`, and the lock protects
+        // the flags in it.
+        unsafe { bindings::takes_signals(self.task.as_ptr()) }
+    }
+
+    /// If the process exits as a whole with the status `old`, changes that to `new`.
+    pub fn replace_group_exit_code(&self, old: c_int, new: c_int) {
+        // SAFETY: The task is valid. It has a `signal` as it has a `sighand`, and the lock protects
+        // these fields. No reference to the structure is made, as other threads access other
+        // fields of it.
+        unsafe {
+            let signal = (*self.task.as_ptr()).signal;
+            if (*signal).flags & bindings::SIGNAL_GROUP_EXIT != 0
+                && (*signal).group_exit_code == old
+            {
+                (*signal).group_exit_code = new;
+            }
+        }
     }
 
     /// Wakes the thread as a signal does, and has it enter `get_signal()`.
-    pub fn wake_up(&mut self) {
+    pub fn wake_up(&self) {
         // SAFETY: The task is valid, and the lock is held.
         unsafe { bindings::signal_wake_up(self.task.as_ptr()) };
     }
+}
 
-    /// Has the current thread enter `get_signal()` before it returns to user mode.
-    pub fn enter_get_signal(&mut self) {
+/// Evidence that the `siglock` of the current thread is held.
+///
+/// # Invariants
+///
+/// The lock is of the current task.
+pub struct CurrentSiglock<'a>(Siglock<'a>);
+
+impl<'a> Deref for CurrentSiglock<'a> {
+    type Target = Siglock<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl CurrentSiglock<'_> {
+    /// Has the thread enter `get_signal()` before it returns to user mode.
+    pub fn enter_get_signal(&self) {
         self.set(Jobctl::Utrace);
         // SAFETY: The task is valid. The flag may be set at any time.
         unsafe { bindings::set_tsk_sigpending(self.task.as_ptr()) };
@@ -166,25 +217,31 @@ pub enum WokenBy {
     Kill,
 }
 
-/// Puts the current thread to sleep, as one that is stopped for tracing. Returns at any time: the
-/// caller looks again at what it waits for.
+/// Puts the current thread to sleep in `TASK_UTRACED`. Returns at any time: the caller must look
+/// again at what it waits for.
 ///
-/// `siglock` is of the current thread; it is released. `go_on` is called with the state set, so
-/// that no wake-up is lost; if it returns true, the thread does not sleep. It must not sleep.
+/// `siglock` is released. `go_on` is called with the state set, so that no wake-up is lost; if it
+/// returns true, the thread does not sleep. It must not sleep.
+///
+/// The state belongs to these stops alone: a debugger's wake-up (`__TASK_TRACED`) does not end
+/// them, and [`Task::wake_from_stop`] ends no stop of a debugger. SIGKILL and the freezer treat it
+/// as they treat `TASK_STOPPED`.
 ///
 /// Context: no other lock is held.
-pub fn sleep(siglock: Siglock<'_>, woken_by: WokenBy, go_on: impl FnOnce() -> bool) {
+pub fn sleep(siglock: CurrentSiglock<'_>, woken_by: WokenBy, go_on: impl FnOnce() -> bool) {
     match woken_by {
         WokenBy::Signals => {
-            // SAFETY: The state of the current task, to be reset below. A signal that comes from
-            // here on sets the flag again, and wakes.
+            // SAFETY: The state of the current task, to be reset below; `siglock` is that of the
+            // current task by its type invariants. A signal that is sent after `siglock` is
+            // released sets the flag again, and wakes.
             unsafe {
-                bindings::set_special_state(bindings::TASK_INTERRUPTIBLE | bindings::__TASK_TRACED);
+                bindings::set_special_state(bindings::TASK_INTERRUPTIBLE | bindings::TASK_UTRACED);
                 bindings::clear_tsk_sigpending(siglock.task.as_ptr());
             }
         }
-        // SAFETY: As above. SIGKILL is sent with the lock held, and wakes this state.
-        WokenBy::Kill => unsafe { bindings::set_special_state(bindings::__TASK_TRACED) },
+        // SAFETY: The state of the current task, to be reset below. SIGKILL is sent with the lock
+        // held, and wakes this state.
+        WokenBy::Kill => unsafe { bindings::set_special_state(bindings::TASK_UTRACED) },
     }
     drop(siglock);
     if go_on() {

@@ -311,7 +311,8 @@ impl Task {
 
     /// Kills the task's process.
     pub fn kill(&self) {
-        // SAFETY: The task is valid and has not been reaped: it has not run, or is current.
+        // SAFETY: The task is valid. `send_sig()` sends nothing to a task that has been reaped,
+        // because lock_task_sighand() fails for that.
         unsafe { bindings::send_sig(bindings::SIGKILL as c_int, self.as_ptr(), 1) };
     }
 

@@ -156,7 +156,7 @@ pub trait Engine: Send + Sync + 'static {
     /// return to user mode after it was to report.
     ///
     /// An engine whose [`Engine::EVENTS`] have a signal is told by [`Engine::signal`], as
-    /// [`Occasion::Report`], if the report is made where signals are handled.
+    /// [`Occasion::Report`] or [`Occasion::Step`], if the report is made where signals are handled.
     fn quiesce(&self, report: &mut Report<'_>, before: Option<Event>) -> Action {
         Action::Resume
     }

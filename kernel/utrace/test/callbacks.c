@@ -53,6 +53,7 @@ static u32 unchanged(const struct utrace_test_record *record)
 		switch (utrace_signal_action(record->found)) {
 		case UTRACE_SIGNAL_REPORT:
 		case UTRACE_SIGNAL_HANDLER:
+		case UTRACE_SIGNAL_STEP:
 			return UTRACE_SIGNAL_IGN;
 		default:
 			return utrace_signal_action(record->found);

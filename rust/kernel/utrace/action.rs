@@ -24,9 +24,9 @@ pub enum Action {
     Interrupt = bindings::utrace_resume_action_UTRACE_INTERRUPT,
     /// It reports before it returns to user mode.
     Report = bindings::utrace_resume_action_UTRACE_REPORT,
-    /// It has a `SIGTRAP` after one instruction.
+    /// It reports after one instruction, see [`Occasion::Step`](super::Occasion::Step).
     SingleStep = bindings::utrace_resume_action_UTRACE_SINGLESTEP,
-    /// It has a `SIGTRAP` after the next branch.
+    /// It reports after the next branch.
     BlockStep = bindings::utrace_resume_action_UTRACE_BLOCKSTEP,
     /// It goes on.
     Resume = bindings::utrace_resume_action_UTRACE_RESUME,

@@ -144,7 +144,7 @@ unsafe extern "C" fn signal(
     let method = |callbacks: &dyn Callbacks, mut report: Report<'_>| {
         let answer = match Occasion::new(&mut slot) {
             // C has this callback called instead of the other, as there is one.
-            Occasion::Report(_) if !callbacks.wants_signals() => {
+            Occasion::Report(_) | Occasion::Step(_) if !callbacks.wants_signals() => {
                 callbacks.quiesce(&mut report, None)
             }
             occasion => callbacks.signal(&mut report, occasion),

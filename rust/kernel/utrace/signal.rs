@@ -72,6 +72,8 @@ pub enum Occasion<'a> {
     Report(NoSignal<'a>),
     /// There is none: the handler of one has been set up, and is about to be run.
     Handler(NoSignal<'a>),
+    /// There is none: a step that this engine asked for is over.
+    Step(NoSignal<'a>),
 }
 
 impl<'a> Occasion<'a> {
@@ -84,6 +86,9 @@ impl<'a> Occasion<'a> {
             }
             bindings::utrace_signal_action_UTRACE_SIGNAL_HANDLER => {
                 Self::Handler(NoSignal { bits, info, action })
+            }
+            bindings::utrace_signal_action_UTRACE_SIGNAL_STEP => {
+                Self::Step(NoSignal { bits, info, action })
             }
             _ => Self::Signal(Signal { bits, info }),
         }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Engines against threads that exit, call back, execute a program and are killed. */
 #include <pthread.h>
+#include <sched.h>
+#include <sys/ptrace.h>
 
 #include "device_fixture.h"
 
@@ -61,6 +63,47 @@ DEVICE_TEST(attach_and_exit)
 	}
 	TH_LOG("%u of %u in time", attached, rounds);
 	EXPECT_LT(0, attached);
+}
+
+#define INTERRUPTED	(SIGTRAP | PTRACE_EVENT_STOP << 8)
+
+static void stop_and_resume_for_ever(int dev, int id)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		dev_control(dev, id, UTRACE_STOP);
+		sched_yield();
+		dev_control(dev, id, UTRACE_RESUME);
+	}
+}
+
+/*
+ * An engine ends its own stops, and none of a debugger's. What it could hit is a
+ * few instructions wide, so a kernel that is wrong fails this once in a while.
+ */
+DEVICE_TEST(resume_and_debugger)
+{
+	unsigned int i, rounds = scaled(3000);
+	struct user_regs_struct regs;
+	int status, id = ATTACH(EVENT(QUIESCE));
+	pid_t pid = self->target.pid, owner;
+
+	BEGIN(do_spin, 1);
+	ASSERT_TRUE(spins());
+	owner = fork();
+	if (!owner)
+		stop_and_resume_for_ever(self->dev, id);
+	ASSERT_EQ(0, ptrace(PTRACE_SEIZE, pid, NULL, NULL));
+	for (i = 0; i < rounds; i++) {
+		ASSERT_EQ(0, ptrace(PTRACE_INTERRUPT, pid, NULL, NULL));
+		ASSERT_EQ(pid, waitpid(pid, &status, __WALL));
+		ASSERT_EQ(INTERRUPTED, status >> 8);
+		short_while(i);
+		ASSERT_EQ(0, ptrace(PTRACE_GETREGS, pid, NULL, &regs)) TH_LOG("round %u", i);
+		ASSERT_EQ(0, ptrace(PTRACE_CONT, pid, NULL, NULL));
+	}
+	kill(owner, SIGKILL);
+	EXPECT_EQ(SIGKILL, wait_status(owner));
 }
 
 static long call_all_the_time(long until)

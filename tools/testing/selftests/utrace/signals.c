@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Signals: what is found for them, and each thing that can become of them. */
+#include <sys/resource.h>
+
 #include "device_fixture.h"
 
 #define FROM_PROGRAM	(~0ULL)
@@ -219,7 +221,7 @@ DEVICE_TEST(handler)
 	EXPECT_EQ(1, shared->value);
 }
 
-/* Back into the queue: it is told of again, and delivered then. */
+/* Left in the queue: it is told of again when something wakes the thread, and delivered then. */
 DEVICE_TEST(hold)
 {
 	int id = ATTACH(UTRACE_EVENT_SIGNAL_ALL);
@@ -230,11 +232,67 @@ DEVICE_TEST(hold)
 	EXPECT_EQ(0, CALL(do_kill_self, SIGUSR1));
 	record = NEXT(ANY);
 	EXPECT_EQ(SIGUSR1, record.arg[0]);
+	EXPECT_TRUE(no_record(self->dev));
+	EXPECT_EQ(0, shared->value);
+	ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_INTERRUPT));
 	record = NEXT(ANY);
 	EXPECT_EQ(SIGUSR1, record.arg[0]);
 	EXPECT_EQ(SI_TKILL, record.arg[1]);
+	EXPECT_EQ(self->target.pid, CALL(do_getpid, 0));
 	EXPECT_EQ(1, shared->value);
 	EXPECT_TRUE(no_record(self->dev));
+}
+
+/* Held for ever: the thread goes on, system calls and fork() included, until the engine goes. */
+DEVICE_TEST(hold_and_go_on)
+{
+	int id = ATTACH(UTRACE_EVENT_SIGNAL_ALL);
+
+	ASSERT_EQ(0, CALL(do_handle, SIGUSR1));
+	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_SIGNAL,
+	       .flags = UTRACE_TEST_ONLY, .match = SIGUSR1,
+	       .action = UTRACE_RESUME | UTRACE_SIGNAL_IGN | UTRACE_SIGNAL_HOLD);
+	EXPECT_EQ(0, CALL(do_kill_self, SIGUSR1));
+	EXPECT_LT(0, CALL(do_fork, 0));
+	EXPECT_EQ(self->target.pid, CALL(do_getpid, 0));
+	EXPECT_EQ(0, shared->value);
+	EXPECT_EQ(0, dev_control(self->dev, id, UTRACE_DETACH));
+	EXPECT_EQ(self->target.pid, CALL(do_getpid, 0));
+	EXPECT_EQ(1, shared->value);
+}
+
+static void note_value(int sig, siginfo_t *info, void *context)
+{
+	shared->value = shared->value * 10 + info->si_value.sival_int;
+}
+
+/* Three signals with numbers, when there is no room for more. */
+static long queue_three(long sig)
+{
+	struct sigaction action = { .sa_sigaction = note_value, .sa_flags = SA_SIGINFO };
+	struct rlimit none = {};
+	int i;
+
+	sigaction(sig, &action, NULL);
+	do_block(sig);
+	for (i = 1; i <= 3; i++) {
+		if (sigqueue(getpid(), sig, (union sigval){ .sival_int = i }))
+			return -errno;
+	}
+	setrlimit(RLIMIT_SIGPENDING, &none);
+	return do_unblock(sig);
+}
+
+/* None is lost, nor what it carries, nor their order. */
+DEVICE_TEST(hold_keeps)
+{
+	int id = ATTACH(UTRACE_EVENT_SIGNAL_ALL);
+
+	SIGNAL_ANSWER(ENGINE(id), SIGRTMIN, UTRACE_SIGNAL_IGN | UTRACE_SIGNAL_HOLD, ONLY);
+	EXPECT_EQ(0, CALL(queue_three, SIGRTMIN));
+	ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_INTERRUPT));
+	EXPECT_EQ(self->target.pid, CALL(do_getpid, 0));
+	EXPECT_EQ(123, shared->value);
 }
 
 /* Stopped with a signal in hand, which is delivered after that. */
