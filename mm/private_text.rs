@@ -11,6 +11,8 @@
 //! That the page becomes a private one is done by an ordinary write fault before that, and nothing
 //! is waited for, or allocated, while the threads are stopped.
 
+use crate::space::Space;
+
 use kernel::{
     mm::{
         virt::{
@@ -25,7 +27,8 @@ use kernel::{
         },
         MmWithUser, //
     },
-    prelude::*, //
+    prelude::*,
+    sync::aref::ARef, //
 };
 use ubp_arch::{
     Vaddr,
@@ -109,9 +112,10 @@ pub(crate) enum Stopped {
 }
 
 impl Stopped {
-    /// Stops the threads of a process that executes.
-    pub(crate) fn threads_of(mm: &MmWithUser) -> Result<Self> {
-        Ok(Self::Quiesced(quiesce_mm(mm)?))
+    /// Stops the threads that use `mm`, the address space of `space`.
+    pub(crate) fn threads_of(space: &Space, mm: &ARef<MmWithUser>) -> Result<Self> {
+        let quiesced = quiesce_mm(space.users(mm), space.utrace())?;
+        Ok(Self::Quiesced(quiesced))
     }
 }
 
@@ -149,11 +153,16 @@ pub fn fault_in(mm: &MmWithUser, at: Vaddr) -> Result {
 }
 
 /// Writes the breakpoint. `publish` is called before the byte is changed; there may be an error
-/// after that, and then it is not changed.
-pub(crate) fn arm(mmap: &MmapWrite<'_>, at: Vaddr, publish: impl FnOnce() -> Result) -> Result {
+/// after that, and then it is not changed. `stop` is called last.
+pub(crate) fn arm(
+    mmap: &MmapWrite<'_>,
+    at: Vaddr,
+    publish: impl FnOnce() -> Result,
+    stop: impl FnOnce() -> Result<Stopped>,
+) -> Result {
     let page = mmap.private_page(at.as_usize())?;
     publish()?;
-    let stopped = Stopped::threads_of(mmap.mm())?;
+    let stopped = stop()?;
     write(&page, at, BREAKPOINT, &stopped);
     Ok(())
 }
@@ -180,7 +189,7 @@ pub(crate) fn restore(
     mmap: &MmapWrite<'_>,
     at: Vaddr,
     original: u8,
-    stop: impl FnOnce(&MmWithUser) -> Result<Stopped>,
+    stop: impl FnOnce() -> Result<Stopped>,
 ) -> Result<Restored> {
     text_or_was(mmap, at)?;
     let page = match mmap.own_page(at.as_usize()) {
@@ -193,7 +202,7 @@ pub(crate) fn restore(
     if byte_of(&page, at) != Some(BREAKPOINT) {
         return Ok(Restored::Foreign);
     }
-    let stopped = stop(mmap.mm())?;
+    let stopped = stop()?;
     write(&page, at, original, &stopped);
     Ok(Restored::Written)
 }

@@ -13,7 +13,9 @@ extern "C" {
     static KEY: DeferredKey;
 }
 
-/// Switches the call sites on, for as long as the result lives. Sleeps.
+/// Switches the call sites on, for as long as the result lives.
+///
+/// Context: as of [`utrace::Active::new`].
 pub(crate) fn activate() -> Enabled {
     // SAFETY: `exports.c` defines the key.
     unsafe { &KEY }.enable()

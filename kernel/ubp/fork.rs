@@ -39,7 +39,7 @@ pub unsafe fn fork_start(from: &MmWithUser, to: &MmWithUser) {
         if list.is_empty() {
             return Ok(());
         }
-        Space::create_inherited(to, list)
+        space.create_inherited(to, list)
     };
     if inherit().is_err() {
         Space::set_lost(to);
@@ -82,7 +82,7 @@ fn restore(mm: &MmWithUser, at: Vaddr, original: u8) -> Result<bool> {
             if mmap.vma_lookup(at.as_usize()).is_none() {
                 return Ok(false);
             }
-            match private_text::restore(&mmap, at, original, |_| Ok(Stopped::NotStarted)) {
+            match private_text::restore(&mmap, at, original, || Ok(Stopped::NotStarted)) {
                 Err(EAGAIN) => (),
                 restored => return restored.map(|_| true),
             }

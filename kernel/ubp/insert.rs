@@ -136,7 +136,11 @@ pub fn check(mm: &MmWithUser, at: Vaddr) -> Result<(), Refused> {
 /// breakpoint, this crate's or another's. `EPERM`: the instruction cannot be probed. `EFAULT`: the
 /// text cannot be read, or ends within the instruction. `EINTR`: the caller has been killed.
 /// `ENOMEM`. `EAGAIN`: somebody has to be asked for the text first, with [`fault_in`].
-pub fn insert(mm: &MmWithUser, at: Vaddr, owner: Arc<dyn OnHit>) -> Result<Inserted, Refused> {
+pub fn insert(
+    mm: &ARef<MmWithUser>,
+    at: Vaddr,
+    owner: Arc<dyn OnHit>,
+) -> Result<Inserted, Refused> {
     let space = Space::get_or_create(mm)?;
     let mmap = mm.mmap_write_lock_killable()?;
     let _changes = space.changes.lock();
@@ -145,7 +149,7 @@ pub fn insert(mm: &MmWithUser, at: Vaddr, owner: Arc<dyn OnHit>) -> Result<Inser
         if !bp.is_abandoned() {
             return Err(EEXIST.into());
         }
-        take_out(space, &mmap, &bp)?;
+        take_out(space, &mmap, mm, &bp)?;
     }
     let insn = decode(&mmap, at)?;
     let original = *insn.bytes().first().ok_or(EFAULT)?;
@@ -159,15 +163,18 @@ pub fn insert(mm: &MmWithUser, at: Vaddr, owner: Arc<dyn OnHit>) -> Result<Inser
 
     // What may be in the map at this address is of text that is gone.
     space.map.remove(at.as_usize());
-    let armed = private_text::arm(&mmap, at, || {
-        space.map.insert(at.as_usize(), bp.clone(), GFP_KERNEL)
-    });
+    let armed = private_text::arm(
+        &mmap,
+        at,
+        || space.map.insert(at.as_usize(), bp.clone(), GFP_KERNEL),
+        || Stopped::threads_of(space, mm),
+    );
     if let Err(error) = armed {
         space.map.remove(at.as_usize());
         return Err(error.into());
     }
     Ok(Inserted {
-        mm: ARef::from(&**mm),
+        mm: ARef::from(&***mm),
         bp,
     })
 }
@@ -224,7 +231,7 @@ impl Inserted {
             {
                 let mmap = mm.mmap_write_lock();
                 let _changes = space.changes.lock();
-                let removed = take_out(space, &mmap, &self.bp);
+                let removed = take_out(space, &mmap, &mm, &self.bp);
                 if removed != Err(ENOMEM) {
                     return removed.inspect_err(|_| self.bp.abandon());
                 }
@@ -242,17 +249,24 @@ fn wait_for_memory() {
 /// Takes out a breakpoint that cannot be resumed: the thread then executes the instruction in its
 /// place. Whoever owns the breakpoint gets no more hits.
 pub(crate) fn disarm(space: &Space, mm: &MmWithUser, bp: &Arc<Breakpoint>) -> Result {
+    let mm = ARef::from(mm);
     let mmap = mm.mmap_write_lock_killable()?;
     let _changes = space.changes.lock();
-    take_out(space, &mmap, bp)
+    take_out(space, &mmap, &mm, bp)
 }
 
 /// Restores the text of a breakpoint, and removes it from the map. `changes` is held.
-fn take_out(space: &Space, mmap: &MmapWrite<'_>, bp: &Arc<Breakpoint>) -> Result {
+fn take_out(
+    space: &Space,
+    mmap: &MmapWrite<'_>,
+    mm: &ARef<MmWithUser>,
+    bp: &Arc<Breakpoint>,
+) -> Result {
     let at = bp.at();
     match bp.state() {
         State::Armed | State::Outdated => {
-            let restored = private_text::restore(mmap, at, bp.original(), Stopped::threads_of)?;
+            let restored =
+                private_text::restore(mmap, at, bp.original(), || Stopped::threads_of(space, mm))?;
             bp.set_gone();
             if restored == Restored::Written && !is_page_probed(space, at) {
                 private_text::give_back_page(mmap, at);
@@ -295,6 +309,7 @@ pub(crate) fn take_out_range(
     start: usize,
     end: usize,
 ) -> Result {
+    let mm = ARef::from(mmap.mm());
     let _changes = space.changes.lock();
     loop {
         let there = space
@@ -304,7 +319,7 @@ pub(crate) fn take_out_range(
         let Some(bp) = there else {
             return Ok(());
         };
-        match take_out(space, mmap, &bp) {
+        match take_out(space, mmap, &mm, &bp) {
             Err(ENOMEM) => wait_for_memory(),
             taken_out => taken_out?,
         }
@@ -317,7 +332,9 @@ pub(crate) fn take_out_outdated(space: &Space, mmap: &MmapWrite<'_>, at: Vaddr) 
     let _changes = space.changes.lock();
     let there = space.present(at, &tasks_trace::read_lock()).cloned();
     match there {
-        Some(bp) if bp.state() == State::Outdated => take_out(space, mmap, &bp),
+        Some(bp) if bp.state() == State::Outdated => {
+            take_out(space, mmap, &ARef::from(mmap.mm()), &bp)
+        }
         _ => Ok(()),
     }
 }

@@ -28,10 +28,10 @@ use kernel::{
     },
     prelude::*,
     sync::{
+        aref::ARef,
         tasks_trace,
         Arc, //
     },
-    threads,
     time::{
         msecs_to_jiffies,
         Jiffies, //
@@ -44,7 +44,8 @@ use kernel::{
 };
 use utrace::{
     quiesce_mm,
-    Quiesced, //
+    Quiesced,
+    Users, //
 };
 
 /// How long slots are collected before they are reclaimed together.
@@ -85,7 +86,7 @@ impl WorkItem for Space {
 /// # Errors
 ///
 /// `ENOMEM`: nothing has been done.
-fn reclaim(space: &Space, mm: &MmWithUser) -> Result {
+fn reclaim(space: &Space, mm: &ARef<MmWithUser>) -> Result {
     let mmap = mm.mmap_write_lock();
     let _changes = space.changes.lock();
     let guard = tasks_trace::read_lock();
@@ -95,8 +96,9 @@ fn reclaim(space: &Space, mm: &MmWithUser) -> Result {
     }
     drop(guard);
 
-    let quiesced = quiesce_mm(mm)?;
-    move_threads_out(mm, &quiesced, |ip| {
+    let users = space.users(mm);
+    let quiesced = quiesce_mm(users, space.utrace())?;
+    move_threads_out(users, &quiesced, |ip| {
         let (area, slots) = retired
             .iter()
             .find(|(area, _)| ip.wrapping_sub(area.base()) < kernel::page::PAGE_SIZE)?;
@@ -113,15 +115,16 @@ fn reclaim(space: &Space, mm: &MmWithUser) -> Result {
 }
 
 /// Changes the instruction pointers of threads as `f` says.
-fn move_threads_out(mm: &Mm, _quiesced: &Quiesced, f: impl Fn(usize) -> Option<usize>) {
-    threads::tasklist().for_each(|thread| {
-        if !thread.uses(mm) || thread.is_worker() {
-            return;
-        }
-        // SAFETY: The thread is in the kernel, and stays there, by the invariants of `Quiesced`.
-        let ip = unsafe { thread.user_ip() };
-        if let Some(to) = f(ip) {
-            // SAFETY: As above.
+///
+/// A thread that is created meanwhile is not in a slot, as its creator was in a system call, which
+/// no slot holds.
+fn move_threads_out(users: Users<'_>, _quiesced: &Quiesced, f: impl Fn(usize) -> Option<usize>) {
+    users.for_each(|thread| {
+        // SAFETY: `Users` leaves kernel threads out. The thread is in the kernel, and stays there,
+        // by the invariants of `Quiesced`.
+        let moved = unsafe { thread.user_ip() }.and_then(|ip| Some((ip, f(ip)?)));
+        if let Some((ip, to)) = moved {
+            // SAFETY: As for `user_ip()`.
             unsafe { thread.exchange_user_ip(ip, to) };
         }
     });

@@ -34,14 +34,20 @@ use kernel::{
         },
         Arc,
         ArcBorrow,
-        Mutex, //
+        Mutex,
+        SetOnce, //
     },
+    threads::Group,
     workqueue::{
         new_delayed_work,
         DelayedWork, //
     },
 };
 use ubp_arch::Vaddr;
+use utrace::{
+    Active,
+    Users, //
+};
 
 /// Everything that UBP has for an address space.
 #[pin_data]
@@ -60,7 +66,34 @@ pub(crate) struct Space {
     pub(crate) reclaim: DelayedWork<Self>,
     /// Of an address space that `fork()` has copied: what its text holds in place of which bytes.
     pub(crate) inherited: KVec<(Vaddr, u8)>,
-    _active: Enabled,
+    /// The process whose threads use the address space, alone as a rule.
+    group: SetOnce<Group>,
+    active: Switches,
+}
+
+/// What has to be switched on while there is a space: this crate's call sites, and utrace's, which
+/// [`utrace::quiesce_mm`] needs.
+struct Switches {
+    ubp: Enabled,
+    utrace: Active,
+}
+
+impl Switches {
+    /// Context: as of [`Active::new`].
+    fn on() -> Self {
+        Self {
+            ubp: activate(),
+            utrace: Active::new(),
+        }
+    }
+
+    /// Keeps them on for another space. `mmap_lock` may be held.
+    fn try_clone(&self) -> Result<Self> {
+        Ok(Self {
+            ubp: self.ubp.try_clone()?,
+            utrace: self.utrace.try_clone()?,
+        })
+    }
 }
 
 /// `mm_struct::uprobes_state`.
@@ -83,7 +116,7 @@ fn pointer(mm: &Mm) -> &Atomic<*mut c_void> {
 pub(crate) const LOST: *mut c_void = core::ptr::without_provenance_mut(1);
 
 impl Space {
-    fn init(mm: &Mm, inherited: KVec<(Vaddr, u8)>) -> Result<Arc<Self>> {
+    fn init(mm: &Mm, inherited: KVec<(Vaddr, u8)>, active: Switches) -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
                 mm: ARef::from(mm),
@@ -92,7 +125,8 @@ impl Space {
                 areas <- Map::new(),
                 reclaim <- new_delayed_work!("ubp::reclaim"),
                 inherited,
-                _active: activate(),
+                group: SetOnce::new(),
+                active,
             }),
             GFP_KERNEL,
         )
@@ -128,18 +162,38 @@ impl Space {
         unsafe { Handle::<Arc<Self>>::borrow(space) }
     }
 
-    /// Returns the space of an address space, which gets one if it has none. Sleeps.
+    /// Returns the space of an address space, which gets one if it has none.
+    ///
+    /// Context: as of [`Active::new`].
     pub(crate) fn get_or_create(mm: &MmWithUser) -> Result<&Self> {
-        if let Some(space) = Self::of(mm) {
-            return Ok(space);
+        if Self::of(mm).is_none() {
+            Self::set(mm, Self::init(mm, KVec::new(), Switches::on())?)?;
         }
-        Self::set(mm, Self::init(mm, KVec::new())?)?;
-        Self::of(mm).ok_or(ENOMEM)
+        let space = Self::of(mm).ok_or(ENOMEM)?;
+        if space.group.as_ref().is_none() {
+            if let Some(group) = Group::using(mm) {
+                // Another thread may have been faster.
+                space.group.populate(group);
+            }
+        }
+        Ok(space)
     }
 
-    /// Gives an address space, the copy of another one, a space that says what it inherited.
-    pub(crate) fn create_inherited(mm: &MmWithUser, inherited: KVec<(Vaddr, u8)>) -> Result {
-        Self::set(mm, Self::init(mm, inherited)?)
+    /// Gives an address space, the copy of that of `self`, a space that says what it inherited.
+    ///
+    /// Context: may sleep. `mmap_lock` may be held.
+    pub(crate) fn create_inherited(&self, to: &MmWithUser, list: KVec<(Vaddr, u8)>) -> Result {
+        Self::set(to, Self::init(to, list, self.active.try_clone()?)?)
+    }
+
+    /// Returns the threads that use `mm`, the address space.
+    pub(crate) fn users<'a>(&'a self, mm: &'a ARef<MmWithUser>) -> Users<'a> {
+        Users::new(mm, self.group.as_ref())
+    }
+
+    /// Returns the evidence that the threads may be quiesced with `mmap_lock` held.
+    pub(crate) fn utrace(&self) -> &Active {
+        &self.active.utrace
     }
 
     fn set(mm: &MmWithUser, space: Arc<Self>) -> Result {

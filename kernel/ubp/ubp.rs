@@ -42,6 +42,8 @@
 //!
 //! # Locks
 //!
+//! 0. `cpu_hotplug_lock`, while a space is created: a space keeps the call sites of this crate, and
+//!    of [`utrace`], switched on, because that cannot be done with `mmap_lock` held.
 //! 1. `mmap_lock`, held for writing: text and mappings change under it. It keeps `fork()` out.
 //! 2. `Space::changes`, a mutex: the map of breakpoints and that of areas change under it, and
 //!    slots are taken.

@@ -32,6 +32,7 @@ use kernel::{
     prelude::*,
     ptregs::PtRegs,
     sync::{
+        aref::ARef,
         atomic::{
             Atomic,
             Relaxed, //
@@ -204,7 +205,7 @@ impl Places {
     pub(crate) fn add(
         &self,
         returns: &Arc<Returns>,
-        mm: &MmWithUser,
+        mm: &ARef<MmWithUser>,
         at: Vaddr,
         kind: Kind,
     ) -> Result {

@@ -22,7 +22,10 @@ use crate::{
 use kernel::{
     mm::MmWithUser,
     prelude::*,
-    sync::Arc,
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
     threads::ThreadGroup, //
 };
 use ubp::Vaddr;
@@ -63,7 +66,12 @@ impl Presence {
         Ok(this)
     }
 
-    fn place_all(&mut self, mm: &MmWithUser, group: ThreadGroup, probe: &Arc<Probe>) -> Result {
+    fn place_all(
+        &mut self,
+        mm: &ARef<MmWithUser>,
+        group: ThreadGroup,
+        probe: &Arc<Probe>,
+    ) -> Result {
         let spot = probe.spot;
         let returns = self.returns.as_ref().map(|used| used.returns().clone());
         if probe.wants.task || probe.wants.interrupt || returns.is_some() {
@@ -82,7 +90,12 @@ impl Presence {
         Ok(())
     }
 
-    fn place(&mut self, mm: &MmWithUser, at: Vaddr, entry: &Entry) -> Result<Arc<Probepoint>> {
+    fn place(
+        &mut self,
+        mm: &ARef<MmWithUser>,
+        at: Vaddr,
+        entry: &Entry,
+    ) -> Result<Arc<Probepoint>> {
         self.places.reserve(1, GFP_KERNEL)?;
         let probepoint = probepoint::place(mm, at, entry)?;
         self.places.push(probepoint.clone(), GFP_KERNEL)?;

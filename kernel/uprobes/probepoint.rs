@@ -121,7 +121,7 @@ impl Probepoint {
     }
 
     /// Adds a client. With the first one, the breakpoint is inserted.
-    pub(crate) fn add(self: &Arc<Self>, mm: &MmWithUser, entry: Entry) -> Result<Added> {
+    pub(crate) fn add(self: &Arc<Self>, mm: &ARef<MmWithUser>, entry: Entry) -> Result<Added> {
         let mut state = self.state.lock();
         match &*state {
             State::Dead => return Ok(Added::Dead),
@@ -321,7 +321,7 @@ impl Probepoint {
 /// # Errors
 ///
 /// As of [`register`](crate::register).
-pub(crate) fn place(mm: &MmWithUser, at: Vaddr, entry: &Entry) -> Result<Arc<Probepoint>> {
+pub(crate) fn place(mm: &ARef<MmWithUser>, at: Vaddr, entry: &Entry) -> Result<Arc<Probepoint>> {
     loop {
         let probepoint = registry::probepoint(mm, at)?;
         match probepoint.add(mm, entry.clone()) {

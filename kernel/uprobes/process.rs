@@ -10,6 +10,7 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
+        rcu,
         Arc, //
     },
     task::{
@@ -85,10 +86,10 @@ impl Process {
     /// `ESRCH`.
     pub(crate) fn mm(&self) -> Result<ARef<MmWithUser>> {
         let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
-        let mut alive = false;
-        threads::tasklist().for_each_thread(&self.group, |thread| {
-            alive |= thread.uses(&mm) && !thread.is_exiting();
-        });
+        let alive = self
+            .group
+            .threads(&rcu::read_lock())
+            .any(|thread| thread.uses(&mm) && !thread.is_exiting());
         if alive {
             Ok(mm)
         } else {

@@ -195,7 +195,7 @@ impl Returns {
     /// From now on calls of the function at a probepoint are expected to return.
     pub(crate) fn add_function(
         self: &Arc<Self>,
-        mm: &MmWithUser,
+        mm: &ARef<MmWithUser>,
         probepoint: &Arc<Probepoint>,
     ) -> Result {
         let at = probepoint.at.as_usize();

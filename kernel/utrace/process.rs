@@ -6,6 +6,7 @@
 //! thread that creates it. None is missed: see [`Attachment::attach_to_threads`].
 
 use crate::{
+    active::Active,
     control,
     engine::{
         Client,
@@ -53,6 +54,8 @@ use kernel::{
 pub(crate) struct Following {
     client: Client,
     events: Events,
+    /// A thread that is created takes its own from here, where locks may be held.
+    pub(crate) active: Active,
     stopped: Atomic<bool>,
     #[pin]
     use_: SpinLock<Use>,
@@ -160,6 +163,7 @@ pub(crate) fn attach(task: &Task, client: Client, events: Events) -> Result<Atta
             pin_init!(Following {
                 client,
                 events,
+                active: Active::new(),
                 stopped: Atomic::new(false),
                 use_ <- new_spinlock!(Use {
                     live: 0,

@@ -9,16 +9,21 @@
 //! # Protocol
 //!
 //! 1. The gate is put in the list.
-//! 2. Each thread gets `TIF_NOTIFY_RESUME`, without being woken. A thread born from here on gets
-//!    it from its parent (`clone_locked`), which holds `tasklist_lock` for that as the walk does,
-//!    so that none is missed. Workers, which never go to user mode, do not get it: they would keep
-//!    it for ever, because they do not pass the gate.
-//! 3. Each CPU on which one of them executes takes an interrupt, and this is waited for.
+//! 2. Each thread that uses the address space gets `TIF_NOTIFY_RESUME`, without being woken or
+//!    interrupted. The walk holds RCU only. Of a thread that becomes visible, and then looks at the
+//!    list (`clone_locked`), and of this walk, which comes after the gate was put in the list, one
+//!    sees the other.
+//! 3. Each CPU is looked at, with its run queue locked. One that executes such a thread takes an
+//!    interrupt, and this is waited for. On one that does not, a thread that is switched to later
+//!    sees its flag, because the lock orders the switch after step 2.
 //!
 //! Then every thread is in the kernel: one that was executing in user mode has been interrupted;
 //! one that was not has the flag still before it. On the way out the flag leads it to
 //! [`pass_gate`], where it waits until the gate is gone. A thread that clears the flag just before
 //! step 2 looks at the list after that, or gets the flag again.
+//!
+//! Workers, which use an address space but never go to user mode, are left alone: nothing would
+//! clear the flag of a kernel thread.
 //!
 //! SIGKILL gets through: a killed thread passes, and dies before it reaches user mode.
 //!
@@ -27,7 +32,10 @@
 //! do, such as serve a userfaultfd or a FUSE mount, must not be waited for, nor memory be allocated
 //! in a way that may wait for it.
 
-use crate::active::activate;
+use crate::{
+    active::Active,
+    users::Users, //
+};
 
 use kernel::{
     cpumask::CpumaskVar,
@@ -37,9 +45,12 @@ use kernel::{
     },
     prelude::*,
     smp,
-    static_key::Enabled,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         barrier::{
             smp_mb,
             Full, //
@@ -68,6 +79,12 @@ kernel::sync::global_lock! {
     unsafe(uninit) static GATES: SpinLockIrq<KVec<Arc<Gate>>> = KVec::new();
 }
 
+/// Whether there are gates in the list. Changed with the list locked.
+///
+/// Each `clone()`, and each return to user mode with `TIF_NOTIFY_RESUME` set, looks at this before
+/// it takes the lock.
+static ANY_GATE: Atomic<bool> = Atomic::new(false);
+
 /// Initialises the list of gates.
 ///
 /// # Safety
@@ -87,21 +104,24 @@ pub(crate) unsafe fn init() {
 #[must_use = "if unused, the threads resume at once"]
 pub struct Quiesced {
     gate: Arc<Gate>,
-    _active: Enabled,
+    _active: Active,
 }
 
 /// Waits until every thread that shares the memory of `task`'s process is out of user mode, as
 /// [`quiesce_mm`] does.
 ///
+/// Context: as of [`Active::new`].
+///
 /// # Errors
 ///
 /// `ESRCH`: the process exits, or is the kernel's. `ENOMEM`.
 pub fn quiesce(task: &Task) -> Result<Quiesced> {
-    let mm = Group::of(task)
+    let active = Active::new();
+    let group = Group::of(task)
         .filter(|_| !task.is_kernel_thread())
-        .and_then(|group| group.get_mm())
         .ok_or(ESRCH)?;
-    quiesce_mm(&mm)
+    let mm = group.get_mm().ok_or(ESRCH)?;
+    quiesce_mm(Users::new(&mm, Some(&group)), &active)
 }
 
 /// Waits until every thread that uses an address space is out of user mode, which takes an
@@ -110,36 +130,29 @@ pub fn quiesce(task: &Task) -> Result<Quiesced> {
 /// Several at a time, by several tasks, are possible; the threads resume after the last one.
 ///
 /// Context: may sleep, for memory; must not be called from an interrupt, or with a spinlock held.
+/// `mmap_lock` may be held.
 ///
 /// # Errors
 ///
 /// `ENOMEM`.
-pub fn quiesce_mm(mm: &MmWithUser) -> Result<Quiesced> {
-    let mut running = CpumaskVar::new_zero(GFP_KERNEL)?;
-    let active = activate();
-    let gate = raise(mm)?;
-    // From here on the drop of this takes the gate down, also on the way out by an error.
+pub fn quiesce_mm(users: Users<'_>, active: &Active) -> Result<Quiesced> {
+    let mut executing = CpumaskVar::new_zero(GFP_KERNEL)?;
+    let active = active.try_clone()?;
+    let gate = raise(users.mm())?;
+    // From here on the drop of this takes the gate down.
     //
     // INVARIANT: Step 1 is done. The value is not handed out before steps 2 and 3 are.
     let quiesced = Quiesced {
         gate,
         _active: active,
     };
-
-    let guard = threads::tasklist();
-    guard.for_each(|thread| {
-        if thread.uses(mm) && !thread.is_worker() {
-            thread.notify_resume();
-            // Pairs with the barriers in `schedule()`: if the thread is not seen executing, it
-            // sees the flag when it does.
-            smp_mb(Full);
-            if let Some(cpu) = thread.running_on() {
-                running.set(cpu);
-            }
-        }
+    // Pairs with the barrier in `clone_locked`.
+    smp_mb(Full);
+    users.for_each(|thread| thread.notify_resume_later());
+    threads::cpus_executing(&mut executing, |task| {
+        task.uses(users.mm()) && !task.is_worker()
     });
-    drop(guard);
-    smp::interrupt_cpus(&running);
+    smp::interrupt_cpus(&executing);
     Ok(quiesced)
 }
 
@@ -156,6 +169,7 @@ fn raise(mm: &MmWithUser) -> Result<Arc<Gate>> {
     loop {
         let mut gates = GATES.lock();
         if gates.push_within_capacity(gate.clone()).is_ok() {
+            ANY_GATE.store(true, Relaxed);
             return Ok(gate);
         }
         // The list grows outside of the lock, and never shrinks.
@@ -185,6 +199,7 @@ impl Drop for Quiesced {
         let mut gates = GATES.lock();
         let at = gates.iter().position(|gate| Arc::ptr_eq(gate, &self.gate));
         let gone = at.and_then(|at| gates.remove(at).ok());
+        ANY_GATE.store(!gates.is_empty(), Relaxed);
         drop(gates);
         drop(gone);
         self.gate.gone.complete_all();
@@ -192,7 +207,13 @@ impl Drop for Quiesced {
 }
 
 /// Returns a gate that `task` would have to pass.
+///
+/// The caller has a full barrier between what tells it to look, or tells the walk of step 2 of
+/// `task`, and this.
 fn gate_of(task: &Task) -> Option<Arc<Gate>> {
+    if !ANY_GATE.load(Relaxed) {
+        return None;
+    }
     GATES
         .lock()
         .iter()
@@ -202,6 +223,9 @@ fn gate_of(task: &Task) -> Option<Arc<Gate>> {
 
 /// Waits until no gate is raised for the current thread, which is on its way to user mode, or it
 /// has been killed.
+///
+/// If step 2 sets the flag before `resume_user_mode_work()` clears it, this sees the gate, because
+/// of the barrier there behind the clearing; if after, the flag leads the thread here again.
 pub(crate) fn pass_gate(task: &Task) {
     // A worker that never goes to user mode has nothing to wait for.
     if task.is_worker() {
@@ -214,9 +238,14 @@ pub(crate) fn pass_gate(task: &Task) {
     }
 }
 
-/// `child` becomes visible, under `tasklist_lock`: it must not miss a gate.
+/// `child` has become visible, and has not run: it must not miss a gate.
 pub(crate) fn clone_locked(child: &Task) {
-    if !child.is_worker() && gate_of(child).is_some() {
-        child.notify_resume();
+    if child.is_worker() {
+        return;
+    }
+    // Pairs with the barrier in `quiesce_mm`: either the gate is seen here, or `child` there.
+    smp_mb(Full);
+    if gate_of(child).is_some() {
+        child.notify_resume_later();
     }
 }

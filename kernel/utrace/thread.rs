@@ -29,7 +29,7 @@
 //! ```
 
 use crate::{
-    active::activate,
+    active::Active,
     engine::{
         Client,
         Engine,
@@ -53,7 +53,6 @@ use kernel::{
     new_condvar,
     new_spinlock,
     prelude::*,
-    static_key::Enabled,
     sync::{
         atomic::{
             Acquire,
@@ -92,7 +91,7 @@ pub(crate) struct Entry {
     /// A step that it wanted is over, and it has had no report of that.
     stepped: bool,
     _live: Option<Live>,
-    _active: Enabled,
+    _active: Active,
 }
 
 impl Entry {
@@ -353,7 +352,10 @@ pub(crate) fn attach(task: &Task, how: How, owner: Owner) -> Result<Arc<Engine>>
         let state = thread.state.lock();
         return lookup(&state, &how).ok_or(ENOENT);
     }
-    let active = activate();
+    let active = match &owner {
+        Owner::Caller => Active::new(),
+        Owner::Process(following) => following.active.try_clone()?,
+    };
     let thread = get_or_create(task)?;
     let engine = Engine::new(how.client, how.events, thread.clone(), owner)?;
     add(task, &thread, &engine, &how, active)?;
@@ -368,7 +370,7 @@ fn lookup(state: &State, how: &How) -> Option<Arc<Engine>> {
         .map(|entry| entry.engine.clone())
 }
 
-fn add(task: &Task, thread: &Thread, engine: &Arc<Engine>, how: &How, active: Enabled) -> Result {
+fn add(task: &Task, thread: &Thread, engine: &Arc<Engine>, how: &How, active: Active) -> Result {
     let mut room: KVec<Entry> = KVec::new();
     loop {
         let mut state = thread.state.lock();

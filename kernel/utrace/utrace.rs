@@ -32,8 +32,11 @@
 //! - `Thread::state`, a spinlock: the list of engines, and all else that is known of the thread. No
 //!   callback is called, and no engine dropped, with it held.
 //! - `siglock`, of the rest of the kernel: `task_struct::jobctl`. Nests inside `Thread::state`.
-//! - `tasklist_lock`: walks over threads, and their birth. The list of gates nests inside.
+//! - `tasklist_lock`: the walk over the threads of a process for [`process::Attachment`], and the
+//!   birth of threads. The list of gates nests inside.
 //! - The list of gates, a spinlock with interrupts disabled: innermost.
+//! - `cpu_hotplug_lock`, of the rest of the kernel: switching the call sites on. `mmap_lock` nests
+//!   inside, so an [`Active`] is made before `mmap_lock` is taken.
 //!
 //! Callbacks are called in the context of the thread that the event is of, holding no lock; only
 //! `report_reap()` may be called by another one. They may sleep, and attach, control and detach
@@ -46,7 +49,14 @@
 //! NOP (a static branch), but for stores when a task is created, and loads and branches when one
 //! exits, is reaped and is freed. System calls have a bit in a word that is looked at anyway, and
 //! so has `get_signal()`. In a thread without engines, while others have some, a call site that is
-//! not on the way of a system call costs a load and a branch more.
+//! not on the way of a system call costs a load and a branch more. Of these, `clone()`, exit and a
+//! return to user mode with `TIF_NOTIFY_RESUME` set are a call each, and `clone()` and exit have a
+//! barrier in it. Only while a gate is raised, `clone()` and such a return take a lock that all
+//! processes share.
+//!
+//! Raising a gate takes time in proportion to the threads of the process, and to the CPUs. If other
+//! processes use the address space too, it does so in proportion to all threads of the system, with
+//! nothing but RCU held for that.
 
 mod active;
 mod api;
@@ -65,10 +75,13 @@ mod step;
 mod stop;
 mod syscall;
 mod thread;
+mod users;
 
+pub use active::Active;
 pub use quiesce::{
     quiesce,
     quiesce_mm,
     Quiesced, //
 };
 pub use step::step_trap;
+pub use users::Users;

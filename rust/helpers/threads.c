@@ -42,14 +42,30 @@ rust_helper_next_task(struct task_struct *task)
 	return next_task(task);
 }
 
-__rust_helper unsigned int rust_helper_task_cpu(const struct task_struct *task)
+__rust_helper bool rust_helper_cpu_possible(int cpu)
 {
-	return task_cpu(task);
+	return cpu_possible(cpu);
 }
 
 __rust_helper void rust_helper_set_notify_resume(struct task_struct *task)
 {
 	set_notify_resume(task);
+}
+
+/* As set_notify_resume(), without an interrupt of the CPU that executes @task. */
+__rust_helper void rust_helper_set_tsk_notify_resume(struct task_struct *task)
+{
+	set_tsk_thread_flag(task, TIF_NOTIFY_RESUME);
+}
+
+/* NULL: not known. The result is only valid under RCU, and may have another mm. */
+__rust_helper struct task_struct *rust_helper_mm_owner(struct mm_struct *mm)
+{
+#ifdef CONFIG_MEMCG
+	return rcu_dereference(mm->owner);
+#else
+	return NULL;
+#endif
 }
 
 __rust_helper int rust_helper_fatal_signal_pending(struct task_struct *task)
@@ -85,15 +101,27 @@ __rust_helper void rust_helper_interrupt_this_cpu(void)
 }
 
 #ifdef CONFIG_X86_64
-__rust_helper unsigned long rust_helper_task_user_ip(struct task_struct *task)
+/* A thread that has exited may have no stack any more. */
+__rust_helper bool rust_helper_task_user_ip(struct task_struct *task,
+					    unsigned long *ip)
 {
-	return READ_ONCE(task_pt_regs(task)->ip);
+	if (!try_get_task_stack(task))
+		return false;
+	*ip = READ_ONCE(task_pt_regs(task)->ip);
+	put_task_stack(task);
+	return true;
 }
 
 __rust_helper bool
 rust_helper_task_exchange_user_ip(struct task_struct *task, unsigned long from,
 				  unsigned long to)
 {
-	return try_cmpxchg(&task_pt_regs(task)->ip, &from, to);
+	bool exchanged;
+
+	if (!try_get_task_stack(task))
+		return false;
+	exchanged = try_cmpxchg(&task_pt_regs(task)->ip, &from, to);
+	put_task_stack(task);
+	return exchanged;
 }
 #endif

@@ -6,6 +6,7 @@
 
 use crate::{
     bindings,
+    prelude::*,
     types::Opaque, //
 };
 
@@ -29,12 +30,33 @@ unsafe impl Sync for DeferredKey {}
 pub struct Enabled(&'static DeferredKey);
 
 impl DeferredKey {
-    /// Switches the branches on, if they are not. When it returns, they are on. Sleeps.
+    /// Switches the branches on, if they are not. When it returns, they are on.
+    ///
+    /// Context: may sleep. Takes `cpu_hotplug_lock`, even if the branches are on already. Cpusets
+    /// take `mmap_lock` with `cpu_hotplug_lock` held, so the caller must not hold `mmap_lock`, nor
+    /// a lock within which `mmap_lock` is taken.
     pub fn enable(&'static self) -> Enabled {
         // SAFETY: A reference to this type is to a key that C code has initialised.
         unsafe { bindings::static_branch_inc_deferred(self.0.get()) };
         // INVARIANT: Counted just now.
         Enabled(self)
+    }
+}
+
+impl Enabled {
+    /// Counts once more. Neither takes a lock nor sleeps, because the branches are on already.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: the count would overflow.
+    pub fn try_clone(&self) -> Result<Self> {
+        // SAFETY: A reference to this type is to a key that C code has initialised.
+        if unsafe { bindings::static_branch_inc_enabled(self.0 .0.get()) } {
+            // INVARIANT: Counted just now.
+            Ok(Self(self.0))
+        } else {
+            Err(ENOMEM)
+        }
     }
 }
 

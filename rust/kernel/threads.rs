@@ -7,13 +7,20 @@
 
 use crate::{
     bindings,
-    cpu::CpuId,
+    cpu::{
+        nr_cpu_ids,
+        CpuId, //
+    },
+    cpumask::Cpumask,
     mm::{
         Mm,
         MmWithUser, //
     },
     prelude::*,
-    sync::aref::ARef,
+    sync::{
+        aref::ARef,
+        rcu, //
+    },
     task::{
         Pid,
         Task, //
@@ -21,7 +28,10 @@ use crate::{
     types::NotThreadSafe,
 };
 
-use core::ptr::NonNull;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 
 /// Which thread group it is: a number to compare, and to order by.
 ///
@@ -50,6 +60,18 @@ impl Group {
         NonNull::new(pid).map(Self)
     }
 
+    /// Finds a group that uses an address space: the current thread's, or that of the owner in the
+    /// sense of memory control groups, or else the first of all threads of the system that does.
+    pub fn using(mm: &Mm) -> Option<Self> {
+        let rcu = rcu::read_lock();
+        let is_user = |task: &&Task| task.uses(mm) && !task.is_worker();
+        Some(&**crate::current!())
+            .filter(is_user)
+            .or_else(|| mm.owner(&rcu).filter(is_user))
+            .or_else(|| all(&rcu).find(is_user))
+            .and_then(Self::of)
+    }
+
     /// Returns which group it is.
     pub fn id(&self) -> ThreadGroup {
         ThreadGroup(self.0.as_ptr() as usize)
@@ -60,19 +82,143 @@ impl Group {
     /// Context: may sleep.
     pub fn get_mm(&self) -> Option<ARef<MmWithUser>> {
         loop {
-            let mut found = None;
-            tasklist().for_each_thread(self, |thread| {
-                let is_user = thread.has_mm() && !thread.is_exiting() && !thread.is_worker();
-                if found.is_none() && is_user {
-                    found = Some(ARef::from(thread));
-                }
-            });
-            // A thread that gives up its address space has begun to exit, or gets another one. Who
-            // has none yet is passed over: what the kernel starts, before its first `execve()`.
-            if let Some(mm) = found?.get_mm() {
+            // A thread that the kernel has started has no address space before its first
+            // `execve()`.
+            let is_user = |task: &&Task| task.has_mm() && !task.is_exiting() && !task.is_worker();
+            let found = self
+                .threads(&rcu::read_lock())
+                .find(is_user)
+                .map(ARef::<Task>::from)?;
+            // A thread that gives up its address space has begun to exit, or gets another one.
+            if let Some(mm) = found.get_mm() {
                 return Some(mm);
             }
         }
+    }
+
+    /// Iterates over the threads of the group.
+    ///
+    /// A thread that is added or removed during the iteration may be missed; no other is.
+    pub fn threads<'rcu>(&self, _rcu: &'rcu rcu::Guard) -> Threads<'rcu> {
+        // SAFETY: `self.0` is valid because a reference to it is owned by the type invariants.
+        // The task that is found stays valid while RCU is held.
+        let leader =
+            unsafe { bindings::pid_task(self.0.as_ptr(), bindings::pid_type_PIDTYPE_TGID) };
+        // INVARIANT: `pid_task()` finds a task that is, or has just been, on the list of its group.
+        Threads {
+            next: leader,
+            _rcu: PhantomData,
+        }
+    }
+}
+
+/// Iterates over the threads of a group, from its leader on.
+///
+/// Threads are added at the end of the list. A thread that is removed keeps its link to what was
+/// behind it, so the iteration goes on from there.
+///
+/// # Invariants
+///
+/// `next` is null, or a task that has been on the list of its group since RCU was taken.
+pub struct Threads<'rcu> {
+    next: *mut bindings::task_struct,
+    _rcu: PhantomData<&'rcu rcu::Guard>,
+}
+
+impl<'rcu> Iterator for Threads<'rcu> {
+    type Item = &'rcu Task;
+
+    fn next(&mut self) -> Option<&'rcu Task> {
+        let thread = NonNull::new(self.next)?;
+        // SAFETY: By the type invariants RCU keeps the task, and the links of its list.
+        //
+        // INVARIANT: The list is read with RCU held.
+        self.next = unsafe { bindings::next_thread(thread.as_ptr()) };
+        // SAFETY: By the type invariants RCU keeps the task. CAST: `Task` is a transparent wrapper.
+        Some(unsafe { &*thread.as_ptr().cast() })
+    }
+}
+
+/// Iterates over the leaders of all groups.
+///
+/// # Invariants
+///
+/// `last` is `init_task`, or a task that has been on its list since RCU was taken.
+struct Leaders<'rcu> {
+    last: *mut bindings::task_struct,
+    _rcu: PhantomData<&'rcu rcu::Guard>,
+}
+
+impl<'rcu> Iterator for Leaders<'rcu> {
+    type Item = Threads<'rcu>;
+
+    fn next(&mut self) -> Option<Threads<'rcu>> {
+        // SAFETY: By the type invariants RCU keeps the task, and its link.
+        let next = unsafe { bindings::next_task(self.last) };
+        if next == &raw mut bindings::init_task {
+            return None;
+        }
+        // INVARIANT: The list is read with RCU held.
+        self.last = next;
+        // INVARIANT: A leader is on the list of its group as long as on that of leaders.
+        Some(Threads {
+            next,
+            _rcu: PhantomData,
+        })
+    }
+}
+
+/// Iterates over all threads of the system but the idle tasks.
+///
+/// This takes time in proportion to their number. A thread that is added or removed during the
+/// iteration may be missed; no other is.
+pub fn all<'rcu>(_rcu: &'rcu rcu::Guard) -> impl Iterator<Item = &'rcu Task> {
+    // INVARIANT: `init_task` is the head of the list.
+    Leaders {
+        last: &raw mut bindings::init_task,
+        _rcu: PhantomData,
+    }
+    .flatten()
+}
+
+/// Adds to `mask` each CPU that executes a task for which `f` holds.
+///
+/// The run queue of each CPU is locked for the look. So a switch to another task comes either
+/// before the look, and is seen, or after it, and the task that is switched to then sees all that
+/// the caller has written before the call.
+pub fn cpus_executing(mask: &mut Cpumask, f: impl Fn(&Task) -> bool) {
+    let rcu = rcu::read_lock();
+    // A CPU that is offline may come online meanwhile, hence the look at those as well.
+    for cpu in (0..nr_cpu_ids()).filter_map(CpuId::from_u32) {
+        if executed_by(cpu, &rcu).is_some_and(&f) {
+            mask.set(cpu);
+        }
+    }
+}
+
+/// Returns the task that a CPU executes, if there can be such a CPU.
+fn executed_by(cpu: CpuId, _rcu: &rcu::Guard) -> Option<&Task> {
+    let cpu = cpu.as_u32() as c_int;
+    // SAFETY: `cpu` is less than `nr_cpu_ids` by the type invariants, and a possible CPU has a run
+    // queue.
+    let task = unsafe {
+        if !bindings::cpu_possible(cpu) {
+            return None;
+        }
+        bindings::cpu_curr_snapshot(cpu)
+    };
+    // SAFETY: The task was executing with RCU held, which keeps it. CAST: `Task` is a transparent
+    // wrapper.
+    unsafe { task.cast::<Task>().as_ref() }
+}
+
+impl Mm {
+    /// Returns the owner in the sense of memory control groups. It may have another address space
+    /// by now.
+    fn owner<'rcu>(&self, _rcu: &'rcu rcu::Guard) -> Option<&'rcu Task> {
+        // SAFETY: The address space is valid, and RCU is held, which keeps the task. CAST: `Task`
+        // is a transparent wrapper.
+        unsafe { bindings::mm_owner(self.as_raw()).cast::<Task>().as_ref() }
     }
 }
 
@@ -118,43 +264,7 @@ impl Drop for TasklistGuard {
 impl TasklistGuard {
     /// Calls `f` with each thread of a group that has not been reaped.
     pub fn for_each_thread(&self, group: &Group, f: impl FnMut(&Task)) {
-        // SAFETY: By the type invariants of `Group` the `struct pid` is valid, and the lock, which
-        // is held by those of `self`, keeps the task.
-        let leader =
-            unsafe { bindings::pid_task(group.0.as_ptr(), bindings::pid_type_PIDTYPE_TGID) };
-        if !leader.is_null() {
-            // SAFETY: A leader that was found under the lock, which is still held.
-            unsafe { walk(leader, f) };
-        }
-    }
-
-    /// Calls `f` with each thread of the system that is not the idle task's.
-    pub fn for_each(&self, mut f: impl FnMut(&Task)) {
-        let init = &raw mut bindings::init_task;
-        // SAFETY: `init_task` is the head of the list, which the lock keeps from changing.
-        let mut leader = unsafe { bindings::next_task(init) };
-        while leader != init {
-            // SAFETY: The list is of leaders, and the lock is held by the type invariants.
-            unsafe { walk(leader, &mut f) };
-            // SAFETY: `leader` is on the list, and the lock is held.
-            leader = unsafe { bindings::next_task(leader) };
-        }
-    }
-}
-
-/// Calls `f` with each thread of a group.
-///
-/// # Safety
-///
-/// `leader` is the leader of the group, and has not been reaped. `tasklist_lock` is held.
-unsafe fn walk(leader: *mut bindings::task_struct, mut f: impl FnMut(&Task)) {
-    let mut thread = leader;
-    while !thread.is_null() {
-        // SAFETY: Threads on the list of a group are valid while the lock is held. CAST: `Task` is
-        // a transparent wrapper.
-        f(unsafe { &*thread.cast::<Task>() });
-        // SAFETY: As above.
-        thread = unsafe { bindings::next_thread(thread) };
+        group.threads(&rcu::read_lock()).for_each(f);
     }
 }
 
@@ -239,33 +349,31 @@ impl Task {
         core::ptr::eq(self.raw_mm(), mm.as_raw())
     }
 
-    /// Returns the CPU that the task executes on at the moment, if it does.
-    pub fn running_on(&self) -> Option<CpuId> {
-        // SAFETY: The task is valid.
-        if unsafe { bindings::task_curr(self.as_ptr()) } == 0 {
-            return None;
-        }
-        // SAFETY: As above.
-        CpuId::from_u32(unsafe { bindings::task_cpu(self.as_ptr()) })
-    }
-
     /// Has the task run the work that is due before it returns to user mode. Does not wake it.
     pub fn notify_resume(&self) {
         // SAFETY: The task is valid.
         unsafe { bindings::set_notify_resume(self.as_ptr()) };
     }
 
+    /// As [`Task::notify_resume`], but a thread that executes in user mode stays there until its
+    /// CPU takes an interrupt. No barrier is implied.
+    pub fn notify_resume_later(&self) {
+        // SAFETY: The task is valid.
+        unsafe { bindings::set_tsk_notify_resume(self.as_ptr()) };
+    }
+
     /// Returns the instruction pointer with which a thread will go on in user mode, as it is at the
-    /// moment.
+    /// moment, unless the thread has exited.
     ///
     /// # Safety
     ///
-    /// `tasklist_lock` is held, and the thread uses an address space, is not a worker, and does not
-    /// go to user mode during the call.
+    /// The thread is not a kernel thread, and does not go to user mode during the call.
     #[cfg(CONFIG_X86_64)]
-    pub unsafe fn user_ip(&self) -> usize {
-        // SAFETY: Such a thread has a stack, which begins with its registers.
-        unsafe { bindings::task_user_ip(self.as_ptr()) }
+    pub unsafe fn user_ip(&self) -> Option<usize> {
+        let mut ip = 0;
+        // SAFETY: The task is valid. The stack of such a thread, which is kept during the call,
+        // begins with its registers.
+        unsafe { bindings::task_user_ip(self.as_ptr(), &mut ip) }.then_some(ip)
     }
 
     /// Changes the instruction pointer with which a thread will go on in user mode, if it is still
@@ -276,7 +384,8 @@ impl Task {
     /// As of [`Task::user_ip`].
     #[cfg(CONFIG_X86_64)]
     pub unsafe fn exchange_user_ip(&self, from: usize, to: usize) -> bool {
-        // SAFETY: As above.
+        // SAFETY: The task is valid. The stack of such a thread, which is kept during the call,
+        // begins with its registers.
         unsafe { bindings::task_exchange_user_ip(self.as_ptr(), from, to) }
     }
 
@@ -327,6 +436,8 @@ impl Task {
 mod tests {
     use super::*;
 
+    use crate::cpumask::CpumaskVar;
+
     fn group(pid: Pid) -> Group {
         find(pid).and_then(|task| Group::of(&task)).unwrap()
     }
@@ -335,6 +446,25 @@ mod tests {
     fn kernel_threads_have_no_address_space() {
         // That is kthreadd.
         assert!(group(2).get_mm().is_none());
+    }
+
+    #[test]
+    fn the_current_thread_is_among_all_and_in_its_group() {
+        let current = crate::current!();
+        let is_current = |task: &Task| core::ptr::eq(task, &**current);
+        let rcu = rcu::read_lock();
+        assert!(all(&rcu).any(is_current));
+        let own = Group::of(current).unwrap();
+        assert!(own.threads(&rcu).any(is_current));
+        assert!(!group(2).threads(&rcu).any(is_current));
+    }
+
+    #[test]
+    fn a_cpu_executes_the_current_thread() {
+        let current = crate::current!();
+        let mut mask = CpumaskVar::new_zero(GFP_KERNEL).unwrap();
+        cpus_executing(&mut mask, |task| core::ptr::eq(task, &**current));
+        assert_eq!(mask.weight(), 1);
     }
 
     #[test]
