@@ -9,6 +9,7 @@ use crate::{
         Breakpoint,
         State, //
     },
+    BUILT_IN, //
 };
 
 use kernel::{
@@ -120,9 +121,9 @@ impl Space {
         Arc::pin_init(
             try_pin_init!(Self {
                 mm: ARef::from(mm),
-                map <- Map::new(),
+                map <- Map::new(BUILT_IN),
                 changes <- new_mutex!(()),
-                areas <- Map::new(),
+                areas <- Map::new(BUILT_IN),
                 reclaim <- new_delayed_work!("ubp::reclaim"),
                 inherited,
                 group: SetOnce::new(),
@@ -197,7 +198,7 @@ impl Space {
     }
 
     fn set(mm: &MmWithUser, space: Arc<Self>) -> Result {
-        let raw = Handle::new(space, GFP_KERNEL)?.into_raw();
+        let raw = Handle::new(BUILT_IN, space, GFP_KERNEL)?.into_raw();
         // INVARIANT: The pointer owns the handle.
         let stored = pointer(mm).cmpxchg(core::ptr::null_mut(), raw, Full);
         if stored.is_err() {
@@ -280,6 +281,11 @@ impl Space {
     ) -> impl Iterator<Item = &'a Arc<Area>> + 'a {
         self.areas.range(first..=last, guard).map(|(_, area)| area)
     }
+}
+
+/// Returns whether there may be breakpoints in an address space.
+pub fn is_probed(mm: &MmWithUser) -> bool {
+    Space::of(mm).is_some()
 }
 
 /// An address space has no user left: frees its breakpoints.

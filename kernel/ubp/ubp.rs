@@ -77,6 +77,11 @@ mod slot;
 mod space;
 mod step;
 
+use kernel::sync::tasks_trace::BuiltIn;
+
+// SAFETY: `CONFIG_UBP` is a `bool`, so this crate is built in.
+const BUILT_IN: BuiltIn = unsafe { BuiltIn::new() };
+
 #[path = "../../mm/private_text.rs"]
 mod private_text;
 
@@ -104,7 +109,10 @@ pub use insert::{
 };
 pub use private_text::fault_in;
 pub use slot::stream_ip;
-pub use space::clear;
+pub use space::{
+    clear,
+    is_probed, //
+};
 pub use step::{
     abandon,
     deny_signal, //

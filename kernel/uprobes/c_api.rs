@@ -5,18 +5,17 @@
 
 use crate::{
     c_known::{
-        begin_ending,
-        first_of_module,
-        make_known,
+        each,
         with_known,
         CClient,
         Ending,
-        Stage, //
+        Known, //
     },
+    probe::Probe,
     process::Process,
     registration::{
-        register,
-        Registration, //
+        end_all,
+        register_probe, //
     },
 };
 
@@ -41,12 +40,12 @@ unsafe fn register_in(
     }
     // SAFETY: By the requirement on the caller.
     let (client, fields) = unsafe { CClient::new(u) }?;
-    make_known(&client)?;
+    client.make_known()?;
     let registered =
-        find(fields.pid).and_then(|process| register(&process, fields.spot, client.clone()));
+        find(fields.pid).and_then(|process| register_probe(&process, fields.spot, client.clone()));
     match registered {
-        Ok(registration) => {
-            client.has_registered(registration);
+        Ok(probe) => {
+            client.has_registered(probe);
             Ok(())
         }
         Err(error) => {
@@ -54,6 +53,20 @@ unsafe fn register_in(
             Err(error)
         }
     }
+}
+
+/// Finds a process by a number of the caller's.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP`: the caller is a handler. It executes in the probed thread, so the number would be
+/// looked up in the pid namespace of that thread, and with its permissions, which are not those of
+/// the owner of the handler. Else as of [`Process::from_pid`].
+fn find_by_number(pid: bindings::pid_t) -> Result<Arc<Process>> {
+    if ubp::is_in_hit() {
+        return Err(EOPNOTSUPP);
+    }
+    Process::from_pid(pid)
 }
 
 /// Registers a probe.
@@ -66,7 +79,7 @@ unsafe fn register_in(
 #[export]
 pub(crate) unsafe extern "C" fn register_uprobe(u: *mut bindings::uprobe) -> c_int {
     // SAFETY: By the requirement on the caller.
-    let registered = unsafe { register_in(u, Process::from_pid) };
+    let registered = unsafe { register_in(u, find_by_number) };
     registered.map_or_else(|error| error.to_errno(), |()| 0)
 }
 
@@ -130,29 +143,26 @@ pub(crate) unsafe extern "C" fn unregister_uprobe(u: *mut bindings::uprobe) {
 #[export]
 pub(crate) unsafe extern "C" fn unregister_uprobes(us: *mut *mut bindings::uprobe, num: c_uint) {
     // SAFETY: By the requirement on the caller.
-    let each = || (0..num as usize).map(|i| unsafe { *us.add(i) });
-    if ubp::is_in_hit() {
-        for u in each() {
-            // Dropping the registration has it ended later, which ends in `CClient::ended()`.
-            drop(begin_ending(u, core::ptr::null_mut()));
-        }
+    let all = || (0..num as usize).map(|i| unsafe { *us.add(i) });
+    let by_handler = ubp::is_in_hit();
+    let begin = |known: &Known| mine(known.begin_ending(by_handler));
+    end_all(all().filter_map(|u| with_known(u, begin)));
+    if by_handler {
+        // The worker that ends them calls `CClient::ended()`.
         return;
     }
-    // In order to allocate nothing, those that are the caller's to end are remembered by their
-    // stage; a second walk forgets them.
-    let me = Task::current_raw();
-    let mine = each().filter_map(|u| match begin_ending(u, me) {
-        Ending::Mine(registration) => Some(registration),
-        Ending::Done(_) | Ending::Others(_) | Ending::Unknown => None,
-    });
-    Registration::unregister_all(mine);
-    for u in each() {
-        match begin_ending(u, me) {
-            Ending::Done(client) => client.forget(),
-            Ending::Others(client) => client.gone.wait_for_completion(),
-            Ending::Mine(registration) => drop(registration),
-            Ending::Unknown => (),
+    for u in all() {
+        if let Some(client) = with_known(u, |known| Some(known.client().clone())) {
+            client.finish();
         }
+    }
+}
+
+/// Returns the probe that the caller is to end.
+fn mine(ending: Ending) -> Option<Arc<Probe>> {
+    match ending {
+        Ending::Mine(probe) => Some(probe),
+        Ending::Others => None,
     }
 }
 
@@ -166,10 +176,7 @@ pub(crate) unsafe extern "C" fn uprobe_read_counts(
     u: *mut bindings::uprobe,
     counts: *mut bindings::uprobe_counts,
 ) -> c_int {
-    let read = with_known(|known| match &known.get(&(u as usize))?.stage {
-        Stage::Registered(registration) => Some(registration.counts()),
-        Stage::Registering { .. } | Stage::Ending(_) | Stage::Leaving(_) => None,
-    });
+    let read = with_known(u, |known| Some(known.registered()?.counts()));
     let Some(read) = read else {
         return ENOENT.to_errno();
     };
@@ -190,11 +197,23 @@ pub(crate) unsafe extern "C" fn uprobe_read_counts(
 /// `module` is valid.
 #[export]
 pub(crate) unsafe extern "C" fn uprobes_module_going(module: *mut bindings::module) {
+    // SAFETY: By the requirement on the caller.
+    let is_of_module = |known: &Known| unsafe { known.is_of_module(module) };
     let mut left = 0;
-    while let Some((uprobe, is_registered)) = first_of_module(module) {
-        left += u32::from(is_registered);
-        // SAFETY: It is known, and so still there.
-        unsafe { unregister_uprobe(uprobe) };
+    loop {
+        let ending = each(|known| is_of_module(known).then(|| known.begin_ending(false)));
+        end_all(ending.filter_map(mine).inspect(|_| left += 1));
+        // The clients, not the addresses of their structures: as soon as one has gone, another
+        // module may register a structure at the same address.
+        let mut any = false;
+        for client in each(|known| is_of_module(known).then(|| known.client().clone())) {
+            any = true;
+            client.finish();
+        }
+        // One that was being registered is looked for again.
+        if !any {
+            break;
+        }
     }
     if left != 0 {
         // SAFETY: By the requirement on the caller; a name is a string.

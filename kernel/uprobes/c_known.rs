@@ -5,26 +5,28 @@
 //!
 //! # Data model
 //!
-//! What is registered is found by the address of its `struct uprobe`, of which the core changes
-//! nothing.
+//! A map finds what is registered by the address of its `struct uprobe`, of which the core changes
+//! nothing. An entry has a stage:
 //!
 //! ```text
-//!               success               unregister            nobody is called any more
+//!               success               unregister            no handler is executing
 //!  Registering ---------> Registered ------------> Ending ------------------------+
 //!    |     |                                         |                            |
-//!    |     | success, and unregistered meanwhile     | by a handler: tell it      v
-//!    |     +---------------------------------------->+----------------> Leaving ---> unknown
+//!    |     | unregister, and then success            | by a handler: notify       v
+//!    |     +--> Discarded ---------------------------+----------------> Leaving ---> unknown
 //!    | failure                                                                    ^
 //!    +----------------------------------------------------------------------------+
 //! ```
 //!
-//! Who unregisters a probe that is not `Registered` waits until it is not known any more; a handler
-//! cannot wait. Who registers one that is `Leaving` waits as well: its memory is another one's now.
+//! unregister_uprobe() on a probe that is in another stage than `Registered` waits until the probe
+//! is unknown; a handler cannot wait. register_uprobe() on one that is `Leaving` waits as well,
+//! because its `unregistered` may have freed the memory, which may be reused by now.
 //!
-//! # Locks
+//! # Locking
 //!
-//! `KNOWN`, a spinlock, is taken with interrupts disabled by handlers in interrupt context, but not
-//! by interrupts. Nothing is allocated, freed or called under it.
+//! Handlers find entries, and change their stages, with interrupts disabled, so that takes no lock:
+//! the map is read under Tasks Trace RCU, and a stage is an atomic. Entries are added and removed
+//! in task context, under the lock of the map.
 
 use crate::{
     client::{
@@ -34,25 +36,32 @@ use crate::{
         Spot,
         Wants, //
     },
-    registration::Registration, //
+    probe::Probe,
+    registration::end_all,
+    BUILT_IN, //
 };
 
 use kernel::{
     bindings,
     prelude::*,
     ptregs::PtRegs,
-    rbtree::{
-        RBTree,
-        RBTreeNode, //
-    },
     symbol::Symbol,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
-            Relaxed, //
+            AtomicType,
+            Full,
+            Relaxed,
+            Release, //
+        },
+        tasks_trace::{
+            self,
+            Map, //
         },
         Arc,
-        Completion, //
+        Completion,
+        SetOnce, //
     },
     task::Task, //
 };
@@ -68,52 +77,137 @@ type CHandler = unsafe extern "C" fn(*mut bindings::uprobe, *mut bindings::pt_re
 unsafe extern "C" fn no_handler(_: *mut bindings::uprobe, _: *mut bindings::pt_regs) {}
 
 /// See the top.
-pub(crate) enum Stage {
-    Registering {
-        /// Somebody has unregistered it already.
-        ended: bool,
-    },
-    Registered(Registration),
-    /// By this task; or by nobody who waits for it, which is null.
-    Ending(*mut bindings::task_struct),
-    /// This task is calling `unregistered`.
-    Leaving(*mut bindings::task_struct),
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+enum Stage {
+    Registering,
+    Discarded,
+    /// By a handler, which `unregistered` is called for.
+    DiscardedByHandler,
+    Registered,
+    Ending,
+    Leaving,
+}
+
+// SAFETY: A `Stage` has the size and the alignment of an `i32`, by its representation, and each of
+// its values is one of an `i32`.
+unsafe impl AtomicType for Stage {
+    type Repr = i32;
+}
+
+/// A task, to be compared. No task has 0.
+fn this_task() -> usize {
+    Task::current_raw() as usize
 }
 
 /// What is known of a `struct uprobe`.
 pub(crate) struct Known {
-    pub(crate) stage: Stage,
+    stage: Atomic<Stage>,
+    /// The task that is `Ending` the probe and waits for that, or that calls `unregistered`; or 0.
+    by: Atomic<usize>,
+    /// Set before the stage is `Registered`.
+    probe: SetOnce<Arc<Probe>>,
     client: Arc<CClient>,
 }
 
-// SAFETY: The pointer to a task is compared only.
-unsafe impl Send for Known {}
-
 /// By the address of the `struct uprobe`.
-struct Table(RBTree<usize, Known>);
+static KNOWN: SetOnce<Pin<KBox<Map<Known>>>> = SetOnce::new();
 
-// SAFETY: Everything that it owns may be sent, and it is accessed under its lock only.
-unsafe impl Send for Table {}
-
-kernel::sync::global_lock! {
-    // SAFETY: `init` is called before anything else can reach this.
-    unsafe(uninit) static KNOWN: SpinLock<Option<Table>> = None;
+/// Initialises what is known. If there is no memory for that, nothing can be registered.
+pub(crate) fn init() {
+    if let Ok(map) = KBox::pin_init(Map::new(BUILT_IN), GFP_KERNEL) {
+        KNOWN.populate(map);
+    }
 }
 
-/// Initialises what is known.
+/// Returns what `f` makes of what is known of a `struct uprobe`, if anything is.
 ///
-/// # Safety
-///
-/// Called once, before any other function of this module.
-pub(crate) unsafe fn init() {
-    // SAFETY: By the requirement on the caller.
-    unsafe { KNOWN.init() };
-    *KNOWN.lock() = Some(Table(RBTree::new()));
+/// Context: any. `f` must not wait for handlers.
+pub(crate) fn with_known<R>(
+    u: *mut bindings::uprobe,
+    f: impl FnOnce(&Known) -> Option<R>,
+) -> Option<R> {
+    let guard = tasks_trace::read_lock();
+    f(KNOWN.as_ref()?.get(u as usize, &guard)?)
 }
 
-/// Calls `f` with all that are known.
-pub(crate) fn with_known<R>(f: impl FnOnce(&mut RBTree<usize, Known>) -> Option<R>) -> Option<R> {
-    KNOWN.lock().as_mut().and_then(|table| f(&mut table.0))
+/// Calls `f` with all that are known, one after the other, and returns what is not `None`. Between
+/// the calls no lock is held.
+pub(crate) fn each<R>(f: impl Fn(&Known) -> Option<R>) -> impl Iterator<Item = R> {
+    let mut next = 0;
+    core::iter::from_fn(move || loop {
+        let guard = tasks_trace::read_lock();
+        let (at, known) = KNOWN.as_ref()?.first(next..=usize::MAX, &guard)?;
+        next = at.checked_add(1)?;
+        if let Some(found) = f(known) {
+            return Some(found);
+        }
+    })
+}
+
+/// What there is to do for who unregisters.
+pub(crate) enum Ending {
+    /// To end it, and to [`CClient::finish`] after that.
+    Mine(Arc<Probe>),
+    /// To wait for another who does, which [`CClient::finish`] is for.
+    Others,
+}
+
+impl Known {
+    /// Begins to unregister the probe. `by_handler` says whether the caller is a handler.
+    ///
+    /// Context: any.
+    pub(crate) fn begin_ending(&self, by_handler: bool) -> Ending {
+        loop {
+            let stage = self.stage.load(Acquire);
+            let next = match stage {
+                Stage::Registering if by_handler => Stage::DiscardedByHandler,
+                Stage::Registering => Stage::Discarded,
+                Stage::Registered => Stage::Ending,
+                Stage::Discarded | Stage::DiscardedByHandler | Stage::Ending | Stage::Leaving => {
+                    return Ending::Others
+                }
+            };
+            if self.stage.cmpxchg(stage, next, Full).is_err() {
+                continue;
+            }
+            return match self.probe.as_ref() {
+                Some(probe) if next == Stage::Ending => {
+                    self.client.by_handler.store(by_handler, Relaxed);
+                    // Only this task looks for itself here.
+                    self.by
+                        .store(if by_handler { 0 } else { this_task() }, Relaxed);
+                    Ending::Mine(probe.clone())
+                }
+                _ => Ending::Others,
+            };
+        }
+    }
+
+    /// Returns the probe, if it is registered.
+    pub(crate) fn registered(&self) -> Option<&Probe> {
+        let is_registered = self.stage.load(Acquire) == Stage::Registered;
+        self.probe
+            .as_ref()
+            .filter(|_| is_registered)
+            .map(|probe| &**probe)
+    }
+
+    pub(crate) fn client(&self) -> &Arc<CClient> {
+        &self.client
+    }
+
+    /// Whether a function of the client is in a module.
+    ///
+    /// # Safety
+    ///
+    /// `module` is valid.
+    pub(crate) unsafe fn is_of_module(&self, module: *mut bindings::module) -> bool {
+        self.client.functions().iter().any(|at| {
+            // SAFETY: By the requirement on the caller.
+            unsafe { bindings::within_module(*at, module) }
+        })
+    }
 }
 
 /// The client that calls the handlers of a `struct uprobe`.
@@ -133,9 +227,9 @@ pub(crate) struct CClient {
     unregistered: Option<unsafe extern "C" fn(*mut bindings::uprobe)>,
     /// It was a handler who unregistered it.
     by_handler: Atomic<bool>,
-    /// Nobody is called any more.
+    /// It is not known any more.
     #[pin]
-    pub(crate) gone: Completion,
+    gone: Completion,
 }
 
 // SAFETY: The pointer is passed to the handlers only, which are called from any thread by the
@@ -193,10 +287,6 @@ impl CClient {
         Ok((client, fields))
     }
 
-    fn key(&self) -> usize {
-        self.uprobe as usize
-    }
-
     #[inline]
     fn call(&self, handler: CHandler, regs: &mut PtRegs) {
         // SAFETY: By the type invariants `uprobe` is valid, and so are the registers.
@@ -214,40 +304,86 @@ impl CClient {
         ]
     }
 
-    fn set_stage(&self, stage: Stage) {
-        with_known(|known| {
-            known.get_mut(&self.key())?.stage = stage;
-            Some(())
-        });
+    /// Makes it known that the client is being registered.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY`: its `struct uprobe` is registered already. `ENOMEM`. `ENODEV`.
+    pub(crate) fn make_known(self: &Arc<Self>) -> Result {
+        loop {
+            let known = Known {
+                stage: Atomic::new(Stage::Registering),
+                by: Atomic::new(0),
+                probe: SetOnce::new(),
+                client: self.clone(),
+            };
+            let map = KNOWN.as_ref().ok_or(ENODEV)?;
+            match map.insert(self.uprobe as usize, known, GFP_KERNEL) {
+                Err(EEXIST) => (),
+                inserted => return inserted,
+            }
+            let leaving = with_known(self.uprobe, |there| {
+                let leaves = there.stage.load(Acquire) == Stage::Leaving;
+                let by_another = there.by.load(Relaxed) != this_task();
+                Some((leaves && by_another).then(|| there.client.clone()))
+            });
+            match leaving {
+                Some(Some(client)) => client.gone.wait_for_completion(),
+                Some(None) => return Err(EBUSY),
+                // It has gone since.
+                None => (),
+            }
+        }
     }
 
     /// Its registration has succeeded.
-    pub(crate) fn has_registered(&self, registration: Registration) {
-        let mut registration = Some(registration);
-        with_known(|known| {
-            let stage = &mut known.get_mut(&self.key())?.stage;
-            *stage = match (&*stage, registration.take()) {
-                (Stage::Registering { ended: false }, Some(it)) => Stage::Registered(it),
-                (_, it) => {
-                    registration = it;
-                    Stage::Ending(core::ptr::null_mut())
-                }
-            };
-            Some(())
+    pub(crate) fn has_registered(&self, probe: Arc<Probe>) {
+        let discarded = with_known(self.uprobe, |known| {
+            known.probe.populate(probe.clone());
+            let stage = known
+                .stage
+                .cmpxchg(Stage::Registering, Stage::Registered, Full);
+            let was = stage.err()?;
+            known.stage.store(Stage::Ending, Release);
+            Some(was)
         });
-        if let Some(ended) = registration {
+        if let Some(was) = discarded {
+            let by_handler = was == Stage::DiscardedByHandler;
+            self.by_handler.store(by_handler, Relaxed);
             let later = ubp::is_in_hit();
-            drop(ended);
+            end_all(core::iter::once(probe));
             if !later {
                 self.ended();
             }
         }
     }
 
-    /// Nobody is called any more: it is not known any more.
+    /// Forgets the client, if the caller has ended it; else waits for whoever ends it.
+    ///
+    /// Does nothing if another client has been registered since, or for a caller that is
+    /// `unregistered` itself, which cannot wait for its own end.
+    pub(crate) fn finish(&self) {
+        let is_mine = with_known(self.uprobe, |known| {
+            let is_by_me = known.by.load(Relaxed) == this_task();
+            match known.stage.load(Acquire) {
+                _ if !core::ptr::eq(&*known.client, self) => None,
+                Stage::Registering | Stage::Registered => None,
+                Stage::Leaving if is_by_me => None,
+                stage => Some(stage == Stage::Ending && is_by_me),
+            }
+        });
+        match is_mine {
+            Some(true) => self.forget(),
+            Some(false) => self.gone.wait_for_completion(),
+            None => (),
+        }
+    }
+
+    /// No handler is executing, or will be: it is not known any more.
     pub(crate) fn forget(&self) {
-        // Freed without the lock.
-        drop(with_known(|known| known.remove_node(&self.key())));
+        if let Some(map) = KNOWN.as_ref() {
+            map.remove(self.uprobe as usize);
+        }
         self.gone.complete_all();
     }
 }
@@ -280,7 +416,11 @@ impl Client for CClient {
         // Somebody else who has unregistered it, while it was being registered, waits for it.
         let by_handler = self.by_handler.load(Relaxed);
         if let Some(unregistered) = self.unregistered.filter(|_| by_handler) {
-            self.set_stage(Stage::Leaving(Task::current_raw()));
+            with_known(self.uprobe, |known| {
+                known.by.store(this_task(), Relaxed);
+                known.stage.store(Stage::Leaving, Release);
+                Some(())
+            });
             // SAFETY: By the type invariants `uprobe` is valid until now.
             unsafe { unregistered(self.uprobe) };
         }
@@ -296,85 +436,4 @@ impl Client for CClient {
             Handler::Return(_) => returned,
         })
     }
-}
-
-/// Makes it known that a client is being registered.
-pub(crate) fn make_known(client: &Arc<CClient>) -> Result {
-    let known = Known {
-        stage: Stage::Registering { ended: false },
-        client: client.clone(),
-    };
-    let mut node = Some(RBTreeNode::new(client.key(), known, GFP_KERNEL)?);
-    loop {
-        let there = with_known(|known| match known.get(&client.key()) {
-            None => {
-                known.insert(node.take()?);
-                None
-            }
-            Some(Known { stage, client }) => Some(match stage {
-                Stage::Leaving(task) if *task != Task::current_raw() => Ok(client.clone()),
-                _ => Err(EBUSY),
-            }),
-        });
-        match there {
-            None => return Ok(()),
-            Some(leaving) => leaving?.gone.wait_for_completion(),
-        }
-    }
-}
-
-/// What there is to do for who unregisters.
-pub(crate) enum Ending {
-    /// To unregister it.
-    Mine(Registration),
-    /// To forget it: the caller has unregistered it.
-    Done(Arc<CClient>),
-    /// To wait for who does.
-    Others(Arc<CClient>),
-    Unknown,
-}
-
-/// `by` is null for a handler, which waits for nothing.
-pub(crate) fn begin_ending(u: *mut bindings::uprobe, by: *mut bindings::task_struct) -> Ending {
-    let ending = with_known(|known| {
-        let known = known.get_mut(&(u as usize))?;
-        match &mut known.stage {
-            Stage::Registering { ended } => {
-                if !*ended {
-                    known.client.by_handler.store(by.is_null(), Relaxed);
-                }
-                *ended = true;
-            }
-            Stage::Registered(_) => {
-                known.client.by_handler.store(by.is_null(), Relaxed);
-                if let Stage::Registered(registration) =
-                    core::mem::replace(&mut known.stage, Stage::Ending(by))
-                {
-                    return Some(Ending::Mine(registration));
-                }
-            }
-            Stage::Ending(task) if !by.is_null() && *task == by => {
-                return Some(Ending::Done(known.client.clone()));
-            }
-            // `unregistered` has no need to do this, and cannot wait for itself.
-            Stage::Leaving(task) if *task == Task::current_raw() => return None,
-            Stage::Ending(_) | Stage::Leaving(_) => (),
-        }
-        Some(Ending::Others(known.client.clone()))
-    });
-    ending.unwrap_or(Ending::Unknown)
-}
-
-/// Finds a probe that has a function in a module; and whether it is registered, and not ending.
-pub(crate) fn first_of_module(
-    module: *mut bindings::module,
-) -> Option<(*mut bindings::uprobe, bool)> {
-    let look_at = |known: &Known| {
-        // SAFETY: It is the caller's caller who says that the module is valid.
-        let is_in = |at: &usize| unsafe { bindings::within_module(*at, module) };
-        let is_of_module = known.client.functions().iter().any(is_in);
-        let is_registered = matches!(known.stage, Stage::Registered(_));
-        is_of_module.then_some((known.client.uprobe, is_registered))
-    };
-    with_known(|known| known.iter().find_map(|(_, known)| look_at(known)))
 }

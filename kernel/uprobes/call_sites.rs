@@ -29,10 +29,8 @@ use kernel::{
 #[export]
 unsafe extern "C" fn uprobes_init() {
     // SAFETY: By the requirement on the caller.
-    unsafe {
-        registry::init();
-        c_known::init();
-    }
+    unsafe { registry::init() };
+    c_known::init();
 }
 
 /// `oldmm` is about to be copied to `newmm`.

@@ -54,12 +54,21 @@ pub(crate) fn inherit(child: &Task) {
     }
     let parent = kernel::current!();
     let Some(mm) = parent.mm() else { return };
-    let group = Task::current_group();
-    let Ok(process) = Process::of(child) else {
+    // Most processes that fork have no probes, though another process has one that follows.
+    if !ubp::is_probed(mm) {
         return;
-    };
-    for probe in &following(mm, group) {
-        join(probe, &process);
+    }
+    let probes = following(mm, Task::current_group());
+    if probes.is_empty() {
+        return;
+    }
+    let process = Process::of(child);
+    for probe in &probes {
+        let joined = process.as_ref().map_err(|error| *error);
+        // If that fails, the child goes without.
+        if joined.and_then(|child| probe.enter(child)).is_err() {
+            probe.misses.increment();
+        }
     }
 }
 
@@ -89,11 +98,4 @@ fn add(list: &mut KVec<Arc<Probe>>, probe: &Arc<Probe>) -> Result {
             .map_err(|_| ENOMEM)?;
     }
     Ok(())
-}
-
-/// Puts a probe in a child as well. If that fails, the child goes without.
-fn join(probe: &Arc<Probe>, child: &Arc<Process>) {
-    if probe.enter(child).is_err() {
-        probe.misses.increment();
-    }
 }

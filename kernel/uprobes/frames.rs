@@ -29,7 +29,8 @@ use crate::{
         is_seen_alive,
         may_be_alive, //
     },
-    seats::Seats, //
+    seats::Seats,
+    BUILT_IN, //
 };
 
 use core::ops::Range;
@@ -340,7 +341,7 @@ pub(crate) struct Frames {
 impl Frames {
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            pages <- Map::new(),
+            pages <- Map::new(BUILT_IN),
             count: Atomic::new(0),
             pages_limit <- new_mutex!(PAGES),
         })

@@ -8,7 +8,8 @@
 //! # Locks
 //!
 //! `Places::probe`, a mutex, is held while a breakpoint is added, so that none is added after the
-//! last return probe has gone. The state of probepoints nests inside.
+//! last return probe has gone. The state of probepoints nests inside. It is not held while text is
+//! faulted in: a thread at a hit waits for it, and every unregistration waits for hits.
 
 use crate::{
     entry::{
@@ -18,12 +19,14 @@ use crate::{
     probe::Probe,
     probepoint::{
         self,
-        Probepoint, //
+        Probepoint,
+        Text, //
     },
     returns::{
         Function,
         Returns, //
-    }, //
+    },
+    BUILT_IN, //
 };
 
 use kernel::{
@@ -75,7 +78,7 @@ impl Place {
             returns: returns.clone(),
             is_exit: Atomic::new(false),
             is_site: Atomic::new(false),
-            function: Published::empty(),
+            function: Published::empty(BUILT_IN),
         };
         Ok(Arc::new(this, GFP_KERNEL)?)
     }
@@ -132,7 +135,7 @@ impl Placed {
     /// Takes the probe with this number out.
     fn take_out(&self, id: u64) {
         if let Some(probepoint) = &self.probepoint {
-            probepoint.retain(|entry| entry.probe.id != id);
+            probepoint.retain(Text::Restored, |entry| entry.probe.id != id);
         }
     }
 }
@@ -154,7 +157,7 @@ impl Places {
         probe.go_live();
         Ok(try_pin_init!(Self {
             group,
-            placed <- Map::new(),
+            placed <- Map::new(BUILT_IN),
             probe <- new_mutex!(Some(probe)),
         }))
     }
@@ -201,6 +204,11 @@ impl Places {
     /// Sees to it that there is a breakpoint at an address, for `returns`, whose places these are.
     ///
     /// Context: may sleep; takes `mmap_lock`.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN`: the text is absent; see [`probepoint::place`]. `ESRCH`: the last return probe has
+    /// gone. Else as of [`register`](crate::register).
     #[cold]
     pub(crate) fn add(
         &self,

@@ -14,6 +14,14 @@
 //!
 //! A hit passes over a probe that is silent. What it has in lists of clients, and with the last one
 //! there the breakpoint, is taken out by [`Probe::take_out`], afterwards.
+//!
+//! # Locks
+//!
+//! `Probe::presences` is held while the probe is put into a process, and while it is taken out of
+//! all of them. Two callers may take it out, the registrar and the worker that [`Probe::disarm`]
+//! queues: the lock ensures that neither returns before the text is restored. The lock is never
+//! held while text is faulted in, because a userfaultfd or a FUSE server answers that, which the
+//! probed process may control: [`Probe::enter`] begins anew after it.
 
 use crate::{
     client::{
@@ -22,20 +30,26 @@ use crate::{
         Wants, //
     },
     follow::Following,
-    presence::Presence,
+    presence::{
+        Presence,
+        Wanted, //
+    },
     process::Process,
     registry, //
 };
 
 use kernel::{
     counter::Counter,
-    impl_has_work, new_mutex, new_work,
+    impl_has_work,
+    mm::MmWithUser,
+    new_mutex, new_work,
     prelude::*,
     sync::{
         atomic::{
             Acquire,
             Atomic,
             Full,
+            Relaxed,
             Release, //
         },
         Arc,
@@ -92,6 +106,8 @@ pub(crate) struct Probe {
     /// The processes in which it is; nothing any more once it has been taken out.
     #[pin]
     presences: Mutex<Option<KVec<Presence>>>,
+    /// A handler has unregistered the probe: the worker calls [`Client::ended`].
+    ended_by_handler: Atomic<bool>,
     #[pin]
     work: Work<Self>,
 }
@@ -120,6 +136,7 @@ impl Probe {
                 returns,
                 misses,
                 presences <- new_mutex!(Some(KVec::new())),
+                ended_by_handler: Atomic::new(false),
                 work <- new_work!("uprobes::Probe"),
             }),
             GFP_KERNEL,
@@ -133,16 +150,38 @@ impl Probe {
 
     /// Puts the probe in a process.
     ///
+    /// Context: may sleep. Text that is absent is faulted in with no lock held.
+    ///
     /// # Errors
     ///
     /// As of [`register`](crate::register); and `ESRCH` if it has been taken out.
     pub(crate) fn enter(self: &Arc<Self>, process: &Process) -> Result {
+        let mm = process.mm()?;
+        let mut wanted = Wanted::find(&mm, self)?;
+        loop {
+            match self.try_to_enter(process, &mm, &wanted) {
+                Err(EAGAIN) => wanted.fault_in(&mm)?,
+                entered => return entered,
+            }
+        }
+    }
+
+    /// # Errors
+    ///
+    /// `EAGAIN`: text is absent, and nothing of the probe is in the process. Else as of
+    /// [`Probe::enter`].
+    fn try_to_enter(
+        self: &Arc<Self>,
+        process: &Process,
+        mm: &MmWithUser,
+        wanted: &Wanted,
+    ) -> Result {
         let mut presences = self.presences.lock();
         let presences = (*presences).as_mut().ok_or(ESRCH)?;
         // Those of processes that have ended hold nothing but memory.
         presences.retain(|presence| !presence.is_over());
         presences.reserve(1, GFP_KERNEL)?;
-        let presence = Presence::new(process, self)?;
+        let presence = Presence::new(process, mm, self, wanted)?;
         Ok(presences.push(presence, GFP_KERNEL)?)
     }
 
@@ -194,19 +233,35 @@ impl Probe {
     pub(crate) fn disarm(this: ArcBorrow<'_, Self>) -> bool {
         let was_live = this.silence();
         if was_live {
-            // It can only be queued already if somebody else was faster.
-            let _ = workqueue::system_unbound().enqueue(Arc::from(this));
+            Self::queue(Arc::from(this));
         }
         was_live
     }
 
-    /// Takes the probe out wherever it is. Handlers may still be executing.
+    /// Silences the probe, and has it taken out in a while. [`Client::ended`] is called when no
+    /// handler of it is executing any more.
+    ///
+    /// Context: any; the caller is a handler, and no other caller ends the probe.
+    pub(crate) fn end_later(this: Arc<Self>) {
+        this.silence();
+        this.ended_by_handler.store(true, Relaxed);
+        Self::queue(this);
+    }
+
+    fn queue(this: Arc<Self>) {
+        // If the work is pending already, queueing it again orders what has been stored before it
+        // against the work function, as `queue_work()` guarantees.
+        let _ = workqueue::system_dfl().enqueue(this);
+    }
+
+    /// Takes the probe out wherever it is. The text is restored when this returns, also if another
+    /// caller is about to do it. Handlers may still be executing.
     ///
     /// Context: may sleep.
     pub(crate) fn take_out(&self) {
         self.silence();
-        let presences = self.presences.lock().take();
-        for presence in presences.iter().flatten() {
+        let mut presences = self.presences.lock();
+        for presence in presences.take().iter().flatten() {
             presence.take_out(self.id);
         }
     }
@@ -225,5 +280,9 @@ impl WorkItem for Probe {
 
     fn run(this: Arc<Self>) {
         this.take_out();
+        if this.ended_by_handler.xchg(false, Full) {
+            ubp::wait_for_hits();
+            this.client().ended();
+        }
     }
 }

@@ -38,6 +38,7 @@ use crate::{
         SoleFunction,
         SolePlace, //
     },
+    BUILT_IN, //
 };
 
 use kernel::{
@@ -105,13 +106,23 @@ pub(crate) enum Added {
     Dead,
 }
 
+/// What becomes of the text when the last client goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Text {
+    /// The breakpoint is removed.
+    Restored,
+    /// The breakpoint stays, because the address space goes before a thread can execute it. UBP
+    /// frees it with the address space.
+    Abandoned,
+}
+
 impl Probepoint {
     pub(crate) fn new(mm: &Mm, at: Vaddr) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 mm: mm.into(),
                 at,
-                clients: Published::empty(),
+                clients: Published::empty(BUILT_IN),
                 state <- new_mutex!(State::New),
                 gone: Atomic::new(false),
                 exits: Exits::new(),
@@ -126,7 +137,7 @@ impl Probepoint {
         match &*state {
             State::Dead => return Ok(Added::Dead),
             State::Probed(_) if self.is_gone() => {
-                self.die(&mut state);
+                self.die(&mut state, Text::Restored);
                 return Ok(Added::Dead);
             }
             State::Probed(_) => {
@@ -142,7 +153,7 @@ impl Probepoint {
                 match added {
                     Ok(inserted) => *state = State::Probed(inserted),
                     Err(error) => {
-                        self.die(&mut state);
+                        self.die(&mut state, Text::Restored);
                         return Err(error);
                     }
                 }
@@ -151,10 +162,11 @@ impl Probepoint {
         Ok(Added::Yes)
     }
 
-    /// Removes the clients that `keep` does not hold for. With the last one, the breakpoint goes.
+    /// Removes the clients that `keep` does not hold for. With the last one, the breakpoint goes,
+    /// as `text` says.
     ///
     /// Handlers of the clients may still be executing when this returns.
-    pub(crate) fn retain(&self, keep: impl Fn(&Entry) -> bool) {
+    pub(crate) fn retain(&self, text: Text, keep: impl Fn(&Entry) -> bool) {
         let mut state = self.state.lock();
         if matches!(*state, State::Dead) {
             return;
@@ -163,7 +175,7 @@ impl Probepoint {
             let left = self.read(|clients| clients.retaining(&keep));
             let done = match left {
                 Ok(list) if list.is_empty() => {
-                    self.die(&mut state);
+                    self.die(&mut state, text);
                     return;
                 }
                 Ok(list) => self.clients.publish(list, GFP_KERNEL).is_ok(),
@@ -178,11 +190,12 @@ impl Probepoint {
     }
 
     /// Makes the probepoint dead, from any state.
-    fn die(&self, state: &mut State) {
+    fn die(&self, state: &mut State, text: Text) {
         self.clients.clear();
         self.gone.store(true, Relaxed);
         // The breakpoint refers back to this.
-        if let State::Probed(inserted) = core::mem::replace(state, State::Dead) {
+        let was = core::mem::replace(state, State::Dead);
+        if let (State::Probed(inserted), Text::Restored) = (was, text) {
             // If the page cannot be had, the breakpoint stays; its hits find no clients, and
             // try to remove it.
             let _ = inserted.remove();
@@ -316,21 +329,20 @@ impl Probepoint {
 /// Adds a client at an address, where it is called as soon as its probe is live. Returns the
 /// probepoint, which others may have made.
 ///
-/// Context: may sleep; takes `mmap_lock`.
+/// Context: may sleep; takes `mmap_lock`. Does not wait for a server of userfaults or of a file
+/// system, so the caller may hold locks that others wait for.
 ///
 /// # Errors
 ///
-/// As of [`register`](crate::register).
+/// As of [`register`](crate::register). `EAGAIN`: the text is absent. The caller must fault it in,
+/// by [`ubp::fault_in`], with no lock held, because the probed process may be the one that serves
+/// the fault, and a handler, an exit or an unregistration may wait for the lock.
 pub(crate) fn place(mm: &ARef<MmWithUser>, at: Vaddr, entry: &Entry) -> Result<Arc<Probepoint>> {
     loop {
         let probepoint = registry::probepoint(mm, at)?;
-        match probepoint.add(mm, entry.clone()) {
-            Ok(Added::Yes) => return Ok(probepoint),
-            Ok(Added::Dead) => (),
-            // No lock is held while others are waited for, on whom a handler, or the exit of the
-            // process, might be waiting.
-            Err(EAGAIN) => ubp::fault_in(mm, at)?,
-            Err(error) => return Err(error),
+        match probepoint.add(mm, entry.clone())? {
+            Added::Yes => return Ok(probepoint),
+            Added::Dead => (),
         }
     }
 }

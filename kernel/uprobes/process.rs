@@ -29,6 +29,11 @@ use ubp::{
 };
 
 /// A thread group, with the address space that it had when it was found.
+///
+/// Two of them are equal if they are of one thread group with one address space. The references
+/// that each of them holds ensure that neither is reused for another process, so they can be
+/// compared where a number cannot: numbers are reused, differ between pid namespaces, and stay the
+/// same through `execve()`.
 pub struct Process {
     /// The thread that it was found by.
     task: ARef<Task>,
@@ -36,29 +41,39 @@ pub struct Process {
     mm: ARef<Mm>,
 }
 
+impl PartialEq for Process {
+    fn eq(&self, other: &Self) -> bool {
+        self.group() == other.group() && self.mm.as_raw() == other.mm.as_raw()
+    }
+}
+
+impl Eq for Process {}
+
 impl Process {
-    /// Finds the process of a thread, whose number is of the caller's pid namespace. The caller
-    /// must be allowed to attach to it as a debugger.
+    /// Finds the process of a thread by its number in the pid namespace of the caller, who must be
+    /// allowed to attach to the thread as a debugger.
+    ///
+    /// The permission is checked for the address space that the process is found with; see
+    /// [`Task::access_mm`]. If the thread exits, another thread of the process stands in for it.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
     /// `EINVAL`: no such number can be, or a kernel thread. `ESRCH`: no such process, or it exits.
-    /// `EPERM`: not allowed. `ENOMEM`.
+    /// `EPERM`: not allowed. `EINTR`: the caller has been killed. `ENOMEM`.
     pub fn from_pid(pid: Pid) -> Result<Arc<Self>> {
         if pid <= 0 {
             return Err(EINVAL);
         }
-        let process = Self::of(&*threads::find(pid).ok_or(ESRCH)?)?;
-        // One that exits has nothing that could be probed, permitted or not.
-        if !process.task.may_attach() {
-            return Err(EPERM);
-        }
-        Ok(process)
+        let task = threads::find(pid).ok_or(ESRCH)?;
+        Self::new(&task, |group| match task.access_mm() {
+            Err(ESRCH) => group.access_mm(),
+            accessed => accessed,
+        })
     }
 
-    /// Returns the process of a thread. Nobody's permission is asked for.
+    /// Returns the process of a thread, without a check of permissions.
     ///
     /// Context: may sleep.
     ///
@@ -66,17 +81,27 @@ impl Process {
     ///
     /// `EINVAL`: a kernel thread. `ESRCH`: it exits. `ENOMEM`.
     pub fn of(task: &Task) -> Result<Arc<Self>> {
+        Self::new(task, |group| group.get_mm().ok_or(ESRCH))
+    }
+
+    fn new(task: &Task, mm: impl FnOnce(&Group) -> Result<ARef<MmWithUser>>) -> Result<Arc<Self>> {
         if task.is_kernel_thread() {
             return Err(EINVAL);
         }
         let group = Group::of(task).ok_or(ESRCH)?;
-        let mm = group.get_mm().ok_or(ESRCH)?;
+        let mm = mm(&group)?;
         let process = Self {
             task: ARef::from(task),
             group,
             mm: ARef::from(&**mm),
         };
         Ok(Arc::new(process, GFP_KERNEL)?)
+    }
+
+    /// Returns whether the process has exited, or has got another address space by `execve()`.
+    /// Such a process gets no more hits, and no probe.
+    pub fn is_over(&self) -> bool {
+        self.mm().is_err()
     }
 
     /// Returns the address space, if the process still has it.

@@ -42,7 +42,8 @@ use crate::{
         Place,
         Places, //
     },
-    probepoint::Probepoint, //
+    probepoint::Probepoint,
+    BUILT_IN, //
 };
 
 use kernel::{
@@ -176,7 +177,7 @@ impl Returns {
             try_pin_init!(Self {
                 group,
                 mm: ARef::from(mm),
-                functions <- Map::new(),
+                functions <- Map::new(BUILT_IN),
                 places <- places,
                 frames <- Frames::new(),
                 adding <- new_mutex!(()),
@@ -192,11 +193,18 @@ impl Returns {
         self.places.close();
     }
 
-    /// From now on calls of the function at a probepoint are expected to return.
+    /// From now on calls of the function at a probepoint are expected to return, by the exits that
+    /// `explored` has.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN`: the text of an exit is absent; see
+    /// [`probepoint::place`](crate::probepoint::place). `ENOMEM`.
     pub(crate) fn add_function(
         self: &Arc<Self>,
         mm: &ARef<MmWithUser>,
         probepoint: &Arc<Probepoint>,
+        explored: &Explored,
     ) -> Result {
         let at = probepoint.at.as_usize();
         let known = |guard: &Guard| {
@@ -206,14 +214,17 @@ impl Returns {
         if known(&tasks_trace::read_lock()) {
             return Ok(());
         }
-        let Explored {
-            mut exits,
-            mut complete,
-        } = ubp::explore(mm, probepoint.at)?;
+        let mut exits = KVec::new();
+        exits.extend_from_slice(&explored.exits, GFP_KERNEL)?;
         exits.sort_unstable();
+        let mut complete = explored.complete;
         for exit in &exits {
-            // Those that cannot be probed are noticed by where they return to.
-            complete &= self.places.add(self, mm, *exit, Kind::Exit).is_ok();
+            match self.places.add(self, mm, *exit, Kind::Exit) {
+                Ok(()) => (),
+                Err(EAGAIN) => return Err(EAGAIN),
+                // Returns by an exit that cannot be probed are noticed by where they return to.
+                Err(_) => complete = false,
+            }
         }
         let function = Function {
             probepoint: probepoint.clone(),
@@ -305,6 +316,10 @@ impl Returns {
     }
 
     /// Sees to it that there is a breakpoint at a site of the current thread.
+    ///
+    /// If the text of the site is absent, this call is missed: the thread is within a hit, and all
+    /// unregistrations wait for hits, so it must not wait for whoever serves the fault, which the
+    /// probed process may control. The next call from there tries again.
     #[inline(never)]
     fn need_site(self: &Arc<Self>, site: usize, guard: &Guard) -> Result {
         if self.places.is_site(site, guard)? {

@@ -54,13 +54,17 @@
 //!
 //! # Locks
 //!
-//! 1. `Probe::presences`, a mutex: held while a probe enters a process or is taken out.
+//! 1. `Probe::presences`, a mutex: held while a probe enters a process or is taken out. Who takes a
+//!    probe out waits for another one who does.
 //! 2. `Places::probe`, a mutex: held while a breakpoint is added where a function returns.
 //!    `Returns::adding`, a mutex: held while a function is added, to them and to its places.
 //! 3. `Probepoint::state`, a mutex: its clients and its breakpoint change under it. UBP's locks,
 //!    `mmap_lock` first, nest inside.
 //! 4. `Watch::returns`, a mutex: who uses them.
 //! 5. The registry, a mutex: innermost; nothing but lookup and allocation is done under it.
+//!
+//! None of them is held while text is faulted in, which a server in user space may have to answer:
+//! see [`probepoint::place`].
 //!
 //! A hit takes none of these, with one exception: if not all exits of a function are known, the
 //! first time that it is entered from a call instruction, the return site is added. A page of the
@@ -90,6 +94,11 @@ mod returns;
 mod seats;
 mod sole;
 mod watch;
+
+use kernel::sync::tasks_trace::BuiltIn;
+
+// SAFETY: `CONFIG_UPROBES_RUST` is a `bool`, so this crate is built in.
+const BUILT_IN: BuiltIn = unsafe { BuiltIn::new() };
 
 /// What the messages of this crate begin with.
 const __LOG_PREFIX: &[u8] = b"uprobes\0";

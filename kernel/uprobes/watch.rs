@@ -3,6 +3,7 @@
 //! Noticing that a probed process exits, or gets a new image.
 
 use crate::{
+    probepoint::Text,
     process::Process,
     registry,
     returns::Returns, //
@@ -23,7 +24,10 @@ use kernel::{
         Mutex, //
     },
     task::CurrentTask,
-    threads::ThreadGroup,
+    threads::{
+        Group,
+        ThreadGroup, //
+    },
     utrace::{
         self,
         Action,
@@ -91,11 +95,24 @@ impl Watch {
     }
 
     /// Removes the clients of the process. The registrations stay with their owners.
-    fn end(&self) {
+    fn end(&self, text: Text) {
         self.over.store(true, Release);
         registry::for_each_probepoint(&self.mm, |probepoint| {
-            probepoint.retain(|entry| entry.group != self.group);
+            probepoint.retain(text, |entry| entry.group != self.group);
         });
+    }
+
+    /// What is to become of the text of a process whose last thread, the current one, exits.
+    fn text_at_exit(&self, thread: &CurrentTask) -> Text {
+        let is_last_user = thread.mm().is_some_and(|mm| {
+            let is_probed = mm.as_raw() == self.mm.as_raw();
+            is_probed && Group::of(thread).is_some_and(|group| group.is_only_user_of(mm))
+        });
+        if is_last_user {
+            Text::Abandoned
+        } else {
+            Text::Restored
+        }
     }
 }
 
@@ -103,12 +120,14 @@ impl Engine for Watch {
     const EVENTS: Events = Events::EXEC.with(Events::LAST_EXIT);
 
     fn exec(&self, _report: &mut Report<'_>, _image: &Image<'_>) -> Action {
-        self.end();
+        // If the process was the only user of the address space, that has gone by now, and there is
+        // no text to restore.
+        self.end(Text::Restored);
         Action::Detach
     }
 
-    fn last_exit(&self, _thread: &CurrentTask, _status: WaitStatus) {
-        self.end();
+    fn last_exit(&self, thread: &CurrentTask, _status: WaitStatus) {
+        self.end(self.text_at_exit(thread));
     }
 }
 

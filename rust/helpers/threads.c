@@ -93,6 +93,17 @@ __rust_helper bool rust_helper_ptrace_may_attach(struct task_struct *task)
 	return ptrace_may_access(task, PTRACE_MODE_ATTACH_REALCREDS);
 }
 
+__rust_helper struct mm_struct *
+rust_helper_mm_access_attach(struct task_struct *task)
+{
+	return mm_access(task, PTRACE_MODE_ATTACH_REALCREDS);
+}
+
+__rust_helper int rust_helper_mm_users_acquire(struct mm_struct *mm)
+{
+	return atomic_read_acquire(&mm->mm_users);
+}
+
 __rust_helper void rust_helper_interrupt_this_cpu(void)
 {
 #ifdef CONFIG_SMP

@@ -12,6 +12,7 @@ use crate::{
         CpuId, //
     },
     cpumask::Cpumask,
+    error::from_err_ptr,
     mm::{
         Mm,
         MmWithUser, //
@@ -77,21 +78,56 @@ impl Group {
         ThreadGroup(self.0.as_ptr() as usize)
     }
 
+    /// Returns a thread that uses an address space and has not begun to exit.
+    ///
+    /// Passes over a thread that has no address space yet: a process that the kernel starts has
+    /// none before its first `execve()`.
+    fn live_thread(&self) -> Option<ARef<Task>> {
+        self.threads(&rcu::read_lock())
+            .find(|thread| thread.has_mm() && !thread.is_exiting() && !thread.is_worker())
+            .map(ARef::from)
+    }
+
     /// Returns the address space that the threads use, if one has not begun to exit.
     ///
     /// Context: may sleep.
     pub fn get_mm(&self) -> Option<ARef<MmWithUser>> {
         loop {
-            // A thread that the kernel has started has no address space before its first
-            // `execve()`.
-            let is_user = |task: &&Task| task.has_mm() && !task.is_exiting() && !task.is_worker();
-            let found = self
-                .threads(&rcu::read_lock())
-                .find(is_user)
-                .map(ARef::<Task>::from)?;
-            // A thread that gives up its address space has begun to exit, or gets another one.
-            if let Some(mm) = found.get_mm() {
+            // A thread gives up its address space only when it exits or gets another one, so the
+            // next round finds another thread or another address space.
+            if let Some(mm) = self.live_thread()?.get_mm() {
                 return Some(mm);
+            }
+        }
+    }
+
+    /// Returns whether no other process uses an address space that threads of this group use, none
+    /// of which can create a thread any more. Other users may have gone when this says that there
+    /// are some.
+    pub fn is_only_user_of(&self, mm: &MmWithUser) -> bool {
+        // SAFETY: `mm` is valid. The users are counted before the threads are, by an acquire, and
+        // `exit_mm()` clears `task_struct::mm` before it drops the reference. So each thread that
+        // is counted below had a reference that is counted here.
+        let users = unsafe { bindings::mm_users_acquire(mm.as_raw()) };
+        let rcu = rcu::read_lock();
+        let own = self.threads(&rcu).filter(|thread| thread.uses(mm)).count();
+        usize::try_from(users).is_ok_and(|users| users <= own)
+    }
+
+    /// Returns the address space that the threads use, if the caller may attach to the thread that
+    /// it is taken from, as of [`Task::access_mm`].
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Task::access_mm`]; [`ESRCH`] if every thread has begun to exit.
+    pub fn access_mm(&self) -> Result<ARef<MmWithUser>> {
+        loop {
+            match self.live_thread().ok_or(ESRCH)?.access_mm() {
+                // As in `get_mm`.
+                Err(ESRCH) => (),
+                accessed => return accessed,
             }
         }
     }
@@ -317,6 +353,27 @@ impl Task {
         let mm = unsafe { bindings::get_task_mm(self.as_ptr()) };
         // SAFETY: `get_task_mm()` took a reference for us. CAST: A transparent wrapper.
         NonNull::new(mm).map(|mm| unsafe { ARef::from_raw(mm.cast()) })
+    }
+
+    /// Returns the task's address space, if the caller may attach to the task as a debugger may.
+    ///
+    /// `execve()` changes the address space and the credentials in two steps. The check and the
+    /// reference are taken under the lock that `execve()` holds over both, so that the permission
+    /// is the one for the address space that is returned.
+    ///
+    /// Context: may sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ESRCH`]: no address space. [`EPERM`]: the caller may not attach. [`EINTR`]: the caller has
+    /// been killed.
+    pub fn access_mm(&self) -> Result<ARef<MmWithUser>> {
+        // SAFETY: The task is valid, and keeps its `signal_struct`, with the lock in it, until it
+        // is freed.
+        let mm = from_err_ptr(unsafe { bindings::mm_access_attach(self.as_ptr()) });
+        let mm = mm.map_err(|error| if error == EACCES { EPERM } else { error })?;
+        // SAFETY: `mm_access()` took a reference for us. CAST: A transparent wrapper.
+        NonNull::new(mm).map_or(Err(ESRCH), |mm| Ok(unsafe { ARef::from_raw(mm.cast()) }))
     }
 
     /// Calls `f` with the task's address space, if it has one. `f` must not sleep.

@@ -98,6 +98,31 @@ pub fn synchronize_expedited() {
     unsafe { bindings::synchronize_srcu_expedited(&raw mut bindings::rcu_tasks_trace_srcu_struct) };
 }
 
+/// Evidence that the code of its user is never unloaded.
+///
+/// The RCU core drops a cell by a function that is compiled with the crate that creates the cell,
+/// at a time of its own. A module may be gone by then, and nothing makes it wait with
+/// `rcu_barrier_tasks_trace()` on its way out. So cells are created by code that is built in.
+///
+/// # Invariants
+///
+/// Instances exist in code that is built in only.
+#[derive(Clone, Copy)]
+pub struct BuiltIn(());
+
+impl BuiltIn {
+    /// Returns the evidence.
+    ///
+    /// # Safety
+    ///
+    /// The caller must be built in, as a crate is whose configuration symbol is a `bool`, and must
+    /// not hand the evidence to a module.
+    pub const unsafe fn new() -> Self {
+        // INVARIANT: By the requirement on the caller.
+        Self(())
+    }
+}
+
 /// A value on the heap that the RCU core frees.
 #[repr(C)]
 struct Cell<T> {
@@ -154,7 +179,7 @@ pub struct Published<T: Send + Sync + 'static> {
 
 impl<T: Send + Sync + 'static> Published<T> {
     /// Creates one that holds nothing.
-    pub const fn empty() -> Self {
+    pub const fn empty(_: BuiltIn) -> Self {
         // INVARIANT: Null owns nothing.
         Self {
             cell: Atomic::new(core::ptr::null_mut()),
@@ -206,7 +231,7 @@ pub struct Handle<T: Send + Sync + 'static>(NonNull<Cell<T>>, PhantomData<T>);
 
 impl<T: Send + Sync + 'static> Handle<T> {
     /// Moves a value to the heap.
-    pub fn new(value: T, flags: Flags) -> Result<Self, AllocError> {
+    pub fn new(_: BuiltIn, value: T, flags: Flags) -> Result<Self, AllocError> {
         Ok(Self(Cell::new(value, flags)?, PhantomData))
     }
 

@@ -85,7 +85,7 @@ pub struct Probe<H = AnyHandler> {
 // which is `Send` as every `Handler` is.
 unsafe impl<H> Send for Probe<H> {}
 // SAFETY: Of what is behind it, only the handler can be reached, which is `Sync` as every `Handler`
-// is, and the counts, which C reads under a lock of its own.
+// is, and the counts, which C reads under RCU.
 unsafe impl<H> Sync for Probe<H> {}
 
 impl<H: Handler> Probe<H> {
@@ -101,8 +101,8 @@ impl<H: Handler> Probe<H> {
     /// not in executable memory of this process alone; or the size is not that of a function that
     /// returns. `ESRCH`: no such process, or it exits. `EPERM`: the caller may not attach to it, or
     /// the instruction cannot be probed. `EEXIST`: a breakpoint that is not UBP's, or not of
-    /// uprobes. `EOPNOTSUPP`: the function of that size is also left by a jump. `EFAULT`: the text
-    /// cannot be read, or ends within the instruction. `EINTR`: the caller has been killed, or has
+    /// uprobes. `EOPNOTSUPP`: the function of that size is also left by a jump, or a handler names a
+    /// process by a number. `EFAULT`: the text cannot be read, or ends within the instruction. `EINTR`: the caller has been killed, or has
     /// got a signal while waiting for a userfaultfd. `ENOMEM`.
     ///
     /// # Examples

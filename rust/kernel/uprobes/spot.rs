@@ -28,7 +28,10 @@ pub struct Spot<'a> {
 
 impl Spot<'_> {
     /// The instruction that begins at an address of the process of a thread, whose number is of
-    /// the caller's pid namespace. The caller has to be allowed to attach to it as a debugger.
+    /// the caller's pid namespace. The caller must be allowed to attach to it as a debugger.
+    ///
+    /// A handler must use [`Spot::of_task`], because it executes in the probed thread, and has the
+    /// pid namespace and the permissions of that.
     pub fn of_pid(pid: Pid, at: usize) -> Self {
         Self::of(Process::Pid(pid), at)
     }

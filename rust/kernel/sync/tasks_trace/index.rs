@@ -10,6 +10,7 @@
 
 use super::{
     read_lock,
+    BuiltIn,
     Guard,
     Published, //
 };
@@ -177,8 +178,8 @@ impl Used {
 }
 
 impl<T: 'static> Index<T> {
-    pub(super) fn new() -> Result<Self> {
-        let table = Published::empty();
+    pub(super) fn new(built_in: BuiltIn) -> Result<Self> {
+        let table = Published::empty(built_in);
         table.publish(Table::new(MIN_BITS, GFP_KERNEL)?, GFP_KERNEL)?;
         // INVARIANT: It has been published, and nothing but other tables are published later.
         Ok(Self { table })
@@ -231,6 +232,9 @@ impl<T: 'static> Index<T> {
 mod tests {
     use super::*;
 
+    // SAFETY: The `kernel` crate is built in.
+    const BUILT_IN: BuiltIn = unsafe { BuiltIn::new() };
+
     /// An entry that can be told from others.
     fn entry(number: usize) -> *mut u8 {
         core::ptr::without_provenance_mut(number + 1)
@@ -238,7 +242,7 @@ mod tests {
 
     #[test]
     fn entries_are_found_by_their_keys() -> Result {
-        let (index, mut used) = (Index::new()?, Used::default());
+        let (index, mut used) = (Index::new(BUILT_IN)?, Used::default());
         // Keys as those of functions and of pages, and such that differ in the upper bits only.
         for distance in [1, 16, 4096, 1 << 40] {
             for number in 0..1000 {
@@ -256,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_out_hides_nobody() -> Result {
-        let (index, mut used) = (Index::new()?, Used::default());
+        let (index, mut used) = (Index::new(BUILT_IN)?, Used::default());
         for round in 0..200 {
             for number in 0..7 {
                 index.reserve(&mut used, GFP_KERNEL)?;
@@ -279,7 +283,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_out_is_soon_forgotten() -> Result {
-        let (index, mut used) = (Index::new()?, Used::default());
+        let (index, mut used) = (Index::new(BUILT_IN)?, Used::default());
         index.set(&mut used, 0, entry(0));
         for key in 1..100 {
             index.reserve(&mut used, GFP_KERNEL)?;
@@ -294,7 +298,7 @@ mod tests {
 
     #[test]
     fn the_key_that_none_has_is_not_found() -> Result {
-        let (index, mut used) = (Index::<u8>::new()?, Used::default());
+        let (index, mut used) = (Index::<u8>::new(BUILT_IN)?, Used::default());
         assert!(index.get(NO_KEY, &read_lock()).is_null());
         index.reserve(&mut used, GFP_KERNEL)?;
         index.take_out(&mut used, NO_KEY);

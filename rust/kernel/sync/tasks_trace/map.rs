@@ -7,6 +7,7 @@ use super::{
         Index,
         Used, //
     },
+    BuiltIn,
     Cell,
     Guard, //
 };
@@ -55,9 +56,9 @@ unsafe impl<T: Send + Sync + 'static> Sync for Map<T> {}
 
 impl<T: Send + Sync + 'static> Map<T> {
     /// Creates an empty map. Sleeps.
-    pub fn new() -> impl PinInit<Self, Error> {
+    pub fn new(built_in: BuiltIn) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            index: Index::new()?,
+            index: Index::new(built_in)?,
             // SAFETY: `slot` is valid for a write, and pinned until `drop` has emptied the tree.
             tree <- Opaque::ffi_init(|slot| unsafe {
                 bindings::mt_init_flags(slot, bindings::MT_FLAGS_USE_RCU)
@@ -213,6 +214,9 @@ mod tests {
         Arc, //
     };
 
+    // SAFETY: The `kernel` crate is built in.
+    const BUILT_IN: BuiltIn = unsafe { BuiltIn::new() };
+
     /// Counts how many are alive.
     struct Counted(Arc<Atomic<i32>>);
 
@@ -238,7 +242,7 @@ mod tests {
 
     #[test]
     fn entries_are_found_in_order() -> Result {
-        let map = KBox::pin_init(Map::<u32>::new(), GFP_KERNEL)?;
+        let map = KBox::pin_init(Map::<u32>::new(BUILT_IN), GFP_KERNEL)?;
         for index in [30, 10, 20] {
             map.insert(index, index as u32 * 2, GFP_KERNEL)?;
         }
@@ -263,7 +267,7 @@ mod tests {
     #[test]
     fn entries_outlive_readers_and_nothing_leaks() -> Result {
         let alive = Arc::new(Atomic::new(0), GFP_KERNEL)?;
-        let map = KBox::pin_init(Map::new(), GFP_KERNEL)?;
+        let map = KBox::pin_init(Map::new(BUILT_IN), GFP_KERNEL)?;
         for index in 0..100 {
             map.insert(index * 4096, Counted::new(&alive), GFP_KERNEL)?;
         }
@@ -290,7 +294,7 @@ mod tests {
             (random >> 32) as usize % limit
         };
         for round in 0..60 {
-            let map = KBox::pin_init(Map::new(), GFP_KERNEL)?;
+            let map = KBox::pin_init(Map::new(BUILT_IN), GFP_KERNEL)?;
             for count in 1..=2000 {
                 // In the one order of indexes, in the other one, or in any.
                 let index = match round % 3 {
@@ -322,7 +326,7 @@ mod tests {
     #[test]
     fn a_published_value_is_replaced_as_a_whole() -> Result {
         let alive = Arc::new(Atomic::new(0), GFP_KERNEL)?;
-        let published = Published::empty();
+        let published = Published::empty(BUILT_IN);
         assert!(published.read(&read_lock()).is_none());
         published.publish(Counted::new(&alive), GFP_KERNEL)?;
         published.publish(Counted::new(&alive), GFP_KERNEL)?;

@@ -178,6 +178,36 @@ TEST_F_TIMEOUT(module, unregistered, TIMEOUT)
 	EXPECT_TRUE(text_is_clean(getpid()));
 }
 
+/*
+ * The handler of one process misbehaves, so that a worker takes the probe out of all of them. The
+ * text is the program's when the probe has been unregistered, also while the worker is at it.
+ */
+TEST_F_TIMEOUT(module, unregistered_and_disarmed, TIMEOUT)
+{
+	enum { CHILDREN = 8 };
+	struct target target[CHILDREN];
+	unsigned int i, round, rounds = scaled(10);
+
+	for (round = 0; round < rounds; round++) {
+		int id = PROBE_HOW(OF(probed_lea), .flags = UPROBES_TEST_TASK | variant->flags,
+				   .act_in = UPROBES_TEST_TASK, .act = UPROBES_TEST_ACT_IRQS_OFF);
+
+		for (i = 0; i < CHILDREN; i++)
+			ASSERT_TRUE(target_start(&target[i]));
+		EXPECT_EQ(3, probed_lea(1, 2));
+		/* The worker begins with this process. */
+		while (byte_at(probed_lea) == 0xcc)
+			;
+		UNPROBE(id);
+		for (i = 0; i < CHILDREN; i++)
+			EXPECT_TRUE(page_is_of_file(target[i].pid, probed_nop));
+		EXPECT_TRUE(page_is_of_file(getpid(), probed_nop));
+		/* The last ones first, as they have the pipes of the others. */
+		while (i--)
+			EXPECT_EQ(0, target_stop(&target[i]));
+	}
+}
+
 /* A child in its parent's memory, for as long as it is there. */
 TEST_F_TIMEOUT(module, vfork_and_exec, TIMEOUT)
 {

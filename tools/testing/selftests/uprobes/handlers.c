@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 
 #include "module_fixture.h"
+#include "kernel_log.h"
 #include "returns_text.h"
 
 /* The client frees its probe when it is told that nobody is called any more. */
@@ -140,7 +141,8 @@ TEST_F_TIMEOUT(module, registers_another, TIMEOUT)
 
 	for (i = 0; i < 2; i++) {
 		int other = PROBE_HOW(OF(probed_lea), .flags = UPROBES_TEST_TASK |
-				      UPROBES_TEST_RETURN | UPROBES_TEST_PREPARE);
+				      UPROBES_TEST_RETURN | UPROBES_TEST_PREPARE |
+				      UPROBES_TEST_BY_TASK);
 		int id;
 
 		EXPECT_EQ(-ENOENT, COUNT(other).counts_error);
@@ -159,6 +161,37 @@ TEST_F_TIMEOUT(module, registers_another, TIMEOUT)
 		UNPROBE(id);
 		UNPROBE(other);
 	}
+}
+
+/* A number says nothing in a handler, which is in the context of the probed thread. */
+TEST_F_TIMEOUT(module, registers_by_number, TIMEOUT)
+{
+	int other = PROBE_HOW(OF(probed_lea), .flags = UPROBES_TEST_TASK | UPROBES_TEST_PREPARE);
+	int id = PROBE_HOW(OF(returns_leaf), .flags = UPROBES_TEST_TASK,
+			   .act_in = UPROBES_TEST_TASK,
+			   .act = UPROBES_TEST_ACT_REGISTER_OTHER, .other = other);
+
+	EXPECT_EQ(3, call_probed(returns_leaf, 1, 2));
+	EXPECT_EQ(-EOPNOTSUPP, COUNT(id).act_result);
+	EXPECT_EQ(3, call_probed(probed_lea, 1, 2));
+	EXPECT_EQ(0, HITS(other));
+	UNPROBE(id);
+	UNPROBE(other);
+}
+
+/* What handlers leave to a worker is not the first work on a queue that is to be given up. */
+TEST_F_TIMEOUT(module, work_queue, TIMEOUT)
+{
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	int id = PROBE_HOW(OF(returns_leaf), .flags = UPROBES_TEST_TASK | UPROBES_TEST_NOTIFY,
+			   .act_in = UPROBES_TEST_TASK, .act = UPROBES_TEST_ACT_UNREGISTER);
+
+	ASSERT_LE(0, log);
+	EXPECT_EQ(3, call_probed(returns_leaf, 1, 2));
+	EXPECT_TRUE(dev_notified(self->dev, id));
+	EXPECT_EQ(0, log_lines(log, "deprecated workqueue", "uprobes"));
+	close(log);
+	UNPROBE(id);
 }
 
 static void *call_once(void *arg)

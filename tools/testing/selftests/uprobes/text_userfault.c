@@ -3,6 +3,7 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdalign.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -193,6 +194,154 @@ TEST_F_TIMEOUT(module, exit_while_nobody_serves, TIMEOUT)
 	EXPECT_TRUE(WIFEXITED(status));
 	TH_LOG("who waited got %s", strerror(WEXITSTATUS(status)));
 	EXPECT_NE(0, WEXITSTATUS(status));
+}
+
+/* Whether a fault waits to be served, soon. */
+static bool fault_waits(void)
+{
+	struct pollfd ready = { .fd = uffd, .events = POLLIN };
+
+	return poll(&ready, 1, 20000) == 1;
+}
+
+/* A process that probes this one, and ends with 0 if it could. */
+static pid_t start_prober(int dev, const void *at, unsigned int flags)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(dev_register(dev, getppid(), at, flags) <= 0);
+	return pid;
+}
+
+/* The wait status of a process that ends soon, or -1. */
+static int ends_soon(pid_t pid)
+{
+	uint64_t end = now_ms() + 10000;
+	int status;
+
+	while (now_ms() < end) {
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			return status;
+		sleep_ms(5);
+	}
+	return -1;
+}
+
+/*
+ * A return probe waits for the text of an exit, which is not served. Other return probes of the
+ * process do not wait for it, and what it has put in place already is gone while it waits.
+ */
+TEST_F_TIMEOUT(module, return_probe_waits_alone, TIMEOUT)
+{
+	unsigned char *entry;
+	pid_t waits, other;
+	int32_t distance;
+	int status, id;
+
+	if (!set_up(0, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP))
+		SKIP(return, "no userfaultfd");
+	ASSERT_TRUE(provide());
+	/* lea, then a jump to the return instruction in @text, which may be read. */
+	entry = anonymous_text(RWX);
+	ASSERT_NE(MAP_FAILED, entry);
+	distance = text + 4 - (entry + 9);
+	entry[4] = 0xe9;
+	memcpy(entry + 5, &distance, sizeof(distance));
+	ASSERT_EQ(3, call(entry, 1, 2));
+	ASSERT_TRUE(protect(true));
+
+	waits = start_prober(self->dev, entry, UPROBES_TEST_RETURN);
+	EXPECT_TRUE(fault_waits());
+	EXPECT_EQ(0x48, byte_at(entry));
+	other = start_prober(self->dev, probed_lea, UPROBES_TEST_RETURN);
+	status = ends_soon(other);
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(3, call_probed(probed_lea, 1, 2));
+
+	/* It goes on as soon as it can. */
+	ASSERT_TRUE(protect(false));
+	EXPECT_EQ(0, ends_soon(waits));
+	if (status < 0)
+		EXPECT_EQ(0, ends_soon(other));
+	id = PROBE_HOW(OF(entry), .flags = UPROBES_TEST_RETURN);
+	EXPECT_EQ(3, call(entry, 1, 2));
+	EXPECT_EQ(1, RETURNS(id));
+	UNPROBE(id);
+	close(uffd);
+}
+
+static int exit_at_once(void *arg)
+{
+	return 0;
+}
+
+/* Creates a process in the same memory. */
+static void *create_sharer(void *arg)
+{
+	static alignas(16) char stack[65536];
+	pid_t pid = clone(exit_at_once, stack + sizeof(stack), CLONE_VM | SIGCHLD, NULL);
+	int status = -1;
+
+	if (pid > 0)
+		waitpid(pid, &status, 0);
+	return (void *)(long)status;
+}
+
+struct unregistration {
+	int dev;
+	int id;
+};
+
+static void *unregister(void *arg)
+{
+	struct unregistration *what = arg;
+
+	return (void *)(long)dev_unregister(what->dev, what->id);
+}
+
+static bool join_soon(pthread_t thread, void **result)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += 10;
+	return !pthread_timedjoin_np(thread, result, &end);
+}
+
+/*
+ * The probe follows into a process that is created, and whose text is not served: clone() waits,
+ * but whoever unregisters the probe does not.
+ */
+TEST_F_TIMEOUT(module, unregister_while_child_waits, TIMEOUT)
+{
+	struct unregistration what = { .dev = self->dev };
+	pthread_t creator, unregisterer;
+	bool soon;
+	void *result;
+
+	if (!set_up(0, UFFDIO_REGISTER_MODE_MISSING))
+		SKIP(return, "no userfaultfd");
+	ASSERT_TRUE(provide());
+	what.id = PROBE_HOW(OF(text), .flags = UPROBES_TEST_TASK | UPROBES_TEST_FOLLOW);
+	EXPECT_EQ(3, call(text, 1, 2));
+	/* Its breakpoint goes with the page, the probe stays. */
+	ASSERT_EQ(0, madvise(text, PAGE, MADV_DONTNEED));
+	ASSERT_EQ(0, pthread_create(&creator, NULL, create_sharer, NULL));
+	EXPECT_TRUE(fault_waits());
+
+	ASSERT_EQ(0, pthread_create(&unregisterer, NULL, unregister, &what));
+	soon = join_soon(unregisterer, &result);
+	EXPECT_TRUE(soon);
+	ASSERT_TRUE(provide());
+	if (!soon)
+		ASSERT_TRUE(join_soon(unregisterer, &result));
+	EXPECT_EQ(NULL, result);
+	ASSERT_TRUE(join_soon(creator, &result));
+	EXPECT_EQ(NULL, result);
+	EXPECT_NE(INT3, byte_at(text));
+	EXPECT_EQ(0, memcmp(text, source, PAGE));
+	close(uffd);
 }
 
 /* The kernel is not among those who are served. */

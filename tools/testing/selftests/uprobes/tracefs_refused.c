@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Lines of uprobe_events that name what cannot be probed. */
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 
 #include "refused.h"
 
@@ -91,6 +93,99 @@ TEST_F_TIMEOUT(memory, process_of_another_user, TIMEOUT)
 	ASSERT_EQ(0, setresuid(0, 0, 0));
 	close(dir);
 	REFUSED(ESRCH, "p ^2147483647:%p", probed_nop);
+}
+
+#define NOBODY	65534
+
+/* Copies target32, which stops itself when it starts, to a file system that knows set-user-ID. */
+static bool install_program(const char *path, mode_t mode)
+{
+	int from = open("target32", O_RDONLY | O_CLOEXEC);
+	int to = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
+	bool good = from >= 0 && to >= 0;
+	char buffer[65536];
+	ssize_t got = 0;
+
+	while (good && (got = read(from, buffer, sizeof(buffer))) > 0)
+		good = write(to, buffer, got) == got;
+	good = good && !got && !fchmod(to, mode);
+	close(from);
+	close(to);
+	return good;
+}
+
+/* Starts a program as a user who may do nothing. */
+static pid_t start_as_nobody(const char *path)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (setresuid(NOBODY, NOBODY, NOBODY))
+			_exit(1);
+		execl(path, path, NULL);
+		_exit(2);
+	}
+	return pid;
+}
+
+static void end_program(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+/*
+ * Who may write to the file, but nothing else, may probe what he runs himself, and not what runs
+ * with the rights of another: nor while that is being executed, which gives the process its new
+ * address space before its new rights.
+ */
+TEST_F_TIMEOUT(memory, set_user_id_program, TIMEOUT)
+{
+	char dir[] = "/tmp/uprobes-selftest-XXXXXX", own[64], privileged[64];
+	unsigned int i, rounds = scaled(200), seen[2] = { 0 };
+	/* The text of target32, whose first instruction is of five bytes. */
+	const unsigned long entry = 0x80480b4;
+	int fd;
+	pid_t pid;
+
+	ASSERT_TRUE(target_start(&self->target));
+	if (access("target32", X_OK))
+		SKIP(return, "no target32");
+	ASSERT_NE(NULL, mkdtemp(dir));
+	ASSERT_EQ(0, mount("none", dir, "tmpfs", 0, "mode=755"));
+	snprintf(own, sizeof(own), "%s/own", dir);
+	snprintf(privileged, sizeof(privileged), "%s/privileged", dir);
+	ASSERT_TRUE(install_program(own, 0755));
+	ASSERT_TRUE(install_program(privileged, 04755));
+	fd = tracefs_open("uprobe_events", O_WRONLY | O_APPEND);
+	ASSERT_LE(0, fd);
+
+	pid = start_as_nobody(own);
+	ASSERT_TRUE(wait_state(pid, pid, "T"));
+	ASSERT_EQ(0, setresuid(NOBODY, NOBODY, 0));
+	EXPECT_LT(0, dprintf(fd, "p:selftest/own %d:%#lx", pid, entry));
+	ASSERT_EQ(0, setresuid(0, 0, 0));
+	EXPECT_EQ(0, tracefs_append("uprobe_events", "-:selftest/own"));
+	end_program(pid);
+
+	for (i = 0; i < rounds; i++) {
+		pid = start_as_nobody(privileged);
+		ASSERT_EQ(0, setresuid(NOBODY, NOBODY, 0));
+		do {
+			ASSERT_EQ(-1, dprintf(fd, "p:selftest/race %d:%#lx", pid, entry));
+			ASSERT_TRUE(errno == EPERM || errno == EINVAL || errno == EAGAIN)
+				TH_LOG("round %u: %s", i, strerror(errno));
+			seen[errno == EPERM]++;
+		} while (waitpid(pid, NULL, WUNTRACED | WNOHANG) != pid);
+		EXPECT_EQ(-1, dprintf(fd, "p:selftest/race %d:%#lx", pid, entry));
+		EXPECT_EQ(EPERM, errno);
+		ASSERT_EQ(0, setresuid(0, 0, 0));
+		end_program(pid);
+	}
+	TH_LOG("%u refused before, %u as not permitted", seen[0], seen[1]);
+	close(fd);
+	EXPECT_EQ(0, umount(dir));
+	EXPECT_EQ(0, rmdir(dir));
 }
 
 TEST_F_TIMEOUT(memory, addresses, TIMEOUT)
