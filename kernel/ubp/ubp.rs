@@ -65,6 +65,7 @@ mod active;
 mod area;
 mod breakpoint;
 mod c_api;
+mod callchain;
 mod entry;
 mod exits;
 mod explore;
@@ -86,6 +87,7 @@ const BUILT_IN: BuiltIn = unsafe { BuiltIn::new() };
 mod private_text;
 
 pub use breakpoint::OnHit;
+pub use callchain::is_outside_of_frame;
 pub use exits::exits;
 pub use explore::{
     explore,

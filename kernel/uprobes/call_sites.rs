@@ -179,14 +179,16 @@ unsafe extern "C" fn uprobe_get_trampoline_vaddr() -> c_ulong {
     c_ulong::MAX
 }
 
-/// Says whether user stacks are to be unwound as at the first instruction of a function, of which
-/// only probes that fire while a stack is walked could be sure. A frame pointer unwinder then
-/// takes the caller from the stack.
+/// Returns whether the current thread is at an instruction where the return address is on the top
+/// of the stack, which frame pointer unwinders then take for the caller: the entry of a function,
+/// or an instruction by which it returns. The handlers of a probe there must be executing.
 ///
 /// # Safety
 ///
-/// None.
+/// `regs` are the registers of the current thread in user mode.
 #[export]
-unsafe extern "C" fn is_uprobe_at_func_entry(_regs: *mut bindings::pt_regs) -> bool {
-    false
+unsafe extern "C" fn is_uprobe_at_func_entry(regs: *mut bindings::pt_regs) -> bool {
+    // SAFETY: By the requirement on the caller. No reference is created, because the handlers that
+    // are executing have one.
+    ubp::is_outside_of_frame(unsafe { (&raw const (*regs).ip).read() })
 }

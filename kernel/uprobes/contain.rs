@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calling handlers, which are others' code, such that their mistakes stay theirs.
+//! Containment of handlers, which are code of others.
 //!
-//! A handler that comes back in another context than it was called in, has slept where it must not,
-//! or has taken longer than `kernel.uprobe_handler_budget_us`, is called no more: its probe is
-//! disarmed, and the log says so, once. The context is put right, and the thread goes on.
+//! A handler that returns in another context than it was called in, which includes one that has
+//! slept with interrupts disabled, or that has taken longer than
+//! `kernel.uprobe_handler_budget_us`, is called no more: its probe is disarmed, and the log has one
+//! line with the name of the handler. The context is [restored](Context::restore), and the thread
+//! goes on. [`Registration::is_disarmed`] shows the owner of the probe that this has happened.
 //!
-//! A handler that does not come back, or writes where it should not, cannot be contained. Nor can
-//! locks that it has taken be released.
+//! A handler that does not return, or writes to memory of others, cannot be contained. The locks
+//! that it has taken cannot be released.
+//!
+//! [`Registration::is_disarmed`]: crate::Registration::is_disarmed
 
 use crate::{
     client::Handler,

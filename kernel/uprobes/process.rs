@@ -122,6 +122,42 @@ impl Process {
         }
     }
 
+    /// Returns whether both are the same process, with the same image.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.group() == other.group() && core::ptr::eq(&*self.mm, &*other.mm)
+    }
+
+    /// Returns whether the process has exited, or has another image since it was found.
+    ///
+    /// Context: may sleep.
+    pub fn is_over(&self) -> bool {
+        self.mm().is_err()
+    }
+
+    /// Returns whether a thread is one of the process. The thread may have exited, if the process
+    /// has not.
+    pub fn has_thread(&self, thread: &Task) -> bool {
+        Group::of(thread).is_some_and(|group| group.id() == self.group())
+    }
+
+    /// Returns whether a number, in the pid namespace of the current thread, is that of a thread of
+    /// the process.
+    pub fn has_thread_numbered(&self, pid: Pid) -> bool {
+        threads::find(pid).is_some_and(|thread| self.has_thread(&thread))
+    }
+
+    /// Returns the number of the process in the pid namespace of the current thread. There is none
+    /// if the process is over, because the number may be another process's by now, or if the
+    /// process is not in that namespace.
+    ///
+    /// Context: may sleep.
+    pub fn number(&self) -> Option<Pid> {
+        if self.is_over() {
+            return None;
+        }
+        self.group.number()
+    }
+
     /// Returns a thread of the process, which may have exited.
     pub(crate) fn task(&self) -> &Task {
         &self.task

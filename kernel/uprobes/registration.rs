@@ -9,6 +9,7 @@ use crate::{
     },
     probe::{
         Counts,
+        Gate,
         Probe, //
     },
     process::Process, //
@@ -98,6 +99,15 @@ impl Registration {
         self.0
             .as_ref()
             .map_or(Counts::default(), |probe| probe.counts())
+    }
+
+    /// Returns whether the probe has been disarmed, because a handler has misbehaved (see
+    /// [`contain`](crate::contain)): the client is called no more.
+    pub fn is_disarmed(&self) -> bool {
+        // Nothing else closes the gate of a probe whose registration has not been dropped.
+        self.0
+            .as_ref()
+            .is_some_and(|probe| probe.gate() == Gate::Closed)
     }
 }
 

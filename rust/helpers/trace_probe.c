@@ -8,6 +8,7 @@
 #include <linux/rculist.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
+#include <linux/uprobes.h>
 
 #include "../../kernel/trace/trace_dynevent.h"
 #include "../../kernel/trace/trace_probe.h"
@@ -389,12 +390,84 @@ rust_helper_trace_probe_programs(struct trace_event_call *call)
 	return NULL;
 }
 
-/* Whether all @programs let a hit pass. May sleep. */
+/*
+ * Whether all @programs let a hit pass. May sleep. @probed is the probed address,
+ * which bpf_get_func_ip() looks for where C's uprobes have it.
+ */
 __rust_helper bool
 rust_helper_trace_probe_run_programs(const struct bpf_prog_array *programs,
-				     struct pt_regs *regs)
+				     struct pt_regs *regs, unsigned long probed)
 {
-	return bpf_prog_run_array_uprobe(programs, regs, bpf_prog_run);
+#ifdef CONFIG_UPROBES
+	struct uprobe_dispatch_data hit = { .bp_addr = probed };
+	struct uprobe_task utask __uninitialized;
+	bool ret;
+
+	/* Callchains look at these two, and nobody at the rest. */
+	utask.return_instances = NULL;
+	utask.vaddr = (unsigned long)&hit;
+	current->utask = &utask;
+	ret = bpf_prog_run_array_uprobe(programs, regs, bpf_prog_run);
+	current->utask = NULL;
+	return ret;
+#else
+	return true;
+#endif
+}
+
+/* An event lists the perf events that are open on it where C's uprobes do. */
+__rust_helper void
+rust_helper_trace_probe_perf_init(struct trace_probe_event *event)
+{
+	INIT_LIST_HEAD(&event->filter->perf_events);
+}
+
+/* With event_mutex held, as for the following three. */
+__rust_helper void
+rust_helper_trace_probe_perf_open(struct trace_probe_event *event,
+				  struct perf_event *perf)
+{
+	if (perf->hw.target)
+		list_add(&perf->hw.tp_list, &event->filter->perf_events);
+	else
+		event->filter->nr_systemwide++;
+}
+
+__rust_helper void
+rust_helper_trace_probe_perf_close(struct trace_probe_event *event,
+				   struct perf_event *perf)
+{
+	if (perf->hw.target)
+		list_del(&perf->hw.tp_list);
+	else
+		event->filter->nr_systemwide--;
+}
+
+/* Whether a perf event is open that counts in all processes. */
+__rust_helper bool
+rust_helper_trace_probe_perf_everywhere(struct trace_probe_event *event)
+{
+	return event->filter->nr_systemwide;
+}
+
+/* The list of the others. */
+__rust_helper struct list_head *
+rust_helper_trace_probe_perf_targets(struct trace_probe_event *event)
+{
+	return &event->filter->perf_events;
+}
+
+/* The thread that a perf event on that list counts in. It may have exited. */
+__rust_helper struct task_struct *
+rust_helper_trace_probe_perf_target(struct list_head *link)
+{
+	return list_entry(link, struct perf_event, hw.tp_list)->hw.target;
+}
+
+/* Whether a perf event was inherited, by a thread that one counted in created. */
+__rust_helper bool rust_helper_trace_probe_perf_inherited(struct perf_event *perf)
+{
+	return perf->parent;
 }
 
 /* Who counts on this CPU, or %NULL. With preemption disabled. */

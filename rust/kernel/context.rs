@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the current context may do, and putting that right after code that has changed it.
+//! The context of a thread that has come from user mode, checked and restored around foreign code.
 //!
-//! Who calls code of others, and must go on afterwards whatever that has done, makes a [`Context`]
-//! before, sees whether it [is kept](Context::is_kept) after that, and if not,
+//! A caller of code that it does not control, such as a handler of a module, creates a [`Context`]
+//! before the call. If the context [is not kept](Context::is_kept) after the call, the caller
 //! [restores](Context::restore) it.
+//!
+//! As after initcalls and timers, the counts are set to the values that they must have. No
+//! operation of the foreign code is undone by its counterpart, because a count that is known to be
+//! wrong does not say which operations changed it.
 //!
 //! C headers: [`include/linux/preempt.h`](srctree/include/linux/preempt.h),
 //! [`include/linux/irqflags.h`](srctree/include/linux/irqflags.h)
@@ -12,49 +16,50 @@
 use crate::{
     bindings,
     fmt,
-    task::Task,
     types::NotThreadSafe, //
 };
 
-use core::cell::Cell;
-
-/// Interrupts, preemption and RCU of the current thread, as they are to be.
+/// The context of the current thread, which has come from user mode and has disabled nothing but,
+/// maybe, interrupts.
 pub struct Context {
-    state: Cell<State>,
+    interrupts_off: bool,
     _not_send: NotThreadSafe,
 }
 
-#[derive(Clone, Copy)]
-struct State {
-    interrupts_off: bool,
-    preempt_count: u32,
-    rcu_depth: i32,
-    /// How often the thread had slept, when this was made or restored with interrupts disabled.
-    sleeps: usize,
-}
-
-/// What [`Context::restore`] has found to be different.
+/// The differences that [`Context::restore`] has found.
 ///
-/// Displayed, it is a list of what the code has done.
+/// Displayed, it is a list of what the foreign code has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imbalance {
-    /// Interrupts, enabled or disabled.
-    pub interrupts: bool,
-    /// Preemption, or bottom halves, enabled or disabled.
+    /// Interrupts were disabled.
+    pub interrupts_disabled: bool,
+    /// Interrupts were enabled: by the code, or by the scheduler when the code slept.
+    pub interrupts_enabled: bool,
+    /// Preemption, or bottom halves, were disabled or enabled.
     pub preemption: bool,
-    /// RCU read-side critical sections, begun or ended.
+    /// RCU read-side critical sections were entered or left.
     pub rcu: bool,
-    /// The thread has slept although interrupts were disabled.
-    pub slept: bool,
+    /// Tasks Trace RCU read-side critical sections were entered or left.
+    pub tasks_trace: bool,
+    /// Page faults were disabled or enabled.
+    pub page_faults: bool,
+    /// Migration was disabled.
+    pub migration: bool,
 }
 
 impl fmt::Display for Imbalance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = [
-            (self.slept, "slept with interrupts disabled"),
-            (self.interrupts, "left interrupts unbalanced"),
+            (self.interrupts_disabled, "left interrupts disabled"),
+            (
+                self.interrupts_enabled,
+                "enabled interrupts, or slept with interrupts disabled",
+            ),
             (self.preemption, "left preemption unbalanced"),
             (self.rcu, "left RCU unbalanced"),
+            (self.tasks_trace, "left Tasks Trace RCU unbalanced"),
+            (self.page_faults, "left page faults disabled"),
+            (self.migration, "left migration disabled"),
         ];
         let mut comma = "";
         for (_, word) in words.iter().filter(|(is, _)| *is) {
@@ -66,143 +71,104 @@ impl fmt::Display for Imbalance {
     }
 }
 
-/// How often the current thread has slept.
-#[inline]
-fn sleeps() -> usize {
-    // SAFETY: A counter of the current thread, which nobody writes to while it executes.
-    unsafe { (*Task::current_raw()).nvcsw }
+/// The counts of the current thread that are zero when it comes from user mode.
+struct Counts {
+    preemption: u32,
+    rcu: i32,
+    tasks_trace: i32,
+    page_faults: i32,
+    migration: u32,
 }
 
-impl State {
-    #[inline]
+impl Counts {
+    #[inline(always)]
     fn now() -> Self {
-        // SAFETY: These may be asked at any time.
+        // SAFETY: These read values of the current thread and of its CPU. There are no
+        // requirements on the caller.
         unsafe {
             Self {
-                interrupts_off: bindings::irqs_disabled(),
-                preempt_count: bindings::preempt_count(),
-                rcu_depth: bindings::rcu_preempt_depth(),
-                sleeps: sleeps(),
+                preemption: bindings::preempt_count(),
+                rcu: bindings::rcu_preempt_depth(),
+                tasks_trace: bindings::rcu_trace_depth(),
+                page_faults: bindings::pagefault_depth(),
+                migration: bindings::migration_depth(),
             }
         }
     }
 
-    #[inline]
-    fn is(self, now: Self) -> bool {
-        now.interrupts_off == self.interrupts_off
-            && now.preempt_count == self.preempt_count
-            && now.rcu_depth == self.rcu_depth
-            && !self.has_slept(now)
-    }
-
-    /// Whether the thread has slept where it must not.
-    #[inline]
-    fn has_slept(self, now: Self) -> bool {
-        self.interrupts_off && now.sleeps != self.sleeps
-    }
-
-    fn difference(self, now: Self) -> Imbalance {
-        Imbalance {
-            interrupts: now.interrupts_off != self.interrupts_off,
-            preemption: now.preempt_count != self.preempt_count,
-            rcu: now.rcu_depth != self.rcu_depth,
-            slept: self.has_slept(now),
-        }
+    // One comparison for all, because each hit makes it.
+    #[inline(always)]
+    fn are_zero(&self) -> bool {
+        // CAST: Only whether a bit is set matters.
+        let signed = (self.rcu | self.tasks_trace | self.page_faults) as u32;
+        self.preemption | self.migration | signed == 0
     }
 }
 
 impl Context {
-    /// What the context is of who has come from user mode, and has disabled nothing but interrupts,
-    /// if that.
-    // So it need not be looked at.
+    /// Returns the context of a thread that has come from user mode, and has disabled nothing but
+    /// interrupts, if `interrupts_off`.
+    // Nothing is read, because all of it is known.
     #[inline]
     pub fn from_user_mode(interrupts_off: bool) -> Self {
-        let state = State {
-            interrupts_off,
-            preempt_count: 0,
-            rcu_depth: 0,
-            sleeps: if interrupts_off { sleeps() } else { 0 },
-        };
         Self {
-            state: Cell::new(state),
+            interrupts_off,
             _not_send: NotThreadSafe,
         }
     }
 
-    /// Whether the context is what it was.
+    /// Returns whether the context is still what it was.
+    ///
+    /// A thread that has slept comes back with interrupts enabled, so that sleeping with interrupts
+    /// disabled is seen as well.
     #[inline(always)]
     pub fn is_kept(&self) -> bool {
-        self.state.get().is(State::now())
+        // SAFETY: There are no requirements on the caller.
+        let interrupts_off = unsafe { bindings::irqs_disabled() };
+        Counts::now().are_zero() && interrupts_off == self.interrupts_off
     }
 
-    /// Makes the context what it was. Returns what was different.
+    /// Makes the context what it was. Returns the differences.
     ///
-    /// Locks that were taken and not released stay so: nothing says which they are.
+    /// Locks that were taken and not released remain taken, because nothing says which they are.
+    /// Softirqs that became pending while bottom halves were disabled run after the next interrupt.
     #[inline]
     pub fn restore(&self) -> Imbalance {
-        let state = self.state.get();
-        let imbalance = mend(
-            state.interrupts_off,
-            state.preempt_count,
-            state.rcu_depth,
-            state.sleeps,
-        );
-        // What comes after this has not slept.
-        self.state.set(State {
-            sleeps: sleeps(),
-            ..state
-        });
-        imbalance
+        restore(self.interrupts_off)
     }
 }
 
-/// Makes the state of the current thread this one.
-// Single values, so that who calls this, mostly does not, and knows them, need not store them.
+// By value, so that callers, which mostly do not get here, need not store a context.
 #[cold]
 #[inline(never)]
-fn mend(interrupts_off: bool, preempt_count: u32, rcu_depth: i32, sleeps: usize) -> Imbalance {
-    let now = State::now();
-    let state = State {
-        interrupts_off,
-        preempt_count,
-        rcu_depth,
-        sleeps,
-    };
-    for _ in rcu_depth..now.rcu_depth {
-        // SAFETY: Somebody has begun a section, and does not end it.
-        unsafe { bindings::rcu_read_unlock() };
-    }
-    for _ in now.rcu_depth..rcu_depth {
-        // SAFETY: There are no requirements on the caller.
-        unsafe { bindings::rcu_read_lock() };
-    }
-    mend_bottom_halves(preempt_count);
-    // SAFETY: With this, interrupts and preemption are again as whoever is going on expects.
+fn restore(interrupts_off: bool) -> Imbalance {
+    let now = Counts::now();
+    // SAFETY: There are no requirements on the caller.
+    let were_off = unsafe { bindings::irqs_disabled() };
+    // SAFETY: The thread has come from user mode, as a `Context` says, so that it is in no section
+    // and has disabled nothing. Interrupts are disabled while the counts are set, because a handler
+    // of an interrupt uses them.
     unsafe {
-        bindings::preempt_count_set(preempt_count);
-        match (interrupts_off, bindings::irqs_disabled()) {
-            (true, false) => bindings::local_irq_disable(),
-            (false, true) => bindings::local_irq_enable(),
-            (true, true) | (false, false) => (),
+        bindings::local_irq_disable();
+        if now.preemption != 0 {
+            bindings::preempt_count_reset();
+        }
+        bindings::rcu_preempt_reset();
+        bindings::rcu_trace_reset();
+        bindings::pagefault_reset();
+        bindings::migration_reset();
+        if !interrupts_off {
+            bindings::local_irq_enable();
         }
     }
-    state.difference(now)
-}
-
-/// Enabling bottom halves executes those that are waiting: the count alone would not do.
-fn mend_bottom_halves(preempt_count: u32) {
-    const MASK: u32 = bindings::SOFTIRQ_MASK;
-    // SAFETY: May be asked at any time.
-    let disabled = || unsafe { bindings::preempt_count() } & MASK;
-    while disabled() > preempt_count & MASK {
-        // SAFETY: Somebody has disabled them, and does not enable them; which needs interrupts
-        // enabled, as they were when this was to be called, or that somebody's callee has them.
-        unsafe {
-            if bindings::irqs_disabled() {
-                bindings::local_irq_enable();
-            }
-            bindings::local_bh_enable();
-        }
+    Imbalance {
+        interrupts_disabled: were_off && !interrupts_off,
+        interrupts_enabled: !were_off && interrupts_off,
+        preemption: now.preemption != 0,
+        rcu: now.rcu != 0,
+        tasks_trace: now.tasks_trace != 0,
+        page_faults: now.page_faults != 0,
+        migration: now.migration != 0,
     }
 }
 
@@ -212,25 +178,39 @@ mod tests {
     use super::*;
     use crate::{
         prelude::*,
-        str::CString, //
+        str::CString,
+        task::Task, //
     };
+
+    /// Has `change` change the context of the current thread, whose interrupts are enabled, and
+    /// returns what was different.
+    fn restored_after(change: impl FnOnce()) -> Imbalance {
+        let context = Context::from_user_mode(false);
+        assert!(context.is_kept());
+        change();
+        assert!(!context.is_kept());
+        let imbalance = context.restore();
+        assert!(context.is_kept());
+        assert_eq!(context.restore(), Imbalance::default());
+        imbalance
+    }
 
     #[test]
     fn nothing_is_different() {
-        let before = Context::from_user_mode(false);
-        assert!(before.is_kept());
-        assert_eq!(before.restore(), Imbalance::default());
+        let context = Context::from_user_mode(false);
+        assert!(context.is_kept());
+        assert_eq!(context.restore(), Imbalance::default());
     }
 
     #[test]
     fn interrupts_are_enabled_again() {
-        let before = Context::from_user_mode(false);
-        // SAFETY: They are enabled below.
-        unsafe { bindings::local_irq_disable() };
-        assert!(!before.is_kept());
-        let imbalance = before.restore();
-        assert!(imbalance.interrupts && !imbalance.preemption && !imbalance.rcu);
-        assert!(before.is_kept());
+        let expected = Imbalance {
+            interrupts_disabled: true,
+            ..Imbalance::default()
+        };
+        // SAFETY: `restored_after()` enables them.
+        let imbalance = restored_after(|| unsafe { bindings::local_irq_disable() });
+        assert_eq!(imbalance, expected);
     }
 
     #[test]
@@ -238,47 +218,84 @@ mod tests {
         // SAFETY: Interrupts are enabled again at the end of the block.
         let (imbalance, is_off) = unsafe {
             bindings::local_irq_disable();
-            let before = Context::from_user_mode(true);
+            let context = Context::from_user_mode(true);
             bindings::local_irq_enable();
-            let imbalance = before.restore();
+            let imbalance = context.restore();
             let is_off = bindings::irqs_disabled();
             bindings::local_irq_enable();
             (imbalance, is_off)
         };
-        assert!(imbalance.interrupts);
+        assert!(imbalance.interrupts_enabled);
         assert!(is_off);
     }
 
     #[test]
-    fn rcu_sections_are_ended() {
-        let before = Context::from_user_mode(false);
-        // SAFETY: There are no requirements on the caller.
-        unsafe {
-            bindings::rcu_read_lock();
-            bindings::rcu_read_lock();
-        }
-        assert!(before.restore().rcu);
-        assert!(before.is_kept());
+    fn rcu_sections_are_left() {
+        let expected = Imbalance {
+            rcu: true,
+            ..Imbalance::default()
+        };
+        // SAFETY: `restored_after()` leaves the section.
+        let imbalance = restored_after(|| unsafe { bindings::rcu_read_lock() });
+        assert_eq!(imbalance, expected);
     }
 
     #[test]
     fn preemption_is_enabled_again() {
-        let before = Context::from_user_mode(false);
-        // SAFETY: Enabled below.
-        unsafe { bindings::preempt_disable_notrace() };
-        assert!(before.restore().preemption);
-        assert!(before.is_kept());
+        let expected = Imbalance {
+            preemption: true,
+            ..Imbalance::default()
+        };
+        // SAFETY: `restored_after()` enables it.
+        let imbalance = restored_after(|| unsafe { bindings::preempt_disable_notrace() });
+        assert_eq!(imbalance, expected);
+    }
+
+    /// Once, the restoring of such a count did not end.
+    #[test]
+    fn a_count_below_zero_is_set() {
+        let expected = Imbalance {
+            preemption: true,
+            ..Imbalance::default()
+        };
+        // SAFETY: Interrupts are disabled while the count is wrong, and enabled after that.
+        let (was_kept, imbalance, is_kept) = unsafe {
+            bindings::local_irq_disable();
+            let context = Context::from_user_mode(true);
+            bindings::preempt_enable_notrace();
+            let was_kept = context.is_kept();
+            let imbalance = context.restore();
+            let is_kept = context.is_kept();
+            bindings::local_irq_enable();
+            (was_kept, imbalance, is_kept)
+        };
+        assert!(!was_kept);
+        assert!(is_kept);
+        assert_eq!(imbalance, expected);
+    }
+
+    #[test]
+    fn page_faults_are_enabled_again() {
+        let expected = Imbalance {
+            page_faults: true,
+            ..Imbalance::default()
+        };
+        let imbalance = restored_after(|| {
+            // SAFETY: Only the current thread accesses the count.
+            unsafe { (*Task::current_raw()).pagefault_disabled += 1 }
+        });
+        assert_eq!(imbalance, expected);
     }
 
     #[test]
     fn an_imbalance_is_put_into_words() -> Result {
         let both = Imbalance {
-            interrupts: true,
-            slept: true,
+            interrupts_disabled: true,
+            migration: true,
             ..Imbalance::default()
         };
         let text = CString::try_from_fmt(fmt!("{both}"))?;
-        let expected = c"slept with interrupts disabled, left interrupts unbalanced";
+        let expected = c"left interrupts disabled, left migration disabled";
         assert_eq!(text.to_bytes(), expected.to_bytes());
         Ok(())
     }

@@ -78,6 +78,14 @@ impl Group {
         ThreadGroup(self.0.as_ptr() as usize)
     }
 
+    /// Returns the number of the group in the pid namespace of the current thread, if it has one
+    /// there.
+    pub fn number(&self) -> Option<Pid> {
+        // SAFETY: By the type invariants the `struct pid` is valid.
+        let number = unsafe { bindings::pid_vnr(self.0.as_ptr()) };
+        (number != 0).then_some(number)
+    }
+
     /// Returns a thread that uses an address space and has not begun to exit.
     ///
     /// Passes over a thread that has no address space yet: a process that the kernel starts has

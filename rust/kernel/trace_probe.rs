@@ -22,10 +22,12 @@
 //! [`kernel/trace/trace_dynevent.h`](srctree/kernel/trace/trace_dynevent.h)
 
 use crate::{
+    fmt,
     prelude::*,
     seq_file::SeqFile,
     str::CStr,
-    sync::ArcBorrow, //
+    sync::ArcBorrow,
+    task::Task, //
 };
 
 mod args;
@@ -42,6 +44,7 @@ mod perf;
 mod plan;
 mod probe;
 mod record;
+mod targets;
 mod usage;
 
 pub use self::{
@@ -87,14 +90,27 @@ pub trait ProbeEvent: Sized + Send + Sync + 'static {
     /// The address of the instruction, or of the function that returns.
     fn address(&self) -> usize;
 
-    /// Writes the place in the form in which lines have it.
-    fn show_place(&self, m: &SeqFile);
+    /// Writes the beginning of a line that would make the probe: `start`, and the place in the form
+    /// in which lines have it. If the reader cannot make the probe by any line, the line must be a
+    /// comment.
+    fn show_line(&self, m: &SeqFile, start: fmt::Arguments<'_>);
 
     /// Whether `place`, from a line, is this one.
     fn is_at(&self, place: &CStr) -> bool;
 
     /// Whether a probe at `other` would be the same probe.
     fn is_same_place(&self, other: &Self) -> bool;
+
+    /// Returns whether the probe, which can never fire again, is for the same line as one that is
+    /// made at `new`.
+    fn is_replaced_by(&self, new: &Self) -> bool;
+
+    /// Returns whether the probe can never fire again: its process has exited, or has executed
+    /// another program.
+    fn is_over(&self) -> bool;
+
+    /// Returns whether the probe is in the process of a thread.
+    fn is_in_process_of(&self, thread: &Task) -> bool;
 
     /// Address at which offset 0 of the probed file would be, if a file is what is probed.
     fn file_base(&self) -> Option<usize>;

@@ -12,6 +12,7 @@ use crate::{
 };
 use kernel::{
     counter::Counter,
+    fmt,
     prelude::*,
     seq_file::{
         seq_print,
@@ -28,6 +29,10 @@ use kernel::{
         },
         Arc,
         ArcBorrow, //
+    },
+    task::{
+        Pid,
+        Task, //
     },
     trace_probe::{
         Command,
@@ -57,7 +62,7 @@ pub(crate) static EVENTS: EventType<UserProbe> = EventType::new();
 /// Where a probe is, and what came of it.
 pub(crate) struct UserProbe {
     process: Arc<Process>,
-    /// Number of the process, as the writer of the line saw it.
+    /// The number by which the writer of the line named the process, in the writer's pid namespace.
     pid: i32,
     kind: Kind,
     addr: Vaddr,
@@ -142,6 +147,31 @@ impl UserProbe {
     }
 }
 
+impl UserProbe {
+    /// Writes the place, with the number that the process has for the reader, if it has one.
+    pub(crate) fn show_place(&self, m: &SeqFile, number: Option<Pid>) {
+        seq_print!(m, "{}:{:#018x}", number.unwrap_or(0), self.address());
+        if let Some(size) = self.size {
+            seq_print!(m, "-{:#018x}", self.address().wrapping_add(size));
+        }
+    }
+
+    /// Returns the number that the process has in the pid namespace of the current thread, unless
+    /// the process is over.
+    pub(crate) fn number(&self) -> Option<Pid> {
+        self.process.number()
+    }
+
+    /// Returns whether a handler of the probe has been found to misbehave while the event is
+    /// enabled.
+    pub(crate) fn is_disarmed(probe: &Linked<'_, Self>) -> bool {
+        Usage::ALL.into_iter().any(|usage| {
+            let disarmed = |enabled: &Enabled| enabled.registration.is_disarmed();
+            probe.inspect(usage, disarmed).unwrap_or(false)
+        })
+    }
+}
+
 /// A probe that is in place.
 pub(crate) struct Enabled {
     probe: Arc<Probe<UserProbe>>,
@@ -218,24 +248,43 @@ impl ProbeEvent for UserProbe {
         self.addr.as_usize()
     }
 
-    fn show_place(&self, m: &SeqFile) {
-        seq_print!(m, "{}:{:#018x}", self.pid, self.address());
-        if let Some(size) = self.size {
-            seq_print!(m, "-{:#018x}", self.address().wrapping_add(size));
+    fn show_line(&self, m: &SeqFile, start: fmt::Arguments<'_>) {
+        let number = self.number();
+        if number.is_none() {
+            seq_print!(m, "# ");
         }
+        seq_print!(m, "{}", start);
+        self.show_place(m, number);
     }
 
     fn is_at(&self, place: &CStr) -> bool {
         Place::parse(place.to_bytes(), self.kind).is_ok_and(|place| {
-            place.pid == self.pid
-                && place.addr == self.address()
+            place.addr == self.address()
                 && place.kind == self.kind
                 && place.size == self.size
+                && (self.process.has_thread_numbered(place.pid)
+                    || place.pid == self.pid && self.process.is_over())
         })
     }
 
+    // By identity, because a number is of one pid namespace, and is used again.
     fn is_same_place(&self, other: &Self) -> bool {
-        self.pid == other.pid && self.addr == other.addr && self.size == other.size
+        self.process.is_same(&other.process) && self.addr == other.addr && self.size == other.size
+    }
+
+    fn is_replaced_by(&self, new: &Self) -> bool {
+        self.pid == new.pid
+            && self.addr == new.addr
+            && self.size == new.size
+            && self.process.is_over()
+    }
+
+    fn is_over(&self) -> bool {
+        self.process.is_over()
+    }
+
+    fn is_in_process_of(&self, thread: &Task) -> bool {
+        self.process.has_thread(thread)
     }
 
     #[inline]

@@ -11,8 +11,7 @@ use kernel::{
     str::CStr,
     trace_probe::{
         EventFile,
-        Linked,
-        ProbeEvent, //
+        Linked, //
     },
 };
 
@@ -30,7 +29,8 @@ impl EventFile for Control {
     }
 }
 
-/// `uprobe_profile`: counts the hits or returns of each probe, and apart from these what was lost.
+/// `uprobe_profile`: counts the hits or returns of each probe, and apart from these those that were
+/// lost. A probe that has been disarmed is marked.
 pub(crate) struct Profile;
 
 impl EventFile for Profile {
@@ -43,13 +43,17 @@ impl EventFile for Profile {
         let place = probe.probe().place();
 
         seq_print!(m, "  ");
-        place.show_place(m);
+        place.show_place(m, place.number());
         seq_print!(
             m,
-            " {:<44} {:>15} {:>15}\n",
+            " {:<44} {:>15} {:>15}",
             probe.name().to_str().unwrap_or_default(),
             place.hits.sum(),
             UserProbe::misses(probe),
         );
+        if UserProbe::is_disarmed(probe) {
+            seq_print!(m, " disarmed");
+        }
+        seq_print!(m, "\n");
     }
 }

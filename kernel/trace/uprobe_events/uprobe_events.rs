@@ -8,15 +8,17 @@
 //! ```text
 //! p[:[GRP/][EVENT]] PID:VADDR [FETCHARGS]
 //! r[:[GRP/][EVENT]] PID:VADDR[-END] [FETCHARGS]
-//! -:[GRP/][EVENT]
+//! -:[GRP/]EVENT
+//! -:GRP/
 //! ```
 //!
 //! PID is any thread of the process, as the writer sees it; VADDR is the address of the first byte
 //! of an instruction, END that of the first byte after the function. FETCHARGS are those of all
 //! user-space probes; `@+OFFSET` is relative to the file that is mapped at VADDR. The place is
 //! checked when the line is written, but nothing is put there until the event is enabled. When the
-//! process exits or executes another program, the probe is gone; its event stays listed, and to
-//! enable it fails with `ESRCH`.
+//! process exits or executes another program, the probe is gone. Its line stays listed, as a
+//! comment, until it is removed or written again. Enabling an event passes over such probes; it
+//! fails with `ESRCH` if all probes of the event are such.
 //!
 //! Returns are noticed where the function returns to or, if END is given, at its instructions that
 //! return; see [`uprobes::Spot::size`]. The address of where that is, is in the entry, beside that

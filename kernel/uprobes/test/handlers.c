@@ -10,8 +10,10 @@
 #include <linux/preempt.h>
 #include <linux/ptrace.h>
 #include <linux/rcupdate.h>
+#include <linux/rcupdate_trace.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 
 #include "internal.h"
 
@@ -102,6 +104,33 @@ static void act(struct item *item, u32 handler)
 		break;
 	case UPROBES_TEST_ACT_RCU_LOCK:
 		rcu_read_lock();
+		break;
+	case UPROBES_TEST_ACT_RCU_TRACE_LOCK:
+		rcu_read_lock_trace();
+		break;
+	/* The functions' effect on the count, without the checks of debug kernels. */
+	case UPROBES_TEST_ACT_PREEMPT_ON:
+		__preempt_count_sub(PREEMPT_OFFSET);
+		break;
+	case UPROBES_TEST_ACT_BH_ON:
+		__preempt_count_sub(SOFTIRQ_DISABLE_OFFSET);
+		break;
+	case UPROBES_TEST_ACT_FAULTS_OFF:
+		pagefault_disable();
+		break;
+	case UPROBES_TEST_ACT_MIGRATION_OFF:
+		migrate_disable();
+		break;
+	case UPROBES_TEST_ACT_EVERYTHING:
+		migrate_disable();
+		migrate_disable();
+		pagefault_disable();
+		pagefault_disable();
+		rcu_read_lock();
+		rcu_read_lock_trace();
+		local_bh_disable();
+		preempt_disable();
+		preempt_disable();
 		break;
 	case UPROBES_TEST_ACT_SLEEP:
 	case UPROBES_TEST_ACT_SPIN:

@@ -88,7 +88,7 @@ impl Args {
                 &raw mut (*header.as_ptr()).tp,
                 event.as_char_ptr(),
                 group.as_char_ptr(),
-                false,
+                true,
                 nr_args,
             )
         };
@@ -97,6 +97,8 @@ impl Args {
             unsafe { Kmalloc::free(header.cast(), layout) };
             return Err(Error::from_errno(ret));
         }
+        // SAFETY: `trace_probe_init()` has made an event, with a filter, of this probe only.
+        unsafe { bindings::trace_probe_perf_init((*header.as_ptr()).tp.event) };
         // INVARIANT: Just made so.
         Ok(Self {
             header,

@@ -12,6 +12,7 @@ use super::{
     },
     linked::Linked,
     lock::EventsLocked,
+    targets::PerfEvents,
     usage::Usage,
     Probe,
     ProbeEvent, //
@@ -167,127 +168,101 @@ unsafe extern "C" fn register<T: ProbeEvent>(
     match how {
         // SAFETY: By the safety requirements, and for these two `data` is the file.
         bindings::trace_reg_TRACE_REG_REGISTER => from_result(|| unsafe {
-            enable::<T>(call, Usage::Trace, file, &locked)?;
+            enable::<T>(call, file, &locked)?;
             Ok(0)
         }),
         bindings::trace_reg_TRACE_REG_UNREGISTER => {
             // SAFETY: As above.
-            unsafe { disable::<T>(call, Usage::Trace, file, &locked) };
+            unsafe { disable::<T>(call, file, &locked) };
             0
         }
-        // SAFETY: By the safety requirements.
-        bindings::trace_reg_TRACE_REG_PERF_REGISTER => from_result(|| unsafe {
-            enable::<T>(call, Usage::Perf, ptr::null_mut(), &locked)?;
-            Ok(0)
-        }),
+        // Nothing is put in place before a perf event is opened.
+        bindings::trace_reg_TRACE_REG_PERF_REGISTER => {
+            // SAFETY: A registered event has a probe.
+            unsafe {
+                let tp = bindings::trace_probe_primary_from_call(call);
+                bindings::trace_probe_set_flag(tp, Usage::Perf.flag());
+            }
+            0
+        }
+        // All perf events have been closed.
         bindings::trace_reg_TRACE_REG_PERF_UNREGISTER => {
             // SAFETY: As above.
-            unsafe { disable::<T>(call, Usage::Perf, ptr::null_mut(), &locked) };
+            unsafe {
+                let tp = bindings::trace_probe_primary_from_call(call);
+                bindings::trace_probe_clear_flag(tp, Usage::Perf.flag());
+            }
             0
         }
-        // What perf does by itself is enough: its events are on the list of the CPU while they
-        // count. In which threads these are, is not ours to know.
-        bindings::trace_reg_TRACE_REG_PERF_OPEN
-        | bindings::trace_reg_TRACE_REG_PERF_CLOSE
-        | bindings::trace_reg_TRACE_REG_PERF_ADD
-        | bindings::trace_reg_TRACE_REG_PERF_DEL => 0,
+        // SAFETY: By the safety requirements, and for these two `data` is the perf event.
+        bindings::trace_reg_TRACE_REG_PERF_OPEN => from_result(|| unsafe {
+            perf_events(call, &locked).open::<T>(data.cast())?;
+            Ok(0)
+        }),
+        bindings::trace_reg_TRACE_REG_PERF_CLOSE => {
+            // SAFETY: As above.
+            unsafe { perf_events(call, &locked).close::<T>(data.cast()) };
+            0
+        }
+        // Perf itself puts its events on the list of the CPU while they count.
+        bindings::trace_reg_TRACE_REG_PERF_ADD | bindings::trace_reg_TRACE_REG_PERF_DEL => 0,
         _ => EINVAL.to_errno(),
     }
 }
 
-/// Notes that an event is enabled, for a file or for perf.
+/// Returns the perf events that are open on an event.
 ///
 /// # Safety
 ///
-/// `tp` must be linked to the event, the events locked, and `file` one of the event's files if the
-/// usage is [`Usage::Trace`].
-unsafe fn note(
-    tp: *mut bindings::trace_probe,
-    usage: Usage,
-    file: *mut bindings::trace_event_file,
-) -> Result {
-    match usage {
-        // SAFETY: By the safety requirements.
-        Usage::Trace => to_result(unsafe { bindings::trace_probe_add_file(tp, file) }),
-        Usage::Perf => {
-            // SAFETY: As above.
-            unsafe { bindings::trace_probe_set_flag(tp, usage.flag()) };
-            Ok(())
-        }
-    }
-}
-
-/// Takes back what [`note`] did. Returns whether the event is no more enabled for that usage.
-///
-/// # Safety
-///
-/// As for [`note`].
-unsafe fn forget(
-    tp: *mut bindings::trace_probe,
-    usage: Usage,
-    file: *mut bindings::trace_event_file,
-) -> bool {
+/// `call` must be a registered event of probes, for `'a`.
+unsafe fn perf_events<'a>(
+    call: *mut bindings::trace_event_call,
+    locked: &'a EventsLocked,
+) -> PerfEvents<'a> {
+    // SAFETY: A registered event has a probe, which is linked to it.
+    let event = unsafe { (*bindings::trace_probe_primary_from_call(call)).event };
     // SAFETY: By the safety requirements.
-    unsafe {
-        match usage {
-            Usage::Trace => {
-                bindings::trace_probe_remove_file(tp, file) == 0
-                    && !bindings::trace_probe_test_flag(tp, usage.flag())
-            }
-            Usage::Perf => {
-                bindings::trace_probe_clear_flag(tp, usage.flag());
-                true
-            }
-        }
-    }
+    unsafe { PerfEvents::of(event, locked) }
 }
 
+/// Enables an event for a file.
+///
+/// # Errors
+///
+/// As of [`Probe::start_all`].
+///
 /// # Safety
 ///
-/// `call` must be a registered event of probes of type `T`, and `file` one of its files if the
-/// usage is [`Usage::Trace`].
+/// `call` must be a registered event of probes of type `T`, and `file` one of its files.
 unsafe fn enable<T: ProbeEvent>(
     call: *mut bindings::trace_event_call,
-    usage: Usage,
     file: *mut bindings::trace_event_file,
     locked: &EventsLocked,
 ) -> Result {
-    // SAFETY: A registered event has a probe.
-    let (tp, was_enabled) = unsafe {
+    // SAFETY: A registered event has a probe, and the events are locked.
+    let (probes, was_enabled) = unsafe {
         let tp = bindings::trace_probe_primary_from_call(call);
+        let was_enabled = bindings::trace_probe_test_flag(tp, Usage::Trace.flag());
 
-        (tp, bindings::trace_probe_test_flag(tp, usage.flag()))
+        to_result(bindings::trace_probe_add_file(tp, file))?;
+        (Siblings::<T>::new((*tp).event, locked), was_enabled)
     };
-
-    // SAFETY: By the safety requirements, and the events are locked.
-    unsafe { note(tp, usage, file)? };
     if was_enabled {
         return Ok(());
     }
-
-    // SAFETY: The probe is linked to the event, which is one of probes of type `T`.
-    let probes = unsafe { Siblings::<T>::new((*tp).event, locked) };
-    probes
-        .clone()
-        .try_for_each(|probe| Probe::start(probe, usage, locked))
-        .inspect_err(|_| {
-            Probe::stop(probes, usage, locked);
-            // SAFETY: As above.
-            unsafe { forget(tp, usage, file) };
-            if usage == Usage::Perf {
-                // If this fails, perf frees at once what hits use, for which it waits otherwise.
-                // SAFETY: Whoever locked the events may sleep.
-                unsafe { bindings::synchronize_rcu() };
-            }
-        })
+    Probe::start_all(probes, Usage::Trace, |_| true, locked).inspect_err(|_| {
+        // SAFETY: By the safety requirements; the event has been enabled for the file above.
+        unsafe { disable::<T>(call, file, locked) }
+    })
 }
 
+/// Disables an event for a file.
+///
 /// # Safety
 ///
-/// As for [`enable`].
+/// As for [`enable`], which must have been called.
 unsafe fn disable<T: ProbeEvent>(
     call: *mut bindings::trace_event_call,
-    usage: Usage,
     file: *mut bindings::trace_event_file,
     locked: &EventsLocked,
 ) {
@@ -295,8 +270,11 @@ unsafe fn disable<T: ProbeEvent>(
     unsafe {
         let tp = bindings::trace_probe_primary_from_call(call);
 
-        if forget(tp, usage, file) {
-            Probe::stop(Siblings::<T>::new((*tp).event, locked), usage, locked);
+        if bindings::trace_probe_remove_file(tp, file) == 0
+            && !bindings::trace_probe_test_flag(tp, Usage::Trace.flag())
+        {
+            let probes = Siblings::<T>::new((*tp).event, locked);
+            Probe::stop(probes, Usage::Trace, locked);
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{
         Problem, //
     },
     lock::EventsLocked,
+    targets::PerfEvents,
     usage::Usage,
     Probe,
     ProbeEvent, //
@@ -26,7 +27,9 @@ use crate::{
         SeqFile, //
     },
     str::CStr,
+    sync::Arc,
 };
+use core::ptr;
 
 /// A probe that is linked to its event.
 ///
@@ -79,10 +82,17 @@ impl<'a, T: ProbeEvent> Linked<'a, T> {
         unsafe { bindings::trace_probe_is_enabled(self.as_ptr()) }
     }
 
-    /// Whether the event is enabled for this.
-    pub(super) fn is_enabled_for(&self, usage: Usage) -> bool {
+    /// Returns whether the probe is to be in place for this.
+    pub(super) fn is_needed_for(&self, usage: Usage) -> bool {
         // SAFETY: By the type invariants there is an event.
-        unsafe { bindings::trace_probe_test_flag(self.as_ptr(), usage.flag()) }
+        let enabled = unsafe { bindings::trace_probe_test_flag(self.as_ptr(), usage.flag()) };
+        match usage {
+            Usage::Trace => enabled,
+            // SAFETY: By the type invariants there is an event, for as long as the result is used.
+            Usage::Perf => unsafe {
+                enabled && PerfEvents::of(self.probe.args.event(), self._locked).need(self.probe)
+            },
+        }
     }
 
     /// Looks at what keeps the probe in place, if the event is enabled for this.
@@ -105,8 +115,8 @@ impl<'a, T: ProbeEvent> Linked<'a, T> {
     /// Writes the probe as a line that would make it.
     pub fn show(&self, m: &SeqFile) {
         let letter = self.probe.args.kind().letter();
-        seq_print!(m, "{}:{}/{} ", letter, self.group(), self.name());
-        self.probe.place().show_place(m);
+        let place = self.probe.place();
+        place.show_line(m, fmt!("{}:{}/{} ", letter, self.group(), self.name()));
         for arg in self.probe.args.as_slice() {
             // SAFETY: The arguments are parsed, and live as long as the probe.
             let (name, fetch) = unsafe { (args::text(arg.name), args::text(arg.comm)) };
@@ -159,24 +169,38 @@ impl<'a, T: ProbeEvent> Linked<'a, T> {
         to_result(unsafe { bindings::trace_probe_append(self.as_ptr(), other.as_ptr()) })
     }
 
+    /// Returns another probe of the event that the probe takes the place of, if there is one.
+    pub(super) fn replaced(&self) -> Option<Arc<Probe<T>>> {
+        self.siblings()
+            .find(|other| {
+                !ptr::eq(&**other, self.probe)
+                    && other.place().is_replaced_by(self.probe.place())
+                    && self.fetches_as(other)
+            })
+            .map(Arc::from)
+    }
+
     /// All probes of the event.
     fn siblings(&self) -> class::Siblings<'_, T> {
         // SAFETY: By the type invariants there is an event, and it is one of probes of type `T`.
         unsafe { class::Siblings::new(self.probe.args.event(), self._locked) }
     }
 
-    /// Whether two probes are at one place and fetch the same.
-    ///
-    /// That names and types of the arguments are the same has been found out before.
+    /// Returns whether two probes are at one place and fetch the same.
     fn is_same(&self, other: &Probe<T>) -> bool {
+        self.probe.place().is_same_place(other.place()) && self.fetches_as(other)
+    }
+
+    /// Returns whether two probes fetch the same. The names and types of their arguments must have
+    /// been compared before.
+    fn fetches_as(&self, other: &Probe<T>) -> bool {
         let mine = self.probe.args.as_slice().iter();
         let theirs = other.args.as_slice();
 
-        self.probe.place().is_same_place(other.place())
-            && mine.zip(theirs).all(|(a, b)| {
-                // SAFETY: The arguments are parsed, and live as long as the probes.
-                unsafe { args::text(a.comm) == args::text(b.comm) }
-            })
+        mine.zip(theirs).all(|(a, b)| {
+            // SAFETY: The arguments are parsed, and live as long as the probes.
+            unsafe { args::text(a.comm) == args::text(b.comm) }
+        })
     }
 
     /// Whether a line with these words is about the probe.

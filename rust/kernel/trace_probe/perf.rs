@@ -71,7 +71,13 @@ impl<T: ProbeEvent> Probe<T> {
             Some(programs) if !programs.is_null() => {
                 // SAFETY: The array and the programs are kept by the critical section, in which it
                 // was found. The registers are ours to give.
-                unsafe { bindings::trace_probe_run_programs(programs, regs.as_ptr()) }
+                unsafe {
+                    bindings::trace_probe_run_programs(
+                        programs,
+                        regs.as_ptr(),
+                        self.place().address(),
+                    )
+                }
             }
             _ => true,
         }

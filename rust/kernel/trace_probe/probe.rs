@@ -120,16 +120,34 @@ impl<T: ProbeEvent> Probe<T> {
         // If the event was there before, and enabled, then so is the new probe.
         let started = Usage::ALL
             .into_iter()
-            .filter(|&usage| new.is_enabled_for(usage))
+            .filter(|&usage| new.is_needed_for(usage))
             .try_for_each(|usage| Self::start(probe.as_arc_borrow(), usage, locked));
 
         started.inspect_err(|_| {
-            for usage in Usage::ALL {
-                Self::stop(core::iter::once(probe.as_arc_borrow()), usage, locked);
-            }
-            // SAFETY: The probe was listed above, and has just been stopped.
-            unsafe { Self::retire(listed, locked) };
-        })
+            // SAFETY: The probe was listed above.
+            unsafe { Self::take_out(listed, locked) };
+        })?;
+        while let Some(over) = new.replaced() {
+            // SAFETY: Siblings are listed, and the new probe is the event's as well.
+            unsafe { Self::take_out(&*over, locked) };
+        }
+        Ok(())
+    }
+
+    /// Takes a probe away, off the list of dynamic events and out of its event.
+    ///
+    /// # Safety
+    ///
+    /// The probe must be listed. If it is the last of its event, the event must not be registered
+    /// any more. The list's reference is gone afterwards.
+    unsafe fn take_out(probe: *const Self, locked: &EventsLocked) {
+        // SAFETY: By the safety requirements the list owns a reference, which it gives up below.
+        let borrowed = unsafe { ArcBorrow::from_raw(probe) };
+        for usage in Usage::ALL {
+            Self::stop(core::iter::once(borrowed), usage, locked);
+        }
+        // SAFETY: By the safety requirements, and the probe has just been stopped.
+        unsafe { Self::retire(probe, locked) };
     }
 
     /// Takes a probe off the list of dynamic events and out of its event.
@@ -185,8 +203,46 @@ impl<T: ProbeEvent> Probe<T> {
         self.uses.of(usage).enabled.inspect(f, locked)
     }
 
+    /// Puts those of the probes of an event in place that are `needed` and are not in place yet.
+    ///
+    /// A process that is over does not keep the probes of others from being put in place, as a file
+    /// that no process maps does not keep C's uprobes.
+    ///
+    /// # Errors
+    ///
+    /// [`ESRCH`] if the processes of all probes are over, otherwise as of [`ProbeEvent::enable`].
+    /// The caller must [stop](Self::stop) those that have been started.
+    pub(super) fn start_all<'a>(
+        probes: impl Iterator<Item = ArcBorrow<'a, Self>>,
+        usage: Usage,
+        needed: impl Fn(&Self) -> bool,
+        locked: &EventsLocked,
+    ) -> Result
+    where
+        T: 'a,
+    {
+        let mut result = Err(ESRCH);
+        for probe in probes {
+            let started = if probe.is_live(usage) {
+                Ok(())
+            } else if needed(&probe) {
+                Self::start(probe, usage, locked)
+            } else if probe.place.is_over() {
+                Err(ESRCH)
+            } else {
+                Ok(())
+            };
+            match started {
+                Ok(()) => result = Ok(()),
+                Err(ESRCH) => (),
+                Err(error) => return Err(error),
+            }
+        }
+        result
+    }
+
     /// Puts a listed probe in place.
-    pub(super) fn start(probe: ArcBorrow<'_, Self>, usage: Usage, locked: &EventsLocked) -> Result {
+    fn start(probe: ArcBorrow<'_, Self>, usage: Usage, locked: &EventsLocked) -> Result {
         // INVARIANT: Listed probes are linked.
         let event = probe.args.event();
         probe.uses.of(usage).set_event(Some(event));

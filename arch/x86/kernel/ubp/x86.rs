@@ -170,6 +170,22 @@ impl Insn {
         self.bytes.get(..self.len.into()).unwrap_or(&[])
     }
 
+    /// Returns whether it is one of the instructions that functions with a frame pointer begin or
+    /// end with, outside of their frame: the top of the stack is the return address then, and the
+    /// frame pointer is the caller's.
+    ///
+    /// C's uprobes assume the same of `push %rbp` and `endbr64`. A target of an indirect jump
+    /// within a function may also be an `endbr`.
+    pub fn is_outside_of_frame(&self) -> bool {
+        match *self.bytes() {
+            // `push %rbp`, `endbr64` and `endbr32`
+            [0x55] | [0xf3, 0x0f, 0x1e, 0xfa | 0xfb] => true,
+            // `ret`, `bnd ret` and `rep ret`, with the bytes of arguments that it releases
+            [0xc3] | [0xf2 | 0xf3, 0xc3] | [0xc2, ..] | [0xf2 | 0xf3, 0xc2, ..] => true,
+            _ => false,
+        }
+    }
+
     /// How it is resumed.
     #[inline]
     pub fn plan(&self) -> &Plan {

@@ -187,6 +187,57 @@ TEST_F_TIMEOUT(budget, kept, TIMEOUT)
 	UNPROBE(id);
 }
 
+static bool profile_says_disarmed(void)
+{
+	char *profile = tracefs_read("uprobe_profile");
+	bool says = count_lines(profile, " disarmed\n") == 1;
+
+	free(profile);
+	return says;
+}
+
+/* An event that is disarmed, since its argument takes long to be fetched, says so. */
+TEST(event_says_so)
+{
+	static const char enable[] = "events/selftest/slow/enable";
+	uint64_t end = now_ms() + 20000;
+	long long hits;
+	int log;
+
+	if (geteuid() || !tracefs_ready() || !tracefs_takes_pids())
+		SKIP(return, "no uprobe_events");
+	log = log_open();
+	ASSERT_LE(0, log);
+	ASSERT_EQ(0, set_budget("0"));
+	ASSERT_EQ(0, tracefs_append("uprobe_events",
+				    "p:selftest/slow %d:%p a=+0(%%si):string b=+0(%%si):ustring",
+				    getpid(), returns_leaf));
+	ASSERT_EQ(0, tracefs_replace(enable, "1"));
+	call_probed(returns_leaf, 1, (unsigned long)BUDGET);
+	EXPECT_EQ(1, profile_hits("slow"));
+	EXPECT_FALSE(profile_says_disarmed());
+	ASSERT_EQ(0, set_budget("1"));
+	while (!profile_says_disarmed() && now_ms() < end)
+		call_probed(returns_leaf, 1, (unsigned long)BUDGET);
+	ASSERT_EQ(0, set_budget("0"));
+	EXPECT_TRUE(profile_says_disarmed());
+	hits = profile_hits("slow");
+	call_probed(returns_leaf, 1, (unsigned long)BUDGET);
+	EXPECT_EQ(hits, profile_hits("slow"));
+	EXPECT_EQ(1, log_lines(log, "", "disarmed"));
+	close(log);
+
+	/* Enabled again, it is armed again. */
+	ASSERT_EQ(0, tracefs_replace(enable, "0"));
+	EXPECT_FALSE(profile_says_disarmed());
+	ASSERT_EQ(0, tracefs_replace(enable, "1"));
+	call_probed(returns_leaf, 1, (unsigned long)BUDGET);
+	EXPECT_EQ(hits + 1, profile_hits("slow"));
+	EXPECT_FALSE(profile_says_disarmed());
+	ASSERT_EQ(0, tracefs_replace(enable, "0"));
+	EXPECT_EQ(0, tracefs_append("uprobe_events", "-:selftest/slow"));
+}
+
 TEST(sysctl)
 {
 	if (geteuid() || access(BUDGET, F_OK))

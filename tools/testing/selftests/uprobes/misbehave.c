@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Handlers that come back in another context than they were called in, or sleep
+ * Handlers that return in another context than they were called in, or sleep
  * where they must not: the log names them, once, they are called no more, and
- * neither the program nor the other clients notice.
+ * the program and the other clients go on.
  */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 
 #include "module_fixture.h"
 #include "kernel_log.h"
@@ -42,6 +43,30 @@ FIXTURE_VARIANT_ADD(module, task_rcu) {
 	IN_TASK, .act = UPROBES_TEST_ACT_RCU_LOCK, .says = "RCU",
 };
 
+FIXTURE_VARIANT_ADD(module, task_rcu_trace) {
+	IN_TASK, .act = UPROBES_TEST_ACT_RCU_TRACE_LOCK, .says = "Tasks Trace RCU",
+};
+
+FIXTURE_VARIANT_ADD(module, task_preemption_on) {
+	IN_TASK, .act = UPROBES_TEST_ACT_PREEMPT_ON, .says = "preemption",
+};
+
+FIXTURE_VARIANT_ADD(module, task_bottom_halves_on) {
+	IN_TASK, .act = UPROBES_TEST_ACT_BH_ON, .says = "preemption",
+};
+
+FIXTURE_VARIANT_ADD(module, task_page_faults) {
+	IN_TASK, .act = UPROBES_TEST_ACT_FAULTS_OFF, .says = "page faults",
+};
+
+FIXTURE_VARIANT_ADD(module, task_migration) {
+	IN_TASK, .act = UPROBES_TEST_ACT_MIGRATION_OFF, .says = "migration",
+};
+
+FIXTURE_VARIANT_ADD(module, task_everything) {
+	IN_TASK, .act = UPROBES_TEST_ACT_EVERYTHING, .says = "migration",
+};
+
 FIXTURE_VARIANT_ADD(module, interrupt_interrupts) {
 	IN_INTERRUPT, .act = UPROBES_TEST_ACT_IRQS_ON, .says = "interrupts",
 };
@@ -62,6 +87,30 @@ FIXTURE_VARIANT_ADD(module, interrupt_sleeps) {
 	IN_INTERRUPT, .act = UPROBES_TEST_ACT_SLEEP, .says = "slept",
 };
 
+FIXTURE_VARIANT_ADD(module, interrupt_rcu_trace) {
+	IN_INTERRUPT, .act = UPROBES_TEST_ACT_RCU_TRACE_LOCK, .says = "Tasks Trace RCU",
+};
+
+FIXTURE_VARIANT_ADD(module, interrupt_preemption_on) {
+	IN_INTERRUPT, .act = UPROBES_TEST_ACT_PREEMPT_ON, .says = "preemption",
+};
+
+FIXTURE_VARIANT_ADD(module, interrupt_bottom_halves_on) {
+	IN_INTERRUPT, .act = UPROBES_TEST_ACT_BH_ON, .says = "preemption",
+};
+
+FIXTURE_VARIANT_ADD(module, interrupt_page_faults) {
+	IN_INTERRUPT, .act = UPROBES_TEST_ACT_FAULTS_OFF, .says = "page faults",
+};
+
+FIXTURE_VARIANT_ADD(module, interrupt_migration) {
+	IN_INTERRUPT, .act = UPROBES_TEST_ACT_MIGRATION_OFF, .says = "migration",
+};
+
+FIXTURE_VARIANT_ADD(module, interrupt_everything) {
+	IN_INTERRUPT, .act = UPROBES_TEST_ACT_EVERYTHING, .says = "migration",
+};
+
 FIXTURE_VARIANT_ADD(module, return_interrupts) {
 	IN_RETURN, .act = UPROBES_TEST_ACT_IRQS_OFF, .says = "interrupts",
 };
@@ -78,10 +127,56 @@ FIXTURE_VARIANT_ADD(module, return_rcu) {
 	IN_RETURN, .act = UPROBES_TEST_ACT_RCU_LOCK, .says = "RCU",
 };
 
+FIXTURE_VARIANT_ADD(module, return_rcu_trace) {
+	IN_RETURN, .act = UPROBES_TEST_ACT_RCU_TRACE_LOCK, .says = "Tasks Trace RCU",
+};
+
+FIXTURE_VARIANT_ADD(module, return_preemption_on) {
+	IN_RETURN, .act = UPROBES_TEST_ACT_PREEMPT_ON, .says = "preemption",
+};
+
+FIXTURE_VARIANT_ADD(module, return_bottom_halves_on) {
+	IN_RETURN, .act = UPROBES_TEST_ACT_BH_ON, .says = "preemption",
+};
+
+FIXTURE_VARIANT_ADD(module, return_page_faults) {
+	IN_RETURN, .act = UPROBES_TEST_ACT_FAULTS_OFF, .says = "page faults",
+};
+
+FIXTURE_VARIANT_ADD(module, return_migration) {
+	IN_RETURN, .act = UPROBES_TEST_ACT_MIGRATION_OFF, .says = "migration",
+};
+
+FIXTURE_VARIANT_ADD(module, return_everything) {
+	IN_RETURN, .act = UPROBES_TEST_ACT_EVERYTHING, .says = "migration",
+};
+
 static void announce(unsigned int act)
 {
 	if (act == UPROBES_TEST_ACT_SLEEP)
 		log_expect("BUG: sleeping function called from invalid context");
+}
+
+/* Page faults and migration work again, and so does the wait for hits. */
+static void program_goes_on(struct __test_metadata *_metadata)
+{
+	int cpus = sysconf(_SC_NPROCESSORS_ONLN), cpu;
+	cpu_set_t set;
+	char *page;
+
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, page);
+	*page = 1;
+	munmap(page, 4096);
+	for (cpu = 0; cpu < cpus; cpu++) {
+		CPU_ZERO(&set);
+		CPU_SET(cpu, &set);
+		EXPECT_EQ(0, sched_setaffinity(0, sizeof(set), &set));
+		EXPECT_EQ(cpu, sched_getcpu());
+	}
+	for (cpu = 0; cpu < cpus; cpu++)
+		CPU_SET(cpu, &set);
+	EXPECT_EQ(0, sched_setaffinity(0, sizeof(set), &set));
 }
 
 static unsigned long long hits_of(const struct uprobes_test_count *count)
@@ -119,6 +214,7 @@ TEST_F_TIMEOUT(module, others_go_on, TIMEOUT)
 		EXPECT_EQ(CALLS, count.return_preemptible);
 	}
 	log_expect("nothing");
+	program_goes_on(_metadata);
 	EXPECT_EQ(1, log_lines(log, variant->name, variant->says));
 	close(log);
 	UNPROBE(id);

@@ -28,16 +28,20 @@ pass_time() {
 
 # Runs perf with an event in the background, and calls the function while it counts.
 while_it_counts() { # call command argument...
-	local call=$1 command=$2 perf said
+	while_it_counts_and "the probe is in place" cc "$@"
+}
 
-	shift 2
+while_it_counts_and() { # what byte call command argument...
+	local what=$1 byte=$2 call=$3 command=$4 perf said
+
+	shift 4
 	perf "$command" --control "fifo:$TMP/control,$TMP/said" -D -1 "$@" > "$TMP/out" 2>&1 &
 	perf=$!
 	exec {control}> "$TMP/control" {acknowledged}< "$TMP/said"
 	echo enable >&"$control"
 	read -r -t 60 said <&"$acknowledged"
 	ask text
-	equal "perf $command: the probe is in place" "${said:0:3} ${answer:0:2}" "ack cc"
+	equal "perf $command: $what" "${said:0:3} ${answer:0:2}" "ack $byte"
 	ask "$call"
 	pass_time
 	kill -INT $perf
@@ -79,7 +83,9 @@ equal "perf stat: of threads" "$(counted uprobes:next)" $calls
 equal "perf stat: of their returns" "$(counted uprobes:next_of)" $calls
 while_it_counts "call $calls" stat -x, -o "$TMP/stat" -e uprobes:next -a
 equal "perf stat: of all processors" "$(counted uprobes:next)" $calls
-while_it_counts "call $calls" stat -x, -o "$TMP/stat" -e uprobes:next -p $$
+# Which does not disturb the probed one.
+while_it_counts_and "there is no probe" "${text:0:2}" \
+	"call $calls" stat -x, -o "$TMP/stat" -e uprobes:next -p $$
 equal "perf stat: of another process" "$(counted uprobes:next)" 0
 
 while_it_counts "call 50" record -g -e uprobes:next -e uprobes:next_of -p "$pid" \
@@ -107,7 +113,7 @@ else
 fi
 
 equal "hits are counted" \
-	"$(awk '$2 == "next" { print $3, $4 }' uprobe_profile)" "$((4 * calls + 50)) 0"
+	"$(awk '$2 == "next" { print $3, $4 }' uprobe_profile)" "$((3 * calls + 50)) 0"
 echo > uprobe_events
 equal "events can be removed" "$(cat uprobe_events)" ""
 ask end

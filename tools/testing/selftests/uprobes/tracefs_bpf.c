@@ -4,10 +4,13 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
+#include "callchain.h"
 #include "perf_fixture.h"
 
 #define DI	offsetof(struct registers, di)
 #define IP	offsetof(struct registers, ip)
+
+#define STACK_MAX	8
 
 /* What programs get: struct pt_regs, as of x86-64. */
 struct registers {
@@ -20,6 +23,9 @@ struct seen {
 	uint64_t di;
 	uint64_t ip;
 	uint64_t read;
+	uint64_t function;
+	uint64_t stack_size;
+	uint64_t stack[STACK_MAX];
 };
 
 static long bpf(int cmd, union bpf_attr *attr, unsigned int size)
@@ -143,6 +149,27 @@ static int load_reading(int map)
 	};
 
 	return load_with_value(map, body, sizeof(body) / sizeof(*body), BPF_F_SLEEPABLE);
+}
+
+/* Notes the probed address, and the addresses of the callers. */
+static int load_looking(int map)
+{
+	const struct bpf_insn body[] = {
+		MOV(1, 6),
+		CALL(BPF_FUNC_get_func_ip),
+		SEE(function, 0),
+		MOV(1, 6),
+		MOV(2, 7), ADD_IMM(2, offsetof(struct seen, stack)),
+		MOV_IMM(3, STACK_MAX * sizeof(uint64_t)),
+		MOV_IMM(4, BPF_F_USER_STACK),
+		CALL(BPF_FUNC_get_stack),
+		SEE(stack_size, 0),
+		LOAD(1, 7, offsetof(struct seen, hits)), ADD_IMM(1, 1), SEE(hits, 1),
+		MOV_IMM(0, 1),
+		EXIT(),
+	};
+
+	return load_with_value(map, body, sizeof(body) / sizeof(*body), 0);
 }
 
 static int attach(int perf, int program)
@@ -277,6 +304,48 @@ TEST_F_TIMEOUT(events, two_programs, TIMEOUT)
 		close(programs[i]);
 		close(maps[i]);
 	}
+}
+
+/* The function that is probed, and its callers, at its entry and at its return. */
+TEST_F_TIMEOUT(events, program_sees_function_and_callers, TIMEOUT)
+{
+	const char * const callers[] = { chain_inner_site, chain_outer_site, call_chain_site };
+	int map = map_create(), perf, program;
+	unsigned int round, i;
+
+	if (map == -ENOSYS)
+		SKIP(return, "no BPF");
+	ASSERT_LE(0, map);
+	program = load_looking(map);
+	ASSERT_LE(0, program);
+	for (round = 0; round < 2; round++) {
+		struct seen seen;
+		bool at_site;
+
+		ASSERT_EQ(0, tracefs_append("uprobe_events", "%c:selftest/hit %d:%p",
+					    round ? 'r' : 'p', getpid(), chain_push));
+		perf = perf_count(0);
+		ASSERT_LE(0, perf);
+		ASSERT_EQ(0, attach(perf, program));
+		call_chain(chain_push);
+		seen = map_read(map);
+		EXPECT_EQ(round + 1, seen.hits);
+		EXPECT_EQ((unsigned long)chain_push, seen.function);
+		ASSERT_LE(4 * sizeof(uint64_t), seen.stack_size);
+		ASSERT_GE(sizeof(seen.stack), seen.stack_size);
+		/* A return may be told where the function has returned to. */
+		at_site = round && seen.stack[0] == (unsigned long)chain_inner_site;
+		for (i = 0; i < 3; i++) {
+			EXPECT_EQ((unsigned long)callers[i], seen.stack[i + !at_site]);
+		}
+		if (!round) {
+			EXPECT_EQ((unsigned long)chain_push, seen.stack[0]);
+		}
+		close(perf);
+		ASSERT_EQ(0, tracefs_append("uprobe_events", "-:selftest/hit"));
+	}
+	close(program);
+	close(map);
 }
 
 /* As on any uprobe event, programs are those that get the registers. */

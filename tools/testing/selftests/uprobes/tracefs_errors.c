@@ -67,6 +67,35 @@ TEST_F_TIMEOUT(events, garbage, TIMEOUT)
 	snapshot_free(&after);
 }
 
+/* What is to be removed is an event, by its name, or all events of a group. */
+TEST_F_TIMEOUT(events, removal, TIMEOUT)
+{
+	static const char * const lines[] = { "^-:", "^-", "^-hit", "^-selftest/hit" };
+	unsigned int i;
+	bool caret;
+	char *log;
+
+	for (i = 0; i < ARRAY_SIZE(lines); i++) {
+		EXPECT_EQ(-EINVAL, tracefs_refused(lines[i], &caret, &log)) TH_LOG("%s", lines[i]);
+		EXPECT_TRUE(caret) TH_LOG("%s", log);
+		EXPECT_NE(NULL, strstr(log, "-:[GRP/]EVENT or -:GRP/\n")) TH_LOG("%s", log);
+		free(log);
+	}
+	REFUSED(ENOENT, "-:^never");
+	REFUSED(ENOENT, "-:^selftest/never");
+	REFUSED(ENOENT, "-:^never/");
+
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, tracefs_append("uprobe_events", "p:selftest/hit%u %d:%p", i,
+					    self->target.pid, probed_nop));
+	ASSERT_EQ(0, tracefs_append("uprobe_events", "p:hit %d:%p", self->target.pid, probed_nop));
+	EXPECT_EQ(0, tracefs_append("uprobe_events", "-:selftest/"));
+	EXPECT_FALSE(tracefs_exists("events/selftest"));
+	EXPECT_TRUE(tracefs_exists("events/uprobes/hit"));
+	EXPECT_EQ(0, tracefs_append("uprobe_events", "-:hit"));
+	EXPECT_FALSE(tracefs_exists("events/uprobes/hit"));
+}
+
 /* By file, as the other implementation has it. */
 TEST_F_TIMEOUT(events, file_probes, TIMEOUT)
 {

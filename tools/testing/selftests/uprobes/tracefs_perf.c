@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Perf on the events of uprobe_events: who is counted, and for how long. */
 #include <pthread.h>
+#include <signal.h>
 
 #include "perf_fixture.h"
 
@@ -81,14 +82,69 @@ TEST_F_TIMEOUT(events, counts_in_the_right_process, TIMEOUT)
 	EXPECT_EQ(0, perf_read(fds[1]));
 	EXPECT_EQ(0, perf_read(fds[2]));
 
-	/* A probe that comes later is in place at once. */
+	/* A probe that comes later is in place at once, if there is somebody to count its hits. */
+	EXPECT_TRUE(page_is_of_file(second.pid, probed_nop));
 	ASSERT_EQ(0, create(second.pid, probed_nop, ""));
+	EXPECT_FALSE(page_is_of_file(second.pid, probed_nop));
 	target_call(first, probed_nop, 0, 0, 10);
 	target_call(&second, probed_nop, 0, 0, 7);
 	EXPECT_EQ(20, perf_read(fds[0]));
 	EXPECT_EQ(7, perf_read(fds[1]));
 	EXPECT_EQ(0, perf_read(fds[2]));
 	close_all(fds, 3);
+	EXPECT_TRUE(page_is_of_file(second.pid, probed_nop));
+	EXPECT_EQ(0, target_stop(&second));
+}
+
+/* The probe is in a process while a perf event is open that counts there. */
+TEST_F_TIMEOUT(events, in_place_where_it_is_counted, TIMEOUT)
+{
+	struct target *first = &self->target, second;
+	struct perf_event_attr attr = {};
+	int own, one, other, again, all;
+
+	ASSERT_TRUE(target_start(&second));
+	ASSERT_EQ(0, create(first->pid, probed_nop, ""));
+	ASSERT_EQ(0, create(second.pid, probed_nop, ""));
+	own = perf_count(0);
+	ASSERT_LE(0, own);
+	EXPECT_TRUE(page_is_of_file(first->pid, probed_nop));
+	EXPECT_TRUE(page_is_of_file(second.pid, probed_nop));
+	target_call(first, probed_nop, 0, 0, 10);
+	EXPECT_EQ(0, profile_hits("hit"));
+
+	one = perf_count(first->pid);
+	again = perf_count(first->pid);
+	ASSERT_LE(0, one);
+	ASSERT_LE(0, again);
+	EXPECT_FALSE(page_is_of_file(first->pid, probed_nop));
+	EXPECT_TRUE(page_is_of_file(second.pid, probed_nop));
+	other = perf_count(second.pid);
+	ASSERT_LE(0, other);
+	EXPECT_FALSE(page_is_of_file(second.pid, probed_nop));
+	target_call(first, probed_nop, 0, 0, 10);
+	target_call(&second, probed_nop, 0, 0, 7);
+	EXPECT_EQ(17, profile_hits("hit"));
+	close(one);
+	EXPECT_FALSE(page_is_of_file(first->pid, probed_nop));
+	target_call(first, probed_nop, 0, 0, 10);
+	EXPECT_EQ(20, perf_read(again));
+	close(again);
+	EXPECT_TRUE(page_is_of_file(first->pid, probed_nop));
+	EXPECT_FALSE(page_is_of_file(second.pid, probed_nop));
+	close(other);
+	EXPECT_TRUE(page_is_of_file(second.pid, probed_nop));
+
+	/* One that counts on a processor counts in all. */
+	attr.config = event_id("hit");
+	all = perf_open(&attr, -1, 0);
+	ASSERT_LE(0, all);
+	EXPECT_FALSE(page_is_of_file(first->pid, probed_nop));
+	EXPECT_FALSE(page_is_of_file(second.pid, probed_nop));
+	close(own);
+	EXPECT_FALSE(page_is_of_file(first->pid, probed_nop));
+	close(all);
+	EXPECT_TRUE(page_is_of_file(first->pid, probed_nop));
 	EXPECT_TRUE(page_is_of_file(second.pid, probed_nop));
 	EXPECT_EQ(0, target_stop(&second));
 }
@@ -280,7 +336,7 @@ static bool is_forbidden(int fd)
 	return fd == -EACCES || fd == -EPERM;
 }
 
-/* Whoever may trace nothing else gets the data of no other thread. */
+/* A user who may trace nothing else neither gets data of other threads nor disturbs them. */
 TEST_F_TIMEOUT(events, unprivileged, TIMEOUT)
 {
 	struct perf_event_attr attr = {
@@ -295,16 +351,27 @@ TEST_F_TIMEOUT(events, unprivileged, TIMEOUT)
 	attr.config = event_id("hit");
 	child = fork();
 	if (!child) {
-		int others, all, own;
+		int others, all, own, count;
 
 		if (setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
 			_exit(100);
 		others = perf_open(&attr, self->target.pid, -1);
 		all = perf_open(&attr, -1, 0);
 		own = perf_open(&attr, 0, -1);
+		attr.sample_type = 0;
+		attr.sample_period = 0;
+		count = perf_open(&attr, 0, -1);
+		/* Both are open while the parent looks at the target. */
+		raise(SIGSTOP);
 		_exit((is_forbidden(others) ? 0 : 1) + (is_forbidden(all) ? 0 : 2) +
-		      (own < 0 ? 4 : 0));
+		      (own < 0 ? 4 : 0) + (count < 0 ? 8 : 0));
 	}
+	ASSERT_EQ(child, waitpid(child, &status, WUNTRACED));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	EXPECT_TRUE(page_is_of_file(self->target.pid, probed_nop));
+	target_call(&self->target, probed_nop, 0, 0, 10);
+	EXPECT_EQ(0, profile_hits("hit"));
+	kill(child, SIGCONT);
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	EXPECT_TRUE(WIFEXITED(status));
 	EXPECT_EQ(0, WEXITSTATUS(status));

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Callchains of threads at a hit.
+
+use crate::{
+    hit::is_in_hit,
+    space::Space, //
+};
+
+use kernel::{
+    current,
+    sync::tasks_trace, //
+};
+use ubp_arch::Vaddr;
+
+/// Returns whether the top of the stack is the return address of the function that the current
+/// thread executes, and the frame pointer that of its caller: the owner of a breakpoint is being
+/// called, and the displaced instruction is one that only functions begin or end with.
+///
+/// `ip` is the instruction pointer of the current thread in user mode. Context: any, even an NMI.
+pub fn is_outside_of_frame(ip: usize) -> bool {
+    if !is_in_hit() {
+        return false;
+    }
+    let task = current!();
+    let Some(space) = task.mm().and_then(Space::of) else {
+        return false;
+    };
+    // A handler may have sent the thread elsewhere, where no breakpoint is found.
+    let guard = tasks_trace::read_lock();
+    space
+        .armed(Vaddr::new(ip), &guard)
+        .is_some_and(|bp| bp.insn().is_outside_of_frame())
+}
