@@ -118,7 +118,7 @@ impl Presence {
     /// text is absent, which the caller must fault in with no lock held.
     pub(crate) fn new(
         process: &Process,
-        mm: &MmWithUser,
+        mm: &ARef<MmWithUser>,
         probe: &Arc<Probe>,
         wanted: &Wanted,
     ) -> Result<Self> {

@@ -45,6 +45,7 @@ use kernel::{
     new_mutex, new_work,
     prelude::*,
     sync::{
+        aref::ARef,
         atomic::{
             Acquire,
             Atomic,
@@ -173,7 +174,7 @@ impl Probe {
     fn try_to_enter(
         self: &Arc<Self>,
         process: &Process,
-        mm: &MmWithUser,
+        mm: &ARef<MmWithUser>,
         wanted: &Wanted,
     ) -> Result {
         let mut presences = self.presences.lock();

@@ -100,6 +100,8 @@ impl Process {
 
     /// Returns whether the process has exited, or has got another address space by `execve()`.
     /// Such a process gets no more hits, and no probe.
+    ///
+    /// Context: may sleep.
     pub fn is_over(&self) -> bool {
         self.mm().is_err()
     }
@@ -125,13 +127,6 @@ impl Process {
     /// Returns whether both are the same process, with the same image.
     pub fn is_same(&self, other: &Self) -> bool {
         self.group() == other.group() && core::ptr::eq(&*self.mm, &*other.mm)
-    }
-
-    /// Returns whether the process has exited, or has another image since it was found.
-    ///
-    /// Context: may sleep.
-    pub fn is_over(&self) -> bool {
-        self.mm().is_err()
     }
 
     /// Returns whether a thread is one of the process. The thread may have exited, if the process

@@ -114,6 +114,8 @@ DEVICE_TEST(detached)
 	int id = ATTACH(EVENT(QUIESCE) | EVENT(SYSCALL_ENTRY));
 
 	EXPECT_EQ(self->target.pid, CALL(do_getpid, 0));
+	/* It is back in read(), so no callback is executing. */
+	ASSERT_TRUE(wait_state(self->target.pid, self->target.pid, "S"));
 	ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_DETACH));
 	drop_records(self->dev);
 	EXPECT_EQ(self->target.pid, CALL(do_getpid, 0));

@@ -61,6 +61,107 @@ DEVICE_TEST(change_code)
 	EXPECT_EQ(9 << 8, NEXT(UTRACE_TEST_LAST_EXIT).arg[0]);
 }
 
+#define CORE_PATTERN	"/proc/sys/kernel/core_pattern"
+
+static bool write_text(const char *path, const char *text, mode_t mode)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, mode);
+	bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	close(fd);
+	return done;
+}
+
+/* Reads a file of one line, of which there is none before it is complete. */
+static bool line_of(const char *path, char *line, size_t size)
+{
+	uint64_t end = now_ms() + 60000;
+	ssize_t got;
+	int fd;
+
+	do {
+		fd = open(path, O_RDONLY);
+		got = fd < 0 ? 0 : read(fd, line, size - 1);
+		close(fd);
+		if (got > 0 && line[got - 1] == '\n') {
+			line[got] = 0;
+			return true;
+		}
+		sleep_ms(5);
+	} while (now_ms() < end);
+	return false;
+}
+
+static bool dumps(pid_t pid)
+{
+	uint64_t end = now_ms() + 20000;
+	char path[64], line[200];
+	bool found = false;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	do {
+		FILE *status = fopen(path, "r");
+
+		while (status && !found && fgets(line, sizeof(line), status))
+			found = !strncmp(line, "CoreDumping:\t1", 14);
+		if (status)
+			fclose(status);
+		if (!found)
+			sleep_ms(2);
+	} while (!found && now_ms() < end);
+	return found;
+}
+
+/*
+ * An engine that interrupts a thread cuts neither its core dump short nor what it
+ * waits for after that. The dump goes to a pipe that is not read at first.
+ */
+DEVICE_TEST(interrupt_dumping)
+{
+	char dir[] = "/tmp/utrace-XXXXXX", path[80], text[400], before[200], size[2][40];
+	unsigned int i, k;
+
+	ASSERT_TRUE(mkdtemp(dir));
+	ASSERT_TRUE(line_of(CORE_PATTERN, before, sizeof(before)));
+	for (i = 0; i < 2; i++) {
+		struct target target;
+		char go[80];
+		int id;
+
+		snprintf(path, sizeof(path), "%s/handler", dir);
+		snprintf(go, sizeof(go), "%s/go%u", dir, i);
+		snprintf(text, sizeof(text), "#!/bin/sh\n"
+			 "while [ ! -e %s ]; do sleep 0.05; done\n"
+			 "size=$(wc -c)\necho \"$size\" >%s/size%u\n", go, dir, i);
+		ASSERT_TRUE(write_text(path, text, 0700));
+		snprintf(text, sizeof(text), "|%s", path);
+		ASSERT_TRUE(write_text(CORE_PATTERN, text, 0));
+		ASSERT_TRUE(target_start(&target));
+		id = dev_attach(self->dev, target.pid, EVENT(QUIESCE));
+		ASSERT_LT(0, id);
+		ASSERT_TRUE(target_begin(&target, do_kill_self, SIGQUIT));
+		/* It sleeps interruptibly only when the pipe is full. */
+		ASSERT_TRUE(dumps(target.pid));
+		ASSERT_TRUE(wait_state(target.pid, target.pid, "S"));
+		for (k = 0; i == 1 && k < 20; k++) {
+			ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_INTERRUPT));
+			sleep_ms(5);
+		}
+		ASSERT_TRUE(write_text(go, "\n", 0600));
+		EXPECT_EQ(SIGQUIT | 0x80, wait_status(target.pid));
+		close(target.to);
+		close(target.from);
+		snprintf(path, sizeof(path), "%s/size%u", dir, i);
+		ASSERT_TRUE(line_of(path, size[i], sizeof(size[i])));
+	}
+	before[strcspn(before, "\n")] = 0;
+	EXPECT_TRUE(write_text(CORE_PATTERN, before, 0));
+	EXPECT_LT(1 << 17, atol(size[0]));
+	EXPECT_STREQ(size[0], size[1]);
+	snprintf(text, sizeof(text), "rm -r %s", dir);
+	EXPECT_EQ(0, system(text));
+}
+
 /* Held while all is there: its memory can be read. */
 DEVICE_TEST(stop)
 {

@@ -106,6 +106,37 @@ DEVICE_TEST(resume_and_debugger)
 	EXPECT_EQ(SIGKILL, wait_status(owner));
 }
 
+static long do_pause(long arg)
+{
+	return pause() ? -errno : 0;
+}
+
+/*
+ * A SIGCONT discards the SIGSTOP for which a thread leaves the engine's stop. Its
+ * handler ends pause() all the same. The window is a few instructions wide, so a
+ * kernel that is wrong fails this in some of the rounds.
+ */
+DEVICE_TEST(discarded_stop)
+{
+	int id = ATTACH(EVENT(QUIESCE));
+	unsigned int i, rounds = scaled(300);
+
+	ASSERT_EQ(0, CALL(do_handle, SIGCONT));
+	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_QUIESCE, .action = UTRACE_STOP);
+	for (i = 0; i < rounds; i++) {
+		BEGIN(do_pause, 0);
+		ASSERT_TRUE(wait_state(self->target.pid, self->target.pid, "S"));
+		ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_INTERRUPT));
+		ASSERT_TRUE(wait_state(self->target.pid, self->target.pid, "t"));
+		kill(self->target.pid, SIGSTOP);
+		short_while(i);
+		kill(self->target.pid, SIGCONT);
+		ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_RESUME));
+		ASSERT_EQ(-EINTR, END()) TH_LOG("round %u", i);
+		drop_records(self->dev);
+	}
+}
+
 static long call_all_the_time(long until)
 {
 	while (shared->go != until) {
