@@ -121,7 +121,7 @@ DEVICE_TEST(interrupt_dumping)
 	char dir[] = "/tmp/utrace-XXXXXX", path[80], text[400], before[200], size[2][40];
 	unsigned int i, k;
 
-	ASSERT_TRUE(mkdtemp(dir));
+	ASSERT_NE(NULL, mkdtemp(dir));
 	ASSERT_TRUE(line_of(CORE_PATTERN, before, sizeof(before)));
 	for (i = 0; i < 2; i++) {
 		struct target target;
@@ -134,7 +134,12 @@ DEVICE_TEST(interrupt_dumping)
 			 "while [ ! -e %s ]; do sleep 0.05; done\n"
 			 "size=$(wc -c)\necho \"$size\" >%s/size%u\n", go, dir, i);
 		ASSERT_TRUE(write_text(path, text, 0700));
-		snprintf(text, sizeof(text), "|%s", path);
+		/* The kernel starts it in the root of init, which need not be this one. */
+		snprintf(path, sizeof(path), "%s/start", dir);
+		snprintf(text, sizeof(text), "#!/bin/sh\nexec chroot /proc/%d/root %s/handler\n",
+			 getpid(), dir);
+		ASSERT_TRUE(write_text(path, text, 0700));
+		snprintf(text, sizeof(text), "|/proc/%d/root%s", getpid(), path);
 		ASSERT_TRUE(write_text(CORE_PATTERN, text, 0));
 		ASSERT_TRUE(target_start(&target));
 		id = dev_attach(self->dev, target.pid, EVENT(QUIESCE));

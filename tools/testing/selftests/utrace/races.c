@@ -118,11 +118,12 @@ static long do_pause(long arg)
  */
 DEVICE_TEST(discarded_stop)
 {
-	int id = ATTACH(EVENT(QUIESCE));
+	int id = ATTACH(EVENT(QUIESCE) | UTRACE_EVENT_SIGNAL_ALL);
 	unsigned int i, rounds = scaled(300);
 
 	ASSERT_EQ(0, CALL(do_handle, SIGCONT));
-	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_QUIESCE, .action = UTRACE_STOP);
+	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_SIGNAL, .flags = UTRACE_TEST_ONLY,
+	       .match = 0, .action = UTRACE_STOP | UTRACE_SIGNAL_IGN);
 	for (i = 0; i < rounds; i++) {
 		BEGIN(do_pause, 0);
 		ASSERT_TRUE(wait_state(self->target.pid, self->target.pid, "S"));
