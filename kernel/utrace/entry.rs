@@ -205,8 +205,8 @@ pub(crate) unsafe extern "C" fn __utrace_signal_handler() {
     signal::handler_set_up(current!());
 }
 
-/// The current thread has trapped after a step, or at the end of a system call that it stepped over.
-/// Returns whether that is for engines only.
+/// The current thread has trapped after a step, or at the end of a system call that it stepped
+/// over. Returns whether that is for engines only.
 ///
 /// # Safety
 ///

@@ -101,9 +101,10 @@ impl<H: Handler> Probe<H> {
     /// not in executable memory of this process alone; or the size is not that of a function that
     /// returns. `ESRCH`: no such process, or it exits. `EPERM`: the caller may not attach to it, or
     /// the instruction cannot be probed. `EEXIST`: a breakpoint that is not UBP's, or not of
-    /// uprobes. `EOPNOTSUPP`: the function of that size is also left by a jump, or a handler names a
-    /// process by a number. `EFAULT`: the text cannot be read, or ends within the instruction. `EINTR`: the caller has been killed, or has
-    /// got a signal while waiting for a userfaultfd. `ENOMEM`.
+    /// uprobes. `EOPNOTSUPP`: the function of that size is also left by a jump, or a handler names
+    /// a process by a number. `EFAULT`: the text cannot be read, or ends within the instruction.
+    /// `EINTR`: the caller has been killed, or has got a signal while waiting for a userfaultfd.
+    /// `ENOMEM`.
     ///
     /// # Examples
     ///

@@ -276,7 +276,9 @@ static long queue_three(long sig)
 	sigaction(sig, &action, NULL);
 	do_block(sig);
 	for (i = 1; i <= 3; i++) {
-		if (sigqueue(getpid(), sig, (union sigval){ .sival_int = i }))
+		union sigval value = { .sival_int = i };
+
+		if (sigqueue(getpid(), sig, value))
 			return -errno;
 	}
 	setrlimit(RLIMIT_SIGPENDING, &none);

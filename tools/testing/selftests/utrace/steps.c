@@ -32,9 +32,9 @@ static int traced_stop(pid_t pid)
 	struct utrace_test_record __step;				\
 									\
 	ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_SINGLESTEP));	\
-	do								\
+	do {								\
 		__step = NEXT(UTRACE_TEST_SIGNAL);			\
-	while ((__step.found & UTRACE_SIGNAL_MASK) != UTRACE_SIGNAL_STEP); \
+	} while ((__step.found & UTRACE_SIGNAL_MASK) != UTRACE_SIGNAL_STEP); \
 	EXPECT_EQ(SIGTRAP, __step.arg[0]);				\
 	EXPECT_EQ(TRAP_TRACE, __step.arg[1]);				\
 	EXPECT_EQ(-1, __step.arg[2]);					\
