@@ -40,8 +40,11 @@ function call_memory
 	at	call_memory
 	call	*1f(%rip)
 	ret
+	/* The address is relocated, so it must not be in the text. */
+	.pushsection .data.rel.ro, "aw", @progbits
 	.balign	8
 1:	.quad	2f
+	.popsection
 2:	lea	(%rdi,%rsi), %rax
 	ret
 
