@@ -40,8 +40,8 @@ struct utrace_signal {
 };
 
 /*
- * Who wants the next step of a thread to trap: task_struct::utrace_step.  It
- * belongs to the thread itself, and to a debugger that keeps it in a stop.
+ * The requesters of a thread's next step trap: task_struct::utrace_step.  Only
+ * the thread itself changes the field, or a debugger that keeps it in a stop.
  */
 #define UTRACE_STEP_ENGINE_INSN		0x01	/* after an instruction */
 #define UTRACE_STEP_ENGINE_BLOCK	0x02	/* after a branch */
@@ -193,8 +193,8 @@ static inline void utrace_signal_handler(void)
 
 /*
  * The CPU has trapped after a step of current, or a system call ends that was
- * stepped over.  True: nobody but engines has wanted that, and there is no
- * signal.  Process context; interrupts are enabled.
+ * stepped over.  Returns whether only engines requested the step, so that the
+ * caller must not send a signal.  Process context; interrupts are enabled.
  */
 static inline bool utrace_step_trap(int code)
 {
@@ -202,11 +202,11 @@ static inline bool utrace_step_trap(int code)
 	       __utrace_step_trap(code);
 }
 
-/* Replaces what those of @whose want by @step; returns what all want now. */
+/* Replaces the requests in @mask by @step; returns all requests. */
 static inline unsigned int utrace_set_step(struct task_struct *task,
-					   unsigned int whose, unsigned int step)
+					   unsigned int mask, unsigned int step)
 {
-	step |= task->utrace_step & ~whose;
+	step |= task->utrace_step & ~mask;
 	if (!(step & (UTRACE_STEP_ENGINE | UTRACE_STEP_DEBUGGER)))
 		step = 0;
 	task->utrace_step = step;
@@ -219,8 +219,8 @@ static inline bool utrace_debugger_steps(const struct task_struct *task)
 }
 
 /*
- * Signals that engines hold back stay in the queue and do not make current
- * signal_pending().  siglock is held.
+ * A signal that an engine holds stays in the queue, and signal_pending() ignores
+ * it.  The caller must hold siglock.
  */
 static inline void utrace_set_held(struct task_struct *task, int sig)
 {
@@ -339,7 +339,7 @@ static inline bool utrace_step_trap(int code)
 }
 
 static inline unsigned int utrace_set_step(struct task_struct *task,
-					   unsigned int whose, unsigned int step)
+					   unsigned int mask, unsigned int step)
 {
 	return step;
 }

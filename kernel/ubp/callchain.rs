@@ -15,7 +15,8 @@ use ubp_arch::Vaddr;
 
 /// Returns whether the top of the stack is the return address of the function that the current
 /// thread executes, and the frame pointer that of its caller: the owner of a breakpoint is being
-/// called, and the displaced instruction is one that only functions begin or end with.
+/// called, and [the displaced instruction](ubp_arch::Insn::is_outside_of_frame) is one that
+/// functions begin or end with.
 ///
 /// `ip` is the instruction pointer of the current thread in user mode. Context: any, even an NMI.
 pub fn is_outside_of_frame(ip: usize) -> bool {

@@ -116,8 +116,8 @@ fn reclaim(space: &Space, mm: &ARef<MmWithUser>) -> Result {
 
 /// Changes the instruction pointers of threads as `f` says.
 ///
-/// A thread that is created meanwhile is not in a slot, as its creator was in a system call, which
-/// no slot holds.
+/// The walk may miss a thread that is being created. Such a thread is in no slot, because its
+/// creator was in a system call, and UBP puts no system-call instruction into a slot.
 fn move_threads_out(users: Users<'_>, _quiesced: &Quiesced, f: impl Fn(usize) -> Option<usize>) {
     users.for_each(|thread| {
         // SAFETY: `Users` leaves kernel threads out. The thread is in the kernel, and stays there,

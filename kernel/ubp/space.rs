@@ -67,7 +67,7 @@ pub(crate) struct Space {
     pub(crate) reclaim: DelayedWork<Self>,
     /// Of an address space that `fork()` has copied: what its text holds in place of which bytes.
     pub(crate) inherited: KVec<(Vaddr, u8)>,
-    /// The process whose threads use the address space, alone as a rule.
+    /// The process that uses the address space. Others may share it, by `CLONE_VM`.
     group: SetOnce<Group>,
     active: Switches,
 }

@@ -197,7 +197,7 @@ pub(crate) unsafe extern "C" fn uprobe_read_counts(
 /// `module` is valid.
 #[export]
 pub(crate) unsafe extern "C" fn uprobes_module_going(module: *mut bindings::module) {
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: `module` is valid by the safety requirements, until this function returns.
     let is_of_module = |known: &Known| unsafe { known.is_of_module(module) };
     let mut left = 0;
     loop {

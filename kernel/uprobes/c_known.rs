@@ -145,11 +145,11 @@ pub(crate) fn each<R>(f: impl Fn(&Known) -> Option<R>) -> impl Iterator<Item = R
     })
 }
 
-/// What there is to do for who unregisters.
+/// The caller that ends a probe, of several that may unregister it.
 pub(crate) enum Ending {
-    /// To end it, and to [`CClient::finish`] after that.
+    /// This caller must end the probe, and must call [`CClient::finish`] after that.
     Mine(Arc<Probe>),
-    /// To wait for another who does, which [`CClient::finish`] is for.
+    /// Another caller ends the probe. [`CClient::finish`] waits for that.
     Others,
 }
 
@@ -204,7 +204,7 @@ impl Known {
     /// `module` is valid.
     pub(crate) unsafe fn is_of_module(&self, module: *mut bindings::module) -> bool {
         self.client.functions().iter().any(|at| {
-            // SAFETY: By the requirement on the caller.
+            // SAFETY: `module` is valid by the safety requirements; `at` is compared only.
             unsafe { bindings::within_module(*at, module) }
         })
     }

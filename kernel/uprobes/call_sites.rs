@@ -188,7 +188,7 @@ unsafe extern "C" fn uprobe_get_trampoline_vaddr() -> c_ulong {
 /// `regs` are the registers of the current thread in user mode.
 #[export]
 unsafe extern "C" fn is_uprobe_at_func_entry(regs: *mut bindings::pt_regs) -> bool {
-    // SAFETY: By the requirement on the caller. No reference is created, because the handlers that
-    // are executing have one.
+    // SAFETY: `regs` is valid by the safety requirements. The field is read through the pointer
+    // because the handler that is executing holds a reference to the registers.
     ubp::is_outside_of_frame(unsafe { (&raw const (*regs).ip).read() })
 }

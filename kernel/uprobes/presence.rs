@@ -69,8 +69,8 @@ impl Wanted {
         })
     }
 
-    /// Faults in the text of all of them. An exit whose text cannot be had is given up: returns by
-    /// it are noticed by where they return to.
+    /// Faults in the text of all the instructions. Drops an exit if its text cannot be faulted in,
+    /// because breakpoints at the return addresses detect the returns by it.
     ///
     /// Context: may sleep, for as long as a server of userfaults or of a file system makes the
     /// caller wait. No lock is held.

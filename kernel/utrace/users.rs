@@ -12,7 +12,6 @@ use kernel::{
     sync::{
         aref::ARef,
         atomic::{
-            Acquire,
             Atomic,
             Relaxed, //
         },
@@ -84,13 +83,9 @@ impl<'a> Users<'a> {
         let Some(_siglock) = leader.lock_signals() else {
             return false;
         };
-        // SAFETY: The address space is valid, and the counter is accessed atomically.
-        let users = unsafe {
-            Atomic::from_ptr(&raw mut (*self.mm.as_raw()).__bindgen_anon_1.mm_users.counter)
-        };
+        let users = self.mm.users();
         // SAFETY: RCU keeps the task, and the task its `signal`. The counter is atomic.
         let live = unsafe { Atomic::from_ptr(&raw mut (*(*leader.as_ptr()).signal).live.counter) };
-        users.load(Acquire) - 1 <= live.load(Relaxed)
-            && group.threads(rcu).any(|thread| thread.uses(self.mm))
+        users - 1 <= live.load(Relaxed) && group.threads(rcu).any(|thread| thread.uses(self.mm))
     }
 }

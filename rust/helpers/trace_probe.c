@@ -403,12 +403,15 @@ rust_helper_trace_probe_run_programs(const struct bpf_prog_array *programs,
 	struct uprobe_task utask __uninitialized;
 	bool ret;
 
-	/* Callchains look at these two, and nobody at the rest. */
+	/* Callchains read return_instances, bpf_get_func_ip() reads vaddr. */
 	utask.return_instances = NULL;
 	utask.vaddr = (unsigned long)&hit;
-	current->utask = &utask;
+	/* An NMI on this CPU may take a callchain of current at any time. */
+	barrier();
+	WRITE_ONCE(current->utask, &utask);
 	ret = bpf_prog_run_array_uprobe(programs, regs, bpf_prog_run);
-	current->utask = NULL;
+	WRITE_ONCE(current->utask, NULL);
+	barrier();
 	return ret;
 #else
 	return true;

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The threads of processes: finding them, walking them, and having them report.
+//! The threads of processes: finding them, and having them report.
 //!
 //! C headers: [`include/linux/sched/signal.h`](srctree/include/linux/sched/signal.h),
 //! [`include/linux/pid.h`](srctree/include/linux/pid.h)
 
+mod walk;
+
 use crate::{
     bindings,
-    cpu::{
-        nr_cpu_ids,
-        CpuId, //
-    },
-    cpumask::Cpumask,
     error::from_err_ptr,
     mm::{
         Mm,
@@ -29,9 +26,12 @@ use crate::{
     types::NotThreadSafe,
 };
 
-use core::{
-    marker::PhantomData,
-    ptr::NonNull, //
+use core::ptr::NonNull;
+
+pub use walk::{
+    all,
+    cpus_executing,
+    Threads, //
 };
 
 /// Which thread group it is: a number to compare, and to order by.
@@ -113,10 +113,10 @@ impl Group {
     /// of which can create a thread any more. Other users may have gone when this says that there
     /// are some.
     pub fn is_only_user_of(&self, mm: &MmWithUser) -> bool {
-        // SAFETY: `mm` is valid. The users are counted before the threads are, by an acquire, and
-        // `exit_mm()` clears `task_struct::mm` before it drops the reference. So each thread that
-        // is counted below had a reference that is counted here.
-        let users = unsafe { bindings::mm_users_acquire(mm.as_raw()) };
+        // The users are counted before the threads are, by an acquire, and `exit_mm()` clears
+        // `task_struct::mm` before it drops the reference. So each thread that is counted below had
+        // a reference that is counted here.
+        let users = mm.users();
         let rcu = rcu::read_lock();
         let own = self.threads(&rcu).filter(|thread| thread.uses(mm)).count();
         usize::try_from(users).is_ok_and(|users| users <= own)
@@ -148,112 +148,9 @@ impl Group {
         // The task that is found stays valid while RCU is held.
         let leader =
             unsafe { bindings::pid_task(self.0.as_ptr(), bindings::pid_type_PIDTYPE_TGID) };
-        // INVARIANT: `pid_task()` finds a task that is, or has just been, on the list of its group.
-        Threads {
-            next: leader,
-            _rcu: PhantomData,
-        }
+        // SAFETY: `pid_task()` finds a task that is, or has just been, on the list of its group.
+        unsafe { Threads::from_leader(leader) }
     }
-}
-
-/// Iterates over the threads of a group, from its leader on.
-///
-/// Threads are added at the end of the list. A thread that is removed keeps its link to what was
-/// behind it, so the iteration goes on from there.
-///
-/// # Invariants
-///
-/// `next` is null, or a task that has been on the list of its group since RCU was taken.
-pub struct Threads<'rcu> {
-    next: *mut bindings::task_struct,
-    _rcu: PhantomData<&'rcu rcu::Guard>,
-}
-
-impl<'rcu> Iterator for Threads<'rcu> {
-    type Item = &'rcu Task;
-
-    fn next(&mut self) -> Option<&'rcu Task> {
-        let thread = NonNull::new(self.next)?;
-        // SAFETY: By the type invariants RCU keeps the task, and the links of its list.
-        //
-        // INVARIANT: The list is read with RCU held.
-        self.next = unsafe { bindings::next_thread(thread.as_ptr()) };
-        // SAFETY: By the type invariants RCU keeps the task. CAST: `Task` is a transparent wrapper.
-        Some(unsafe { &*thread.as_ptr().cast() })
-    }
-}
-
-/// Iterates over the leaders of all groups.
-///
-/// # Invariants
-///
-/// `last` is `init_task`, or a task that has been on its list since RCU was taken.
-struct Leaders<'rcu> {
-    last: *mut bindings::task_struct,
-    _rcu: PhantomData<&'rcu rcu::Guard>,
-}
-
-impl<'rcu> Iterator for Leaders<'rcu> {
-    type Item = Threads<'rcu>;
-
-    fn next(&mut self) -> Option<Threads<'rcu>> {
-        // SAFETY: By the type invariants RCU keeps the task, and its link.
-        let next = unsafe { bindings::next_task(self.last) };
-        if next == &raw mut bindings::init_task {
-            return None;
-        }
-        // INVARIANT: The list is read with RCU held.
-        self.last = next;
-        // INVARIANT: A leader is on the list of its group as long as on that of leaders.
-        Some(Threads {
-            next,
-            _rcu: PhantomData,
-        })
-    }
-}
-
-/// Iterates over all threads of the system but the idle tasks.
-///
-/// This takes time in proportion to their number. A thread that is added or removed during the
-/// iteration may be missed; no other is.
-pub fn all<'rcu>(_rcu: &'rcu rcu::Guard) -> impl Iterator<Item = &'rcu Task> {
-    // INVARIANT: `init_task` is the head of the list.
-    Leaders {
-        last: &raw mut bindings::init_task,
-        _rcu: PhantomData,
-    }
-    .flatten()
-}
-
-/// Adds to `mask` each CPU that executes a task for which `f` holds.
-///
-/// The run queue of each CPU is locked for the look. So a switch to another task comes either
-/// before the look, and is seen, or after it, and the task that is switched to then sees all that
-/// the caller has written before the call.
-pub fn cpus_executing(mask: &mut Cpumask, f: impl Fn(&Task) -> bool) {
-    let rcu = rcu::read_lock();
-    // A CPU that is offline may come online meanwhile, hence the look at those as well.
-    for cpu in (0..nr_cpu_ids()).filter_map(CpuId::from_u32) {
-        if executed_by(cpu, &rcu).is_some_and(&f) {
-            mask.set(cpu);
-        }
-    }
-}
-
-/// Returns the task that a CPU executes, if there can be such a CPU.
-fn executed_by(cpu: CpuId, _rcu: &rcu::Guard) -> Option<&Task> {
-    let cpu = cpu.as_u32() as c_int;
-    // SAFETY: `cpu` is less than `nr_cpu_ids` by the type invariants, and a possible CPU has a run
-    // queue.
-    let task = unsafe {
-        if !bindings::cpu_possible(cpu) {
-            return None;
-        }
-        bindings::cpu_curr_snapshot(cpu)
-    };
-    // SAFETY: The task was executing with RCU held, which keeps it. CAST: `Task` is a transparent
-    // wrapper.
-    unsafe { task.cast::<Task>().as_ref() }
 }
 
 impl Mm {
@@ -263,6 +160,15 @@ impl Mm {
         // SAFETY: The address space is valid, and RCU is held, which keeps the task. CAST: `Task`
         // is a transparent wrapper.
         unsafe { bindings::mm_owner(self.as_raw()).cast::<Task>().as_ref() }
+    }
+}
+
+impl MmWithUser {
+    /// Returns the number of references that keep the address space in use: one for each thread
+    /// that uses it, and those of others, as the caller's. The load is an acquire.
+    pub fn users(&self) -> i32 {
+        // SAFETY: The address space is valid by the type invariants; the counter is atomic.
+        unsafe { bindings::mm_users_acquire(self.as_raw()) }
     }
 }
 
@@ -501,8 +407,6 @@ impl Task {
 mod tests {
     use super::*;
 
-    use crate::cpumask::CpumaskVar;
-
     fn group(pid: Pid) -> Group {
         find(pid).and_then(|task| Group::of(&task)).unwrap()
     }
@@ -511,25 +415,6 @@ mod tests {
     fn kernel_threads_have_no_address_space() {
         // That is kthreadd.
         assert!(group(2).get_mm().is_none());
-    }
-
-    #[test]
-    fn the_current_thread_is_among_all_and_in_its_group() {
-        let current = crate::current!();
-        let is_current = |task: &Task| core::ptr::eq(task, &**current);
-        let rcu = rcu::read_lock();
-        assert!(all(&rcu).any(is_current));
-        let own = Group::of(current).unwrap();
-        assert!(own.threads(&rcu).any(is_current));
-        assert!(!group(2).threads(&rcu).any(is_current));
-    }
-
-    #[test]
-    fn a_cpu_executes_the_current_thread() {
-        let current = crate::current!();
-        let mut mask = CpumaskVar::new_zero(GFP_KERNEL).unwrap();
-        cpus_executing(&mut mask, |task| core::ptr::eq(task, &**current));
-        assert_eq!(mask.weight(), 1);
     }
 
     #[test]

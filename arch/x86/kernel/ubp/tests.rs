@@ -8,6 +8,7 @@ mod apx;
 mod at_once;
 mod data;
 mod emulate;
+mod frame;
 mod image;
 mod step;
 

@@ -17,11 +17,7 @@
 #define ENDBR	endbr64
 #endif
 
-.macro function name
-	.globl	\name
-	.type	\name, @function
-\name:
-.endm
+#include "function.S"
 
 /* A function with a frame, and the address that its callee returns to. */
 .macro calls name callee:vararg

@@ -4,7 +4,6 @@
 #include <stdatomic.h>
 
 #include "module_fixture.h"
-#include "kernel_log.h"
 #include "returns_text.h"
 
 /* The client frees its probe when it is told that nobody is called any more. */
@@ -177,21 +176,6 @@ TEST_F_TIMEOUT(module, registers_by_number, TIMEOUT)
 	EXPECT_EQ(0, HITS(other));
 	UNPROBE(id);
 	UNPROBE(other);
-}
-
-/* What handlers leave to a worker is not the first work on a queue that is to be given up. */
-TEST_F_TIMEOUT(module, work_queue, TIMEOUT)
-{
-	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	int id = PROBE_HOW(OF(returns_leaf), .flags = UPROBES_TEST_TASK | UPROBES_TEST_NOTIFY,
-			   .act_in = UPROBES_TEST_TASK, .act = UPROBES_TEST_ACT_UNREGISTER);
-
-	ASSERT_LE(0, log);
-	EXPECT_EQ(3, call_probed(returns_leaf, 1, 2));
-	EXPECT_TRUE(dev_notified(self->dev, id));
-	EXPECT_EQ(0, log_lines(log, "deprecated workqueue", "uprobes"));
-	close(log);
-	UNPROBE(id);
 }
 
 static void *call_once(void *arg)

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A 32-bit program does the same when all its instructions are probed. */
-#include <libgen.h>
-#include <linux/limits.h>
-
 #include "module_fixture.h"
 
 #define REGISTERS	4096
@@ -13,29 +10,6 @@ struct result {
 	uint32_t addresses[256];
 	unsigned int count;
 };
-
-/* Starts the program, which stops itself. */
-static pid_t start(int *from)
-{
-	char path[PATH_MAX] = "";
-	int pipes[2], status;
-	pid_t pid;
-
-	if (readlink("/proc/self/exe", path, sizeof(path) - 1) < 0 || pipe(pipes))
-		return -1;
-	strcat(dirname(path), "/target32");
-	pid = fork();
-	if (!pid) {
-		dup2(pipes[1], STDOUT_FILENO);
-		execl(path, path, NULL);
-		_exit(127);
-	}
-	close(pipes[1]);
-	*from = pipes[0];
-	if (waitpid(pid, &status, WUNTRACED) != pid || !WIFSTOPPED(status))
-		return -1;
-	return pid;
-}
 
 /* Lets it run, and reads what it has to say. */
 static bool finish(pid_t pid, int from, struct result *result)
@@ -64,7 +38,7 @@ static void compare(struct __test_metadata *_metadata, int dev, unsigned int han
 	int id[256], from;
 	pid_t pid;
 
-	pid = start(&from);
+	pid = start_stopped("target32", &from);
 	if (pid < 0)
 		SKIP(return, "no 32-bit programs here");
 	ASSERT_TRUE(finish(pid, from, &native));
@@ -74,7 +48,7 @@ static void compare(struct __test_metadata *_metadata, int dev, unsigned int han
 	for (i = 0; i < native.count; i += all ? native.count : 1) {
 		unsigned int end = all ? native.count : i + 1;
 
-		pid = start(&from);
+		pid = start_stopped("target32", &from);
 		ASSERT_LT(0, pid);
 		for (j = i; j < end; j++) {
 			id[j] = dev_register(dev, pid, (void *)(long)native.addresses[j],
@@ -135,11 +109,11 @@ TEST_F_TIMEOUT(module, returns, TIMEOUT)
 	unsigned int i;
 	pid_t pid;
 
-	pid = start(&from);
+	pid = start_stopped("target32", &from);
 	if (pid < 0)
 		SKIP(return, "no 32-bit programs here");
 	ASSERT_TRUE(finish(pid, from, &native));
-	pid = start(&from);
+	pid = start_stopped("target32", &from);
 	ASSERT_LT(0, pid);
 	for (i = 0; i < native.count && !function; i++)
 		function = callee(pid, native.addresses[i]);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Probes that end with something else: a process that dies, code that goes, a module. */
+/*
+ * Probes that end with something else: a process that dies, code that goes, a
+ * module. Probes that a worker ends.
+ */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -276,6 +279,21 @@ TEST_F_TIMEOUT(module, module_leaves_while_hit, TIMEOUT)
 	EXPECT_EQ(0, wrong);
 	EXPECT_EQ(3, call_probed(returns_leaf, 1, 2));
 	EXPECT_TRUE(text_is_of_file(getpid(), returns_at_once, 4096));
+}
+
+/* A probe that its handler unregisters ends in a worker, of a workqueue that is not deprecated. */
+TEST_F_TIMEOUT(module, work_queue, TIMEOUT)
+{
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	int id = PROBE_HOW(OF(returns_leaf), .flags = UPROBES_TEST_TASK | UPROBES_TEST_NOTIFY,
+			   .act_in = UPROBES_TEST_TASK, .act = UPROBES_TEST_ACT_UNREGISTER);
+
+	ASSERT_LE(0, log);
+	EXPECT_EQ(3, call_probed(returns_leaf, 1, 2));
+	EXPECT_TRUE(dev_notified(self->dev, id));
+	EXPECT_EQ(0, log_lines(log, "deprecated workqueue", "uprobes"));
+	close(log);
+	UNPROBE(id);
 }
 
 TEST_HARNESS_MAIN

@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Functions to probe, alone in their page, and their caller. */
 
-.macro function name
-	.balign	64
-	.globl	\name
-	.type	\name, @function
-\name:
-.endm
+#include "function.S"
 
 	.section .text.probed, "ax", @progbits
 	.balign	4096

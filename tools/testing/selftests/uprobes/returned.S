@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Functions whose returns are probed, alone in their pages. See returned.h. */
 
-.macro function name
-	.balign	64
-	.globl	\name
-	.type	\name, @function
-\name:
-.endm
+#include "function.S"
 
 .macro function_end name
 	.globl	\name\()_end

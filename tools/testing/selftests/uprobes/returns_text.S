@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Functions that return in all sorts of ways, with their ends. See returns_text.h. */
 
-.macro function name
-	.balign	64
-	.globl	\name
-	.type	\name, @function
-\name:
-.endm
+#include "function.S"
 
 .macro end name
 	.globl	\name\()_end

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Time and processes: also for the selftests of utrace. */
 #include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,4 +59,27 @@ bool wait_state(pid_t pid, pid_t tid, const char *states)
 		sleep_ms(2);
 	} while (now_ms() < end);
 	return false;
+}
+
+pid_t start_stopped(const char *name, int *from)
+{
+	char path[PATH_MAX] = "";
+	int pipes[2], status;
+	pid_t pid;
+
+	if (readlink("/proc/self/exe", path, sizeof(path) - 1) < 0 || pipe(pipes))
+		return -1;
+	strcat(strcat(dirname(path), "/"), name);
+	pid = fork();
+	if (!pid) {
+		dup2(pipes[1], STDOUT_FILENO);
+		execl(path, path, NULL);
+		_exit(127);
+	}
+	close(pipes[1]);
+	*from = pipes[0];
+	if (waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status))
+		return pid;
+	close(pipes[0]);
+	return -1;
 }

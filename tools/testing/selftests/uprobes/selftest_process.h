@@ -16,6 +16,11 @@ unsigned int scaled(unsigned int rounds);
 
 /* Whether the thread is in one of the states (as in /proc/PID/stat) soon. */
 bool wait_state(pid_t pid, pid_t tid, const char *states);
+/*
+ * Starts a program of the test's own folder, which stops itself. @from is what it
+ * writes to its standard output. -1: it does not start.
+ */
+pid_t start_stopped(const char *name, int *from);
 void sleep_ms(unsigned int ms);
 uint64_t now_ms(void);
 

@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Functions that use the shadow stack, alone in their pages: see shadow_stack.h. */
 
-.macro function name
-	.balign	64
-	.globl	\name
-	.type	\name, @function
-\name:
-.endm
+#include "function.S"
 
 .macro at name
 	.globl	\name\()_at

@@ -3,8 +3,6 @@
  * The callers that perf finds by frame pointers, where a function has no frame
  * yet, or no more: at its first instruction and at its return.
  */
-#include <libgen.h>
-#include <linux/limits.h>
 #include <sys/mman.h>
 
 #include "callchain.h"
@@ -139,27 +137,17 @@ TEST_F_TIMEOUT(events, return_of_function, TIMEOUT)
 	sample_at(_metadata, "r", chain_endbr, chain_endbr);
 }
 
-/* Starts callchain32, which stops itself, and reads the addresses that it writes. */
+/* Starts callchain32, and reads the addresses that it writes. */
 static pid_t start_32(uint32_t *addresses, size_t size)
 {
-	char path[PATH_MAX] = "";
-	int pipes[2], status;
-	pid_t pid;
+	int from;
+	pid_t pid = start_stopped("callchain32", &from);
 
-	if (readlink("/proc/self/exe", path, sizeof(path) - 1) < 0 || pipe(pipes))
+	if (pid < 0)
 		return -1;
-	strcat(dirname(path), "/callchain32");
-	pid = fork();
-	if (!pid) {
-		dup2(pipes[1], STDOUT_FILENO);
-		execl(path, path, NULL);
-		_exit(127);
-	}
-	close(pipes[1]);
-	if (waitpid(pid, &status, WUNTRACED) != pid || !WIFSTOPPED(status) ||
-	    read(pipes[0], addresses, size) != (ssize_t)size)
+	if (read(from, addresses, size) != (ssize_t)size)
 		pid = -1;
-	close(pipes[0]);
+	close(from);
 	return pid;
 }
 

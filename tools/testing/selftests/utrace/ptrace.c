@@ -1,27 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* ptrace on threads that have engines. */
-#include <sys/ptrace.h>
-
-#include "device_fixture.h"
-
-#define PID	(self->target.pid)
-#define PTRACE(request, ...)	ASSERT_EQ(0, ptrace(PTRACE_##request, PID, ##__VA_ARGS__))
-
-/* The status of the stop that the debugger is told of; 0 if there is none. */
-static int traced_stop(pid_t pid)
-{
-	uint64_t end = now_ms() + 20000;
-	int status;
-
-	do {
-		if (waitpid(pid, &status, WNOHANG | __WALL) == pid)
-			return WIFSTOPPED(status) ? status >> 8 : 0;
-		sleep_ms(1);
-	} while (now_ms() < end);
-	return 0;
-}
-
-#define EVENT_STOP	(SIGTRAP | PTRACE_EVENT_STOP << 8)
+#include "ptrace_fixture.h"
 
 static const char *state_of(pid_t pid)
 {

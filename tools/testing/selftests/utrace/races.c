@@ -2,9 +2,8 @@
 /* Engines against threads that exit, call back, execute a program and are killed. */
 #include <pthread.h>
 #include <sched.h>
-#include <sys/ptrace.h>
 
-#include "device_fixture.h"
+#include "ptrace_fixture.h"
 
 static pid_t start_body(int dev, void (*body)(void))
 {
@@ -65,8 +64,6 @@ DEVICE_TEST(attach_and_exit)
 	EXPECT_LT(0, attached);
 }
 
-#define INTERRUPTED	(SIGTRAP | PTRACE_EVENT_STOP << 8)
-
 static void stop_and_resume_for_ever(int dev, int id)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -97,7 +94,7 @@ DEVICE_TEST(resume_and_debugger)
 	for (i = 0; i < rounds; i++) {
 		ASSERT_EQ(0, ptrace(PTRACE_INTERRUPT, pid, NULL, NULL));
 		ASSERT_EQ(pid, waitpid(pid, &status, __WALL));
-		ASSERT_EQ(INTERRUPTED, status >> 8);
+		ASSERT_EQ(EVENT_STOP, status >> 8);
 		short_while(i);
 		ASSERT_EQ(0, ptrace(PTRACE_GETREGS, pid, NULL, &regs)) TH_LOG("round %u", i);
 		ASSERT_EQ(0, ptrace(PTRACE_CONT, pid, NULL, NULL));

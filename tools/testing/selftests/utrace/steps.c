@@ -2,28 +2,10 @@
 /* Steps of engines: neither the program nor a debugger has part in them. */
 #define _GNU_SOURCE
 #include <sched.h>
-#include <sys/ptrace.h>
 
-#include "device_fixture.h"
+#include "ptrace_fixture.h"
 
-#define PID	(self->target.pid)
-#define PTRACE(request, ...)	ASSERT_EQ(0, ptrace(PTRACE_##request, PID, ##__VA_ARGS__))
-#define EVENT_STOP	(SIGTRAP | PTRACE_EVENT_STOP << 8)
 #define TF		0x100
-
-/* The status of the stop that the debugger is told of; 0 if there is none. */
-static int traced_stop(pid_t pid)
-{
-	uint64_t end = now_ms() + 20000;
-	int status;
-
-	do {
-		if (waitpid(pid, &status, WNOHANG | __WALL) == pid)
-			return WIFSTOPPED(status) ? status >> 8 : 0;
-		sleep_ms(1);
-	} while (now_ms() < end);
-	return 0;
-}
 
 #define ATTACH_FOR_STEPS()	ATTACH(EVENT(QUIESCE) | UTRACE_EVENT_SIGNAL_ALL)
 
