@@ -12,6 +12,7 @@ use crate::{
         Events, //
     },
     process::Live,
+    step::Step,
     thread::{
         self,
         Called,
@@ -45,7 +46,7 @@ pub(crate) struct Report<'a> {
     pub(crate) action: Action,
     /// What the last answer held besides.
     pub(crate) detail: u32,
-    /// An engine that answers no step wants none any more.
+    /// An engine that is called wants no step any more, unless it answers one.
     ends_steps: bool,
     /// Engines that are due the report of a step are called as well.
     tells_of_steps: bool,
@@ -66,8 +67,8 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Makes it a report before the return to user mode: what an engine answers to that takes the
-    /// place of the step that it wanted before.
+    /// Makes it a report before the return to user mode: it takes the place of the step that an
+    /// engine wanted before.
     pub(crate) fn ending_steps(self) -> Self {
         Self {
             ends_steps: true,
@@ -136,9 +137,9 @@ impl<'a> Report<'a> {
         mut call: impl FnMut(&mut Self, &Engine) -> Answer,
     ) {
         let mut cursor = Cursor::new(&self.thread.state.lock(), order);
-        while let Some((engine, live)) = self.begin(&mut cursor, audience) {
+        while let Some((engine, live, step)) = self.begin(&mut cursor, audience) {
             let answer = call(self, &engine);
-            let gone = self.take_answer(&engine, answer);
+            let gone = self.take_answer(&engine, answer, step);
             // Who waits for the callback may be about to unload the module that it is of, so
             // nothing of the engine is left to be dropped when they go on.
             drop((gone, engine, live));
@@ -146,7 +147,14 @@ impl<'a> Report<'a> {
         }
     }
 
-    fn begin(&self, cursor: &mut Cursor, audience: Events) -> Option<(Arc<Engine>, Option<Live>)> {
+    /// Chooses the next engine. Returns with it the step that the report takes the place of. A step
+    /// that the owner asks for while the callback executes is a new one, which the answer does not
+    /// end.
+    fn begin(
+        &self,
+        cursor: &mut Cursor,
+        audience: Events,
+    ) -> Option<(Arc<Engine>, Option<Live>, Option<Step>)> {
         let mut state = self.thread.state.lock();
         let entry = cursor.next(&mut state.engines, |entry| {
             entry.engine.events().intersects(audience)
@@ -158,7 +166,11 @@ impl<'a> Report<'a> {
             following: engine.following().map_or(ptr::null(), Arc::as_ptr),
         });
         let live = engine.following().and_then(Live::new);
-        Some((engine, live))
+        let step = match self.ends_steps {
+            true => state.take_step(self.task, &engine),
+            false => None,
+        };
+        Some((engine, live, step))
     }
 
     fn end(&self) {
@@ -167,8 +179,14 @@ impl<'a> Report<'a> {
         self.thread.idle.notify_all();
     }
 
-    /// Returns the entry of an engine that is to be detached, for its drop without the lock.
-    fn take_answer(&mut self, engine: &Engine, answer: Answer) -> Option<Entry> {
+    /// Returns the entry of an engine that is to be detached, for its drop without the lock. `step`
+    /// is the one that [`Report::begin`] has taken, which an engine that has not been called keeps.
+    fn take_answer(
+        &mut self,
+        engine: &Engine,
+        answer: Answer,
+        step: Option<Step>,
+    ) -> Option<Entry> {
         let action = answer.map(Action::from_answer);
         self.fold(answer);
         let mut state = self.thread.state.lock();
@@ -176,12 +194,12 @@ impl<'a> Report<'a> {
         if action == Some(Action::Detach) {
             return state.remove(self.task, at);
         }
-        let entry = state.engines.get_mut(at)?;
         if let Some(action) = action {
-            entry.stop_by_answer = action == Action::Stop;
-            if self.ends_steps || action.step().is_some() {
-                state.want_step(self.task, at, action.step());
-            }
+            state.engines.get_mut(at)?.stop_by_answer = action == Action::Stop;
+        }
+        let wanted = action.map_or(step, Action::step);
+        if wanted.is_some() {
+            state.want_step(self.task, at, wanted);
         }
         None
     }

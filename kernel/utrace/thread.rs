@@ -171,6 +171,14 @@ impl State {
         self.publish_events(task);
     }
 
+    /// Takes the step that an engine wants.
+    pub(crate) fn take_step(&mut self, task: &Task, engine: &Engine) -> Option<Step> {
+        let at = self.find(engine)?;
+        let step = self.engines.get(at)?.step;
+        self.want_step(task, at, None);
+        step
+    }
+
     /// Ends the steps that engines want. Returns whether there was one: its engine is due a report.
     pub(crate) fn end_steps(&mut self, task: &Task, code: c_int) -> bool {
         let mut any = false;
