@@ -121,7 +121,8 @@ static inline enum utrace_syscall_action utrace_syscall_action(u32 action)
  * Each is optional. Except where it says otherwise, it is called in the thread
  * that the event is of (current), with no lock held. It may sleep, for a short
  * time: the thread waits for it, and so does SIGKILL. It may attach, control
- * and detach engines; one that is attached meanwhile misses the event.
+ * and detach engines; one that is attached meanwhile misses the event. An
+ * event that a callback causes itself is not reported.
  *
  * @action holds the smallest &enum utrace_resume_action that the engines called
  * before have returned for this event, and with signals and system calls what
@@ -146,7 +147,8 @@ static inline enum utrace_syscall_action utrace_syscall_action(u32 action)
  *	an engine that wants no signal. UTRACE_INTERRUPT and _REPORT count as
  *	UTRACE_RESUME. Not called for SIGKILL.
  * @report_clone: @child was created and has not run. An engine can be attached
- *	to it.
+ *	to it. Not called for workers that the kernel creates, such as those of
+ *	io_uring.
  * @report_jctl: @type is CLD_STOPPED or CLD_CONTINUED; @notify is the same if
  *	the parent will be told when this thread has stopped, or else 0. If
  *	several threads stop at the same time it can be 0 for all of them.
@@ -170,7 +172,8 @@ static inline enum utrace_syscall_action utrace_syscall_action(u32 action)
  * @report_reap: The zombie of @task is gone. Comes last, after @report_death
  *	and without any action; may be called in another thread; must not sleep.
  * @report_path: In a system call the kernel has copied the file name @name from
- *	@uptr. Must not sleep for long; cannot stop it.
+ *	@uptr. Must not sleep for long; cannot stop it. Not called for requests
+ *	of io_uring.
  * @release: The last reference to an engine with this @data is gone: of a
  *	process's engines, those on all threads. Must not sleep.
  */
@@ -436,7 +439,7 @@ int utrace_barrier_pid(struct pid *pid, struct utrace_engine *engine);
  * Context: May sleep.
  * Return: What utrace_detach_process() takes, or an ERR_PTR(): -%ESRCH the
  * process exits; -%EPERM a kernel thread; -%EINVAL no @ops, or unknown @events;
- * -%ENOMEM.
+ * -%EINTR the caller has been killed; -%ENOMEM.
  */
 struct utrace_process *
 utrace_attach_process(struct task_struct *target, unsigned long events,

@@ -62,7 +62,10 @@ extern struct static_key_false_deferred utrace_active;
 void utrace_init(void);
 void __utrace_free_task(struct task_struct *task);
 void __utrace_clone_locked(struct task_struct *child);
+int __utrace_prepare_clone(struct task_struct *child, u64 clone_flags);
+void __utrace_cancel_clone(struct task_struct *child);
 void __utrace_clone(struct task_struct *child, u64 clone_flags);
+void __utrace_vfork(void);
 void __utrace_exec(const struct linux_binprm *bprm);
 void __utrace_exit(long *code);
 void __utrace_last_exit(long code, bool group_dead);
@@ -94,6 +97,7 @@ static inline void utrace_init_task(struct task_struct *task)
 	task->utrace_step = 0;
 	sigemptyset(&task->utrace_held);
 	clear_task_syscall_work(task, UTRACE);
+	clear_task_syscall_work(task, UTRACE_RESUME);
 }
 
 /* The last reference to @task is gone. */
@@ -103,6 +107,22 @@ static inline void utrace_free_task(struct task_struct *task)
 		__utrace_free_task(task);
 }
 
+/* current is about to create @child, which nobody can find yet. */
+static inline int utrace_prepare_clone(struct task_struct *child,
+				       u64 clone_flags)
+{
+	if (static_branch_unlikely(&utrace_active.key))
+		return __utrace_prepare_clone(child, clone_flags);
+	return 0;
+}
+
+/* The clone has failed, and no other thread has seen @child. */
+static inline void utrace_cancel_clone(struct task_struct *child)
+{
+	if (unlikely(child->utrace))
+		__utrace_cancel_clone(child);
+}
+
 /* @child becomes visible: tasklist_lock and siglock are held, no sleeping. */
 static inline void utrace_clone_locked(struct task_struct *child)
 {
@@ -110,11 +130,21 @@ static inline void utrace_clone_locked(struct task_struct *child)
 		__utrace_clone_locked(child);
 }
 
-/* @child is complete and has not run: the parent may sleep. */
+/*
+ * @child is complete and has not run: the parent may sleep. Workers of the
+ * kernel, which are created with locks held, do not come here.
+ */
 static inline void utrace_clone(struct task_struct *child, u64 clone_flags)
 {
 	if (static_branch_unlikely(&utrace_active.key))
 		__utrace_clone(child, clone_flags);
+}
+
+/* The child of a vfork() runs; current waits for it next. */
+static inline void utrace_vfork(void)
+{
+	if (static_branch_unlikely(&utrace_active.key))
+		__utrace_vfork();
 }
 
 /* current has a new image; nothing can fail any more. */
@@ -153,11 +183,28 @@ static inline void utrace_release_task(struct task_struct *task)
 		__utrace_release_task(task);
 }
 
-/* TIF_NOTIFY_RESUME was set and is cleared: current goes to user mode next. */
+/*
+ * TIF_NOTIFY_RESUME was set and is cleared: current goes to user mode next.
+ *
+ * With @regs == NULL it does not. Either current enters a guest, and holds the
+ * lock of a virtual CPU: callbacks and stops must wait until its system call
+ * returns. Or current is a worker of io_uring, which never goes to user mode.
+ */
 static inline void utrace_resume_user_mode(struct pt_regs *regs)
 {
-	if (static_branch_unlikely(&utrace_active.key))
+	if (!static_branch_unlikely(&utrace_active.key))
+		return;
+	if (likely(regs))
 		__utrace_resume_user_mode(regs);
+	else
+		set_syscall_work(UTRACE_RESUME);
+}
+
+/* SYSCALL_WORK_UTRACE_RESUME was found: what waited for the return is due. */
+static inline void utrace_syscall_resume(void)
+{
+	clear_syscall_work(UTRACE_RESUME);
+	set_thread_flag(TIF_NOTIFY_RESUME);
 }
 
 /* SYSCALL_WORK_UTRACE was found. False: the call is not to be executed. */
@@ -267,11 +314,25 @@ static inline void utrace_free_task(struct task_struct *task)
 {
 }
 
+static inline int utrace_prepare_clone(struct task_struct *child,
+				       u64 clone_flags)
+{
+	return 0;
+}
+
+static inline void utrace_cancel_clone(struct task_struct *child)
+{
+}
+
 static inline void utrace_clone_locked(struct task_struct *child)
 {
 }
 
 static inline void utrace_clone(struct task_struct *child, u64 clone_flags)
+{
+}
+
+static inline void utrace_vfork(void)
 {
 }
 
@@ -297,6 +358,10 @@ static inline void utrace_release_task(struct task_struct *task)
 }
 
 static inline void utrace_resume_user_mode(struct pt_regs *regs)
+{
+}
+
+static inline void utrace_syscall_resume(void)
 {
 }
 

@@ -19,6 +19,7 @@ use crate::{
 use kernel::{
     bindings,
     current,
+    error::from_result,
     ffi::c_long,
     prelude::*,
     task::Task,
@@ -66,6 +67,32 @@ pub(crate) unsafe extern "C" fn __utrace_clone_locked(child: *mut bindings::task
     quiesce::clone_locked(unsafe { borrow(child) });
 }
 
+/// The current thread is about to create `child`. Returns 0 or an error, with which it must fail.
+///
+/// # Safety
+///
+/// `child` is a valid task that no other thread can find. No lock is held.
+#[export]
+pub(crate) unsafe extern "C" fn __utrace_prepare_clone(
+    child: *mut bindings::task_struct,
+    clone_flags: u64,
+) -> c_int {
+    // SAFETY: By the requirement on the caller.
+    let child = unsafe { borrow(child) };
+    from_result(|| lifecycle::prepare_clone(current!(), child, clone_flags).map(|()| 0))
+}
+
+/// `child` was not created.
+///
+/// # Safety
+///
+/// `child` is a valid task that no other thread has found. No lock is held.
+#[export]
+pub(crate) unsafe extern "C" fn __utrace_cancel_clone(child: *mut bindings::task_struct) {
+    // SAFETY: By the requirement on the caller.
+    lifecycle::cancel_clone(unsafe { borrow(child) });
+}
+
 /// The current thread has created `child`.
 ///
 /// # Safety
@@ -78,6 +105,16 @@ pub(crate) unsafe extern "C" fn __utrace_clone(
 ) {
     // SAFETY: By the requirement on the caller.
     lifecycle::cloned(current!(), unsafe { borrow(child) }, clone_flags);
+}
+
+/// The current thread has created a child by vfork(), and is about to wait for it.
+///
+/// # Safety
+///
+/// No lock is held.
+#[export]
+pub(crate) unsafe extern "C" fn __utrace_vfork() {
+    lifecycle::vforked(current!());
 }
 
 /// The current thread has a new image.

@@ -4,7 +4,6 @@
 
 use crate::{
     event::{
-        Action,
         Event,
         Events, //
     },
@@ -32,13 +31,38 @@ use kernel::{
     task::Task, //
 };
 
+/// The current thread is about to create `child`, which no other thread can find yet.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn prepare_clone(task: &Task, child: &Task, flags: u64) -> Result {
+    match thread::get(task) {
+        Some(thread) if is_of_same_process(flags) => process::inherit(thread, child),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// `child` is not created after [`prepare_clone`].
+pub(crate) fn cancel_clone(child: &Task) {
+    if let Some(thread) = thread::get(child) {
+        let engines = core::mem::replace(&mut thread.state.lock().engines, KVec::new());
+        drop(engines);
+    }
+}
+
+/// Whether the flags of a clone ask for a thread, not for a process.
+fn is_of_same_process(flags: u64) -> bool {
+    flags & u64::from(bindings::CLONE_THREAD) != 0
+}
+
 /// The current thread has created `child`, which has not run.
 pub(crate) fn cloned(task: &Task, child: &Task, flags: u64) {
     let Some(thread) = thread::get(task) else {
         return;
     };
-    if flags & u64::from(bindings::CLONE_THREAD) != 0 {
-        process::inherit(thread, child);
+    if is_of_same_process(flags) {
+        process::complete_inheritance(thread, child);
     }
     let mut report = Report::new(task, thread);
     report.tell(Event::Clone, Order::Forward, |report, engine| {
@@ -48,8 +72,14 @@ pub(crate) fn cloned(task: &Task, child: &Task, flags: u64) {
         Some(unsafe { callback(found, engine.as_ptr(), flags as c_ulong, child.as_ptr()) })
     });
     report.leave_for_later();
-    if flags & u64::from(bindings::CLONE_VFORK) != 0 && report.action == Action::Stop {
-        // Before the child runs, which the thread waits for before it is in user mode.
+}
+
+/// The current thread has created a child by vfork(), and waits for it next.
+///
+/// A stop comes before that wait, which may last for as long as the child lives, and after the
+/// child was woken: a child that was not cannot be killed or frozen.
+pub(crate) fn vforked(task: &Task) {
+    if let Some(thread) = thread::get(task) {
         let _ = stop(task, thread, Where::Inside);
     }
 }
@@ -76,6 +106,7 @@ pub(crate) fn exit(task: &Task, code: c_long) -> c_long {
     let Some(thread) = thread::get(task) else {
         return code;
     };
+    end_oopsed_callback(thread);
     let mut now = code;
     let mut report = Report::new(task, thread);
     report.tell(Event::Exit, Order::Forward, |report, engine| {
@@ -92,6 +123,12 @@ pub(crate) fn exit(task: &Task, code: c_long) -> c_long {
     now
 }
 
+/// Ends a callback that an oops has ended: a thread that exits within a callback never returns to
+/// it, since the kernel has reset its stack. Engines are told of the exit, and detached, as usual.
+fn end_oopsed_callback(thread: &Thread) {
+    drop(thread.end_callback(thread.state.lock()));
+}
+
 /// If the process as a whole exits with `old`, has it exit with `new`.
 fn change_group_exit_code(task: &Task, old: c_long, new: c_long) {
     if let Some(siglock) = task.lock_signals() {
@@ -105,6 +142,7 @@ pub(crate) fn last_exit(task: &Task, code: c_long, last: bool) {
     let Some(thread) = thread::get(task) else {
         return;
     };
+    end_oopsed_callback(thread);
     if !last {
         return;
     }
@@ -122,6 +160,7 @@ pub(crate) fn death(task: &Task, group_dead: bool, signal: c_int) {
     let Some(thread) = thread::get(task) else {
         return;
     };
+    end_oopsed_callback(thread);
     thread.state.lock().phase = Phase::Dying;
     let mut report = Report::new(task, thread);
     report.tell(Event::Death, Order::Forward, |_, engine| {
@@ -169,7 +208,7 @@ fn last_reports(task: &Task, thread: &Thread) {
     for entry in &engines {
         report_reap(task, entry);
     }
-    // Before those that wait for it go on, as in `Report::each`.
+    // Before waiters continue, as in `Thread::end_callback`.
     drop(engines);
     let mut state = thread.state.lock();
     state.reaping = false;

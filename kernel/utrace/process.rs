@@ -78,8 +78,8 @@ unsafe impl Send for Following {}
 // SAFETY: As above.
 unsafe impl Sync for Following {}
 
-/// Evidence that the client is in use: an engine of it is in the list of a thread, or a callback is
-/// executing.
+/// Evidence that the client is in use: a thread has an engine of it, in its list or, until the end
+/// of a callback, in [`Called::removed`](thread::Called).
 ///
 /// # Invariants
 ///
@@ -152,7 +152,8 @@ pub(crate) struct Attachment {
 ///
 /// # Errors
 ///
-/// `ESRCH`: every thread exits. `EPERM`: a kernel thread. `ENOMEM`.
+/// `ESRCH`: every thread exits. `EPERM`: a kernel thread. `EINTR`: the caller has been killed.
+/// `ENOMEM`.
 pub(crate) fn attach(task: &Task, client: Client, events: Events) -> Result<Attachment> {
     if task.is_kernel_thread() {
         return Err(EPERM);
@@ -193,11 +194,18 @@ enum Found {
 }
 
 impl Attachment {
-    /// Walks over the threads until a walk finds all of them with an engine. Those had it when the
-    /// walk began, as nothing but an earlier walk, and birth, gives it to them; so whoever is born
-    /// from then on is born of one that has it.
+    /// Walks over the threads until a walk finds all of them with an engine. They had it when the
+    /// walk began, because only an earlier walk, and birth, gives it to them. So each thread that
+    /// is born from then on is born of one that has it.
+    ///
+    /// The number of walks has no bound, since a process may create and end threads faster than a
+    /// walk reaches them. The caller can be killed between two walks.
     fn attach_to_threads(&self) -> Result {
-        while self.walk()? == Found::Lacking {}
+        while self.walk()? == Found::Lacking {
+            if Task::is_current_killed() {
+                return Err(EINTR);
+            }
+        }
         Ok(())
     }
 
@@ -223,7 +231,7 @@ impl Attachment {
     /// caller is one.
     fn end(&self) {
         self.following.stop();
-        // Threads that are born from here on take no engine, or give it back themselves.
+        // Threads that are born from here on get no engine, or `complete_inheritance` detaches it.
         let threads = loop {
             match threads_of(&self.group, |_| true) {
                 Ok(threads) => break threads,
@@ -236,7 +244,9 @@ impl Attachment {
                 control::detach(&task, &engine);
             }
         }
-        // Engines that a thread has given up itself, and those of threads that are being reaped.
+        // This waits for engines that threads have detached themselves, for those of threads that
+        // are being reaped or created, and for callbacks of either. The engine of the caller's
+        // own callback stays until that returns.
         let own = usize::from(is_called_by_current(&self.following));
         let mut in_use = self.following.use_.lock();
         while in_use.live > own {
@@ -265,8 +275,7 @@ fn is_called_by_current(following: &Arc<Following>) -> bool {
         return false;
     };
     let state = thread.state.lock();
-    let called = state.called.as_ref();
-    called.is_some_and(|called| called.following == Arc::as_ptr(following))
+    state.is_in_callback_of(following)
 }
 
 /// The engine that a thread has of a process's.
@@ -286,22 +295,52 @@ pub(crate) fn is_of(engine: &Engine, following: &Arc<Following>) -> bool {
         .is_some_and(|own| Arc::ptr_eq(own, following))
 }
 
-/// Gives `child` the engines that its creator, of which `parent` is, has for the process.
+/// Gives `child` the engines of its process that `parent`, its creator, has and that it lacks.
 ///
-/// An engine that cannot be attached for want of memory is missing from the child; the events of
-/// the other threads still reach it.
-pub(crate) fn inherit(parent: &Thread, child: &Task) {
+/// # Errors
+///
+/// `ENOMEM`: it may lack some of them.
+pub(crate) fn inherit(parent: &Thread, child: &Task) -> Result {
+    if child.is_worker() {
+        return Ok(());
+    }
     let mut next = 0;
     while let Some((id, following)) = next_following(parent, next) {
         next = id.wrapping_add(1);
-        if following.is_stopped() {
+        if following.is_stopped() || engine_of(child, &following).is_some() {
             continue;
         }
-        if let Ok(engine) = Following::attach_to(&following, child) {
-            if following.is_stopped() {
-                // `Attachment::drop` may have passed the child already.
-                control::detach(child, &engine);
-            }
+        match Following::attach_to(&following, child) {
+            Err(e) if e == ENOMEM => return Err(e),
+            // Otherwise an error says that the attachment is over.
+            Ok(_) | Err(_) => (),
+        }
+    }
+    Ok(())
+}
+
+/// Completes what [`inherit`] has done to `child` before other threads could find it.
+///
+/// An attachment may have begun since: its walks gave an engine to `parent`, and did not find the
+/// child. One may have ended since, which did not find the child either. From here on walks find
+/// it.
+pub(crate) fn complete_inheritance(parent: &Thread, child: &Task) {
+    // It is too late to fail. The memory is a few hundred bytes, for an attachment that began
+    // during the clone.
+    while inherit(parent, child).is_err() {
+        fsleep(Delta::from_millis(1));
+    }
+    let Some(thread) = thread::get(child) else {
+        return;
+    };
+    let mut next = 0;
+    while let Some((id, following)) = next_following(thread, next) {
+        next = id.wrapping_add(1);
+        if !following.is_stopped() {
+            continue;
+        }
+        if let Some(engine) = engine_of(child, &following) {
+            control::detach(child, &engine);
         }
     }
 }

@@ -11,11 +11,9 @@ use crate::{
         Event,
         Events, //
     },
-    process::Live,
     step::Step,
     thread::{
         self,
-        Called,
         Entry,
         State,
         Thread, //
@@ -25,10 +23,11 @@ use crate::{
 use kernel::{
     bindings,
     sync::Arc,
-    task::Task, //
+    task::{
+        might_sleep,
+        Task, //
+    },
 };
-
-use core::ptr;
 
 /// In which order engines are called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,79 +128,67 @@ impl<'a> Report<'a> {
     }
 
     /// Calls `call` with each engine that wants one of the events of `audience`, with no lock
-    /// held, and does as it answers. One that is attached meanwhile is not called.
+    /// held, and does as it answers. An engine that is attached during the calls is not called.
+    ///
+    /// Within a callback it calls no engine. A callback may look up a file name of the program, or
+    /// create a thread; engines are told of what the program does, not of what an engine does.
     pub(crate) fn each(
         &mut self,
         audience: Events,
         order: Order,
         mut call: impl FnMut(&mut Self, &Engine) -> Answer,
     ) {
-        let mut cursor = Cursor::new(&self.thread.state.lock(), order);
-        while let Some((engine, live, step)) = self.begin(&mut cursor, audience) {
-            let answer = call(self, &engine);
-            let gone = self.take_answer(&engine, answer, step);
-            // Who waits for the callback may be about to unload the module that it is of, so
-            // nothing of the engine is left to be dropped when they go on.
-            drop((gone, engine, live));
-            self.end();
+        let thread = self.thread;
+        if thread.state.lock().is_in_callback() {
+            return;
         }
-    }
-
-    /// Chooses the next engine. Returns with it the step that the report takes the place of. A step
-    /// that the owner asks for while the callback executes is a new one, which the answer does not
-    /// end.
-    fn begin(
-        &self,
-        cursor: &mut Cursor,
-        audience: Events,
-    ) -> Option<(Arc<Engine>, Option<Live>, Option<Step>)> {
-        let mut state = self.thread.state.lock();
-        let entry = cursor.next(&mut state.engines, |entry| {
+        assert_no_lock_is_held();
+        let mut state = thread.state.lock();
+        let mut cursor = Cursor::new(&state, order);
+        while let Some(engine) = cursor.next(&state.engines, |entry| {
             entry.engine.events().intersects(audience)
                 || (self.tells_of_steps && entry.has_stepped())
-        })?;
-        let engine = entry.engine.clone();
-        state.called = Some(Called {
-            id: engine.id(),
-            following: engine.following().map_or(ptr::null(), Arc::as_ptr),
-        });
-        let live = engine.following().and_then(Live::new);
-        let step = match self.ends_steps {
-            true => state.take_step(self.task, &engine),
-            false => None,
-        };
-        Some((engine, live, step))
-    }
-
-    fn end(&self) {
-        let mut state = self.thread.state.lock();
-        state.called = None;
-        self.thread.idle.notify_all();
-    }
-
-    /// Returns the entry of an engine that is to be detached, for its drop without the lock. `step`
-    /// is the one that [`Report::begin`] has taken, which an engine that has not been called keeps.
-    fn take_answer(
-        &mut self,
-        engine: &Engine,
-        answer: Answer,
-        step: Option<Step>,
-    ) -> Option<Entry> {
-        let action = answer.map(Action::from_answer);
-        self.fold(answer);
-        let mut state = self.thread.state.lock();
-        let at = state.find(engine)?;
-        if action == Some(Action::Detach) {
-            return state.remove(self.task, at);
+        }) {
+            let engine = Arc::as_ptr(engine);
+            // SAFETY: The list holds a reference. `remove`, if it takes the engine out of the list,
+            // hands the reference to `State::called`, which keeps it until `end_callback`. Only
+            // this thread calls that, below.
+            let engine = unsafe { &*engine };
+            state.begin_callback(engine);
+            // A step that the owner asks for while the callback executes is a new one, which the
+            // answer does not end.
+            let step = match self.ends_steps {
+                true => state.take_step(self.task, engine),
+                false => None,
+            };
+            drop(state);
+            let answer = call(self, engine);
+            self.fold(answer);
+            state = thread.state.lock();
+            self.take_answer(&mut state, engine, answer, step);
+            state = thread.end_callback(state);
         }
-        if let Some(action) = action {
-            state.engines.get_mut(at)?.stop_by_answer = action == Action::Stop;
+    }
+
+    /// Does to the engine as its callback has answered. `step` is the one that the report takes the
+    /// place of, which an engine that has not been called keeps.
+    fn take_answer(&self, state: &mut State, engine: &Engine, answer: Answer, step: Option<Step>) {
+        let Some(at) = state.find(engine) else {
+            return;
+        };
+        let action = answer.map(Action::from_answer);
+        if action == Some(Action::Detach) {
+            // The result is nothing: `State::called` keeps the entry.
+            let _ = state.remove(self.task, at);
+            return;
+        }
+        if let (Some(action), Some(entry)) = (action, state.engines.get_mut(at)) {
+            entry.stop_by_answer = action == Action::Stop;
         }
         let wanted = action.map_or(step, Action::step);
         if wanted.is_some() {
             state.want_step(self.task, at, wanted);
         }
-        None
     }
 
     fn fold(&mut self, answer: Answer) {
@@ -218,6 +205,16 @@ impl<'a> Report<'a> {
     pub(crate) fn leave_for_later(&self) {
         leave_for_later(self.task, self.thread, self.action);
     }
+}
+
+/// Ensures what callbacks are promised: that they may sleep, and that the kernel holds no lock.
+fn assert_no_lock_is_held() {
+    might_sleep();
+    #[cfg(CONFIG_LOCKDEP)]
+    // SAFETY: It only looks at the locks that the current thread holds.
+    unsafe {
+        bindings::debug_check_no_locks_held()
+    };
 }
 
 /// An answer, with the action of another one of the same engine if that is smaller.
@@ -265,11 +262,11 @@ impl Cursor {
 
     fn next<'a>(
         &mut self,
-        engines: &'a mut [Entry],
+        engines: &'a [Entry],
         wanted: impl Fn(&Entry) -> bool,
-    ) -> Option<&'a mut Entry> {
+    ) -> Option<&'a Arc<Engine>> {
         let (order, from, end) = (self.order, self.from, self.end);
-        let due = |entry: &&mut Entry| {
+        let due = |entry: &&Entry| {
             let id = entry.engine.id();
             let ahead = match order {
                 Order::Forward => id >= from && id < end,
@@ -279,14 +276,14 @@ impl Cursor {
         };
         // The list is in the order of the numbers.
         let found = match order {
-            Order::Forward => engines.iter_mut().find(due),
-            Order::Backward => engines.iter_mut().rev().find(due),
+            Order::Forward => engines.iter().find(due),
+            Order::Backward => engines.iter().rev().find(due),
         }?;
         self.from = match order {
             Order::Forward => found.engine.id().wrapping_add(1),
             Order::Backward => found.engine.id(),
         };
-        Some(found)
+        Some(&found.engine)
     }
 }
 

@@ -27,6 +27,10 @@
 //!                                                v
 //!                                       detached/called -- callback returns --> (nothing)
 //! ```
+//!
+//! An engine that is detached while its callback executes moves from the list to
+//! [`Called::removed`]. Either holds the references to the engine and to its client, so that a
+//! callback takes none.
 
 use crate::{
     active::Active,
@@ -62,7 +66,8 @@ use kernel::{
         },
         Arc,
         CondVar,
-        SpinLock, //
+        SpinLock,
+        SpinLockGuard, //
     },
     task::Task, //
 };
@@ -105,12 +110,14 @@ impl Entry {
     }
 }
 
-/// An engine of which a callback is executing.
+/// The callback that the thread executes.
 pub(crate) struct Called {
-    /// Its number.
-    pub(crate) id: u64,
-    /// The process that it is of, if it is, by address.
-    pub(crate) following: *const Following,
+    /// The number of its engine.
+    id: u64,
+    /// The address of the `Following` that its engine has, or null.
+    following: *const Following,
+    /// The entry of its engine, once the engine is detached.
+    removed: Option<Entry>,
 }
 
 // SAFETY: The pointer is only compared.
@@ -121,8 +128,9 @@ pub(crate) struct State {
     /// In the order of attachment.
     pub(crate) engines: KVec<Entry>,
     pub(crate) next_id: u64,
-    /// The engine of which a callback is executing. It need not be in the list any more.
-    pub(crate) called: Option<Called>,
+    /// The callback that the thread executes. It is the only one, because events that a callback
+    /// causes are not reported.
+    called: Option<Called>,
     pub(crate) phase: Phase,
     pub(crate) reap_due: bool,
     /// The reap is being reported, to engines that are not in the list any more.
@@ -151,6 +159,26 @@ impl State {
     pub(crate) fn is_called(&self, engine: &Engine) -> bool {
         let called = self.called.as_ref();
         self.reaping || called.is_some_and(|called| called.id == engine.id())
+    }
+
+    /// Whether the thread executes a callback.
+    pub(crate) fn is_in_callback(&self) -> bool {
+        self.called.is_some()
+    }
+
+    /// Whether the thread executes a callback of an engine with this `Following`.
+    pub(crate) fn is_in_callback_of(&self, following: &Following) -> bool {
+        let called = self.called.as_ref();
+        called.is_some_and(|called| ptr::eq(called.following, following))
+    }
+
+    /// The thread is about to execute a callback of the engine, which is in the list.
+    pub(crate) fn begin_callback(&mut self, engine: &Engine) {
+        self.called = Some(Called {
+            id: engine.id(),
+            following: engine.following().map_or(ptr::null(), Arc::as_ptr),
+            removed: None,
+        });
     }
 
     pub(crate) fn any_stop(&self) -> bool {
@@ -223,7 +251,9 @@ impl State {
         })
     }
 
-    /// Takes an engine out of the list. The result is to be dropped without the lock.
+    /// Removes an engine from the list. The caller must drop the result without the lock.
+    ///
+    /// While a callback of the engine executes, [`Called::removed`] keeps the entry.
     pub(crate) fn remove(&mut self, task: &Task, at: usize) -> Option<Entry> {
         let entry = self.engines.remove(at).ok();
         self.publish_events(task);
@@ -233,7 +263,14 @@ impl State {
         }
         // It may have been this one that holds them.
         task.release_held_signals();
-        entry
+        let entry = entry?;
+        match &mut self.called {
+            Some(called) if called.id == entry.engine.id() => {
+                called.removed = Some(entry);
+                None
+            }
+            Some(_) | None => Some(entry),
+        }
     }
 
     /// Has the call sites see what engines want to be told of.
@@ -262,6 +299,30 @@ pub(crate) struct Thread {
     /// Woken when a callback has returned.
     #[pin]
     pub(crate) idle: CondVar,
+}
+
+impl Thread {
+    /// The callback that the current thread has executed is over, by its return or by an oops.
+    ///
+    /// If its engine was detached, the engine is dropped before any waiter continues, because the
+    /// waiter may unload the module that the engine's `release()` belongs to.
+    pub(crate) fn end_callback<'a>(
+        &'a self,
+        mut state: SpinLockGuard<'a, State>,
+    ) -> SpinLockGuard<'a, State> {
+        while let Some(removed) = state
+            .called
+            .as_mut()
+            .and_then(|called| called.removed.take())
+        {
+            drop(state);
+            drop(removed);
+            state = self.state.lock();
+        }
+        state.called = None;
+        self.idle.notify_all();
+        state
+    }
 }
 
 /// `task_struct::utrace`.

@@ -2,9 +2,15 @@
 /* What the engines do when they are told of something. */
 
 #include <linux/binfmts.h>
+#include <linux/fcntl.h>
+#include <linux/kprobes.h>
+#include <linux/lockdep.h>
+#include <linux/namei.h>
+#include <linux/path.h>
 #include <linux/pid.h>
 #include <linux/preempt.h>
 #include <linux/ptrace.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/signal.h>
@@ -65,6 +71,32 @@ static u32 unchanged(const struct utrace_test_record *record)
 	}
 }
 
+/* Ends the current thread as an oops does. */
+static void die(struct client *client)
+{
+	struct kprobe probe = { .symbol_name = "make_task_dead" };
+	void (*make_task_dead)(int signr);
+
+	/* It is not exported. */
+	if (WARN_ON_ONCE(register_kprobe(&probe)))
+		return;
+	make_task_dead = (void *)probe.addr;
+	unregister_kprobe(&probe);
+	atomic_dec(&client->active);
+	make_task_dead(SIGKILL);
+}
+
+/* Has the kernel copy a file name. */
+static int look_up(const char __user *name)
+{
+	struct path path;
+	int ret = user_path_at(AT_FDCWD, name, 0, &path);
+
+	if (!ret)
+		path_put(&path);
+	return ret;
+}
+
 /* What the answer says to do to engines. */
 static void act(struct client *client, struct utrace_engine *engine,
 		const struct utrace_test_answer *answer, struct task_struct *child,
@@ -80,6 +112,12 @@ static void act(struct client *client, struct utrace_engine *engine,
 		record->result = utrace_control(current, engine, answer->value[0]);
 	if (answer->flags & UTRACE_TEST_BARRIER_ME)
 		record->result = utrace_barrier(current, engine);
+	if (answer->flags & UTRACE_TEST_LOOK_UP)
+		record->result = look_up((const char __user *)answer->value[0]);
+	if (answer->flags & UTRACE_TEST_TASKS_RCU)
+		synchronize_rcu_tasks();
+	if (answer->flags & UTRACE_TEST_DIE)
+		die(client);
 }
 
 /*
@@ -98,7 +136,7 @@ static u32 tell(struct utrace_engine *engine, struct task_struct *child,
 		atomic64_inc(&utrace_test_late);
 	if (record->callback != UTRACE_TEST_REAP) {
 		record->tid = task_pid_nr_ns(current, client->session->ns);
-		if (!preemptible())
+		if (!preemptible() || lockdep_depth(current))
 			atomic64_inc(&utrace_test_atomic);
 	}
 	record->id = client->id;

@@ -100,7 +100,10 @@ struct utrace_test_regs {
 #define UTRACE_TEST_SECOND	0x20	/* attach an engine to the current thread */
 #define UTRACE_TEST_CONTROL_ME	0x40	/* call utrace_control(), action value[0] */
 #define UTRACE_TEST_BARRIER_ME	0x80	/* call utrace_barrier() */
-#define UTRACE_TEST_ANSWER_FLAGS 0xff
+#define UTRACE_TEST_LOOK_UP	0x100	/* look up the file name at value[0] */
+#define UTRACE_TEST_TASKS_RCU	0x200	/* call synchronize_rcu_tasks() */
+#define UTRACE_TEST_DIE		0x400	/* end the thread, as an oops does */
+#define UTRACE_TEST_ANSWER_FLAGS 0x7ff
 
 /* Bit numbers in .set, and indices into .value, for system calls. */
 #define UTRACE_TEST_NR		0	/* the number; six arguments follow */
@@ -147,8 +150,8 @@ struct utrace_test_answer {
  * @tid: the thread that the event is of
  * @found: the argument "action"
  * @returned: the value returned
- * @result: what utrace_control() or utrace_barrier() returned to the callback,
- *	or the id of the engine that it attached
+ * @result: what utrace_control(), utrace_barrier() or the lookup of the file
+ *	name returned to the callback, or the id of the engine that it attached
  * @arg: quiesce: event mask. signal: number (0 with UTRACE_SIGNAL_REPORT, -1
  *	with _HANDLER), code, disposition of the program (-1: none), and that
  *	to be used. clone: flags, child. jctl: type, notify. exec: instruction
@@ -190,7 +193,8 @@ struct utrace_test_count {
  * @attached: engines (of a process: once) not released yet
  * @files: open files
  * @late: callbacks after the last one, and releases too many
- * @atomic: callbacks that could not have slept, though they are said to
+ * @atomic: callbacks that could not have slept, or that were called with a
+ *	lock held, which only a kernel with lockdep shows
  * @lost: records of this open file that nobody read in time
  */
 struct utrace_test_state {

@@ -1,54 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Each allocation of what changes text fails once: kernels with fault injection only. */
-#include <sys/mount.h>
-
+#include "fail_nth.h"
 #include "text_fixture.h"
-
-#define DEBUGFS	"/sys/kernel/debug/"
-
-/* Allocations that may sleep fail as well, and quietly. */
-static bool set_up(void)
-{
-	static const char * const kinds[] = { "failslab", "fail_page_alloc" };
-	char path[96];
-	unsigned int i;
-
-	if (access("/proc/thread-self/fail-nth", W_OK))
-		return false;
-	if (access(DEBUGFS "failslab", F_OK))
-		mount("debugfs", DEBUGFS, "debugfs", 0, NULL);
-	for (i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), DEBUGFS "%s/ignore-gfp-wait", kinds[i]);
-		if (!set_file(path, "N"))
-			return false;
-		snprintf(path, sizeof(path), DEBUGFS "%s/verbose", kinds[i]);
-		set_file(path, "0");
-	}
-	return set_file(DEBUGFS "fail_page_alloc/min-order", "0");
-}
-
-/* From here on the @nth allocation of this thread fails. */
-static void fail(unsigned int nth)
-{
-	char number[16];
-
-	snprintf(number, sizeof(number), "%u", nth);
-	set_file("/proc/thread-self/fail-nth", number);
-}
-
-/* Returns whether there were as many allocations. */
-static bool failed(void)
-{
-	int fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	char left[16] = "";
-
-	if (fd < 0 || pread(fd, left, sizeof(left) - 1, 0) <= 0)
-		return false;
-	if (pwrite(fd, "0", 1, 0) != 1)
-		return false;
-	close(fd);
-	return !atoi(left);
-}
 
 #define EACH(nth, more)	for (nth = 1, more = true; more && nth < 200; nth++)
 
@@ -61,7 +14,7 @@ TEST_F_TIMEOUT(module, set, TIMEOUT)
 	int id;
 
 	ASSERT_NE(MAP_FAILED, text);
-	if (!set_up())
+	if (!fail_set_up())
 		SKIP(return, "no fault injection");
 	EACH(nth, more) {
 		fail(nth);
@@ -87,7 +40,7 @@ TEST_F_TIMEOUT(module, removed, TIMEOUT)
 	pid_t pid;
 
 	ASSERT_NE(MAP_FAILED, text);
-	if (!set_up())
+	if (!fail_set_up())
 		SKIP(return, "no fault injection");
 	EACH(nth, more) {
 		id = PROBE(text);
@@ -117,7 +70,7 @@ TEST_F_TIMEOUT(module, moved, TIMEOUT)
 	bool more;
 	int id;
 
-	if (!set_up())
+	if (!fail_set_up())
 		SKIP(return, "no fault injection");
 	EACH(nth, more) {
 		text = anonymous_text(RX);

@@ -233,7 +233,7 @@ bool dev_clean(int dev)
 		sleep_ms(5);
 	} while (now_ms() < end);
 	if (state.attached || state.late || state.atomic)
-		printf("# left: %u engines; %llu late callbacks; %llu in atomic context\n",
+		printf("# left: %u engines; %llu late callbacks; %llu in atomic context, or with a lock\n",
 		       state.attached, (unsigned long long)state.late,
 		       (unsigned long long)state.atomic);
 	return !state.attached && !state.late && !state.atomic;

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Requests of io_uring, which holds a lock of its own, are no events. */
+#include "device_fixture.h"
+#include "raw_ring.h"
+
+/* Opens and closes /dev/null. */
+static long do_ring(long flags)
+{
+	struct ring ring;
+	int fd, ret = ring_open(&ring);
+
+	if (ret)
+		return ret;
+	fd = ring_open_file(&ring, "/dev/null", flags);
+	ring_close(&ring);
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}
+
+#define NEED_IO_URING() do {			\
+	if (!has_io_uring())			\
+		SKIP(return, "no io_uring");	\
+} while (0)
+
+DEVICE_TEST(names)
+{
+	NEED_IO_URING();
+	ATTACH(EVENT(PATH));
+	ASSERT_EQ(0, CALL(do_ring, 0));
+	EXPECT_TRUE(no_record(self->dev));
+	/* Those of system calls are. */
+	ASSERT_EQ(0, CALL(do_open, 0));
+	EXPECT_STREQ("/dev/null", NEXT(UTRACE_TEST_PATH).name);
+}
+
+/* A worker is a thread of the process, for its whole life, but no engine is told of it. */
+DEVICE_TEST(workers)
+{
+	int id;
+
+	NEED_IO_URING();
+	id = dev_attach_process(self->dev, self->target.pid,
+				EVENT(CLONE) | EVENT(PATH) | EVENT(EXIT) | EVENT(DEATH));
+	ASSERT_LT(0, id);
+	ASSERT_EQ(0, CALL(do_ring, IOSQE_ASYNC));
+	EXPECT_TRUE(no_record(self->dev));
+	EXPECT_EQ(0, ENDED());
+	EXPECT_EQ(UTRACE_TEST_EXIT, NEXT(ANY).callback);
+	EXPECT_EQ(UTRACE_TEST_DEATH, NEXT(ANY).callback);
+	EXPECT_TRUE(no_record(self->dev));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A thread that executes a guest holds the lock of a virtual CPU. */
+#include "device_fixture.h"
+#include "kvm_guest.h"
+
+#define PID	(self->target.pid)
+
+/* Before the fixture starts the target, which shares it. */
+__attribute__((constructor)) static void map(void)
+{
+	if (!guest_map())
+		abort();
+}
+
+static long do_guest(long arg)
+{
+	struct guest guest;
+
+	return guest_create(&guest) ?: guest_run(&guest);
+}
+
+#define BEGIN_GUEST() do {				\
+	const char *why = no_kvm();			\
+							\
+	if (why)					\
+		SKIP(return, "%s", why);		\
+	guest_data()->end = 0;				\
+	BEGIN(do_guest, 0);				\
+	ASSERT_TRUE(guest_counts());			\
+} while (0)
+
+/* A report waits until the guest is left, which is not because of the report. */
+DEVICE_TEST(report)
+{
+	int id = ATTACH(EVENT(QUIESCE));
+
+	BEGIN_GUEST();
+	ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_REPORT));
+	EXPECT_TRUE(no_record(self->dev));
+	EXPECT_TRUE(guest_counts());
+	guest_data()->end = 1;
+	EXPECT_EQ(UTRACE_TEST_QUIESCE, NEXT(ANY).callback);
+	EXPECT_EQ(KVM_EXIT_IO, END());
+}
+
+DEVICE_TEST(stop)
+{
+	int id = ATTACH(EVENT(QUIESCE));
+
+	BEGIN_GUEST();
+	EXPECT_EQ(-EINPROGRESS, dev_control(self->dev, id, UTRACE_STOP));
+	EXPECT_TRUE(guest_counts());
+	EXPECT_TRUE(guest_counts());
+	guest_data()->end = 1;
+	EXPECT_TRUE(wait_state(PID, PID, "t"));
+	ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_RESUME));
+	EXPECT_EQ(KVM_EXIT_IO, END());
+}
+
+/* This does make it leave the guest. */
+DEVICE_TEST(interrupt)
+{
+	int id = ATTACH(EVENT(QUIESCE));
+
+	BEGIN_GUEST();
+	ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_INTERRUPT));
+	EXPECT_EQ(-EINTR, END());
+}
+
+/* The guest goes on while its process is kept out of user mode. */
+DEVICE_TEST(quiesced)
+{
+	int guard;
+
+	BEGIN_GUEST();
+	guard = dev_quiesce(self->dev, PID);
+	ASSERT_LT(0, guard);
+	EXPECT_TRUE(guest_counts());
+	EXPECT_TRUE(guest_counts());
+	guest_data()->end = 1;
+	EXPECT_TRUE(wait_state(PID, PID, "D"));
+	EXPECT_TRUE(target_busy(&self->target));
+	EXPECT_EQ(0, dev_drop(self->dev, guard));
+	EXPECT_EQ(KVM_EXIT_IO, END());
+}
+
+TEST_HARNESS_MAIN
