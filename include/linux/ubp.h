@@ -161,10 +161,11 @@ static inline bool ubp_in_handler(void)
 extern struct static_key_false_deferred ubp_active;
 
 bool __ubp_int3(struct pt_regs *regs);
-bool __ubp_debug(struct pt_regs *regs, bool step);
+bool __ubp_debug(struct pt_regs *regs, bool step, bool others);
 unsigned long __ubp_stream_ip(unsigned long ip);
 unsigned long __ubp_task_ip(struct task_struct *task, unsigned long ip);
 void __ubp_settle(struct pt_regs *regs);
+void __ubp_fault_interrupted(void);
 void __ubp_moved_away(struct pt_regs *regs);
 void __ubp_unmap(struct mm_struct *mm, unsigned long start, unsigned long end);
 int __ubp_move(struct mm_struct *mm, unsigned long start, unsigned long end);
@@ -173,6 +174,9 @@ void __ubp_hide(struct mm_struct *mm, unsigned long addr, void *buf, size_t len)
 void __ubp_write(struct vm_area_struct *vma, struct page *page, unsigned long addr,
 		 void *dst, const void *src, size_t len);
 void __ubp_coredump(struct mm_struct *mm);
+
+/* Whether an exception of current has left a signal in its queue. Takes siglock. */
+bool synchronous_signal_pending(void);
 
 /* Whether @mm has, or had, breakpoints. */
 static __always_inline bool ubp_has_space(struct mm_struct *mm)
@@ -192,14 +196,14 @@ static __always_inline bool ubp_int3(struct pt_regs *regs)
 }
 
 /*
- * Debug trap from user mode; @step: by the trap flag. True if that was for a
- * step of ours only. Called and returns with interrupts disabled, may enable
- * them in between.
+ * Debug trap from user mode; @step: by the trap flag; @others: for other reasons.
+ * True if it was by the trap flag for a step of ours only. Called and returns
+ * with interrupts disabled, may enable them in between.
  */
-static __always_inline bool ubp_debug(struct pt_regs *regs, bool step)
+static __always_inline bool ubp_debug(struct pt_regs *regs, bool step, bool others)
 {
 	return static_branch_unlikely(&ubp_active.key) && current->mm &&
-	       ubp_has_space(current->mm) && __ubp_debug(regs, step);
+	       ubp_has_space(current->mm) && __ubp_debug(regs, step, others);
 }
 
 /*
@@ -222,6 +226,46 @@ static __always_inline unsigned long ubp_user_ip(const struct pt_regs *regs)
 static inline unsigned long ubp_task_ip(struct task_struct *task, unsigned long ip)
 {
 	return static_branch_unlikely(&ubp_active.key) ? __ubp_task_ip(task, ip) : ip;
+}
+
+/*
+ * @regs as BPF programs may see them: @copy, with the instruction pointer as the
+ * program knows it, if the one in @regs is in a slot. Any context, NMI included.
+ */
+static __always_inline struct pt_regs *ubp_shown_regs(struct pt_regs *regs,
+						      struct pt_regs *copy)
+{
+	unsigned long ip;
+
+	if (!static_branch_unlikely(&ubp_active.key) || !user_mode(regs))
+		return regs;
+	ip = ubp_user_ip(regs);
+	if (ip == instruction_pointer(regs))
+		return regs;
+	*copy = *regs;
+	instruction_pointer_set(copy, ip);
+	return copy;
+}
+
+/*
+ * A page fault that current has taken in user mode is about to wait for other
+ * threads, until current has a signal. Signals that wait for the end of a step
+ * are signals as well.
+ */
+static inline void ubp_fault_waits(void)
+{
+	if (static_branch_unlikely(&ubp_active.key) && unlikely(current->ubp.signal_denied))
+		set_thread_flag(TIF_SIGPENDING);
+}
+
+/*
+ * The page fault of ubp_fault_waits() has waited. If that was ended by a signal, the
+ * signal must not wait for the instruction: get_signal() comes next.
+ */
+static inline void ubp_fault_waited(void)
+{
+	if (ubp_has_space(current->mm) && test_thread_flag(TIF_SIGPENDING))
+		__ubp_fault_interrupted();
 }
 
 /*
@@ -326,7 +370,7 @@ static __always_inline bool ubp_int3(struct pt_regs *regs)
 	return false;
 }
 
-static __always_inline bool ubp_debug(struct pt_regs *regs, bool step)
+static __always_inline bool ubp_debug(struct pt_regs *regs, bool step, bool others)
 {
 	return false;
 }
@@ -339,6 +383,20 @@ static __always_inline unsigned long ubp_user_ip(const struct pt_regs *regs)
 static inline unsigned long ubp_task_ip(struct task_struct *task, unsigned long ip)
 {
 	return ip;
+}
+
+static __always_inline struct pt_regs *ubp_shown_regs(struct pt_regs *regs,
+						      struct pt_regs *copy)
+{
+	return regs;
+}
+
+static inline void ubp_fault_waits(void)
+{
+}
+
+static inline void ubp_fault_waited(void)
+{
 }
 
 static inline void ubp_init_task(struct task_struct *task, const struct task_struct *orig)

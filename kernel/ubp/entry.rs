@@ -38,17 +38,22 @@ pub(crate) unsafe extern "C" fn __ubp_int3(regs: *mut bindings::pt_regs) -> bool
     int3::int3(regs, trap)
 }
 
-/// Handles a debug trap from user mode; `step` says whether it was by the trap flag. Returns
-/// whether that was for a step of ours only.
+/// Handles a debug trap from user mode; `step` says whether it was by the trap flag, `others`
+/// whether it was for other reasons. Returns whether it was by the trap flag for a step of ours
+/// only.
 ///
 /// # Safety
 ///
 /// As of [`__ubp_int3`].
 #[export]
-pub(crate) unsafe extern "C" fn __ubp_debug(regs: *mut bindings::pt_regs, step: bool) -> bool {
+pub(crate) unsafe extern "C" fn __ubp_debug(
+    regs: *mut bindings::pt_regs,
+    step: bool,
+    others: bool,
+) -> bool {
     // SAFETY: By the requirement on the caller.
     let (regs, mut trap) = unsafe { (PtRegs::from_raw_mut(regs), Trap::new()) };
-    step::debug(regs, step, &mut trap)
+    step::debug(regs, step, others, &mut trap)
 }
 
 /// Returns an instruction pointer of the current thread as its program knows it.
@@ -90,6 +95,18 @@ pub(crate) unsafe extern "C" fn __ubp_settle(regs: *mut bindings::pt_regs) {
     // SAFETY: `exit_to_user_mode_loop()` passes the registers that the current thread is going to
     // load, and does not access them until resume_user_mode_work() has returned.
     slot::settle(unsafe { PtRegs::from_raw_mut(regs) });
+}
+
+/// A page fault that the current thread has taken in user mode was given up for a signal.
+///
+/// # Safety
+///
+/// Called in the page fault.
+#[export]
+pub(crate) unsafe extern "C" fn __ubp_fault_interrupted() {
+    // SAFETY: The thread has come from user mode, and the page fault handler does not access the
+    // registers during the call.
+    slot::fault_interrupted(unsafe { PtRegs::of_current() });
 }
 
 /// The instruction pointer of the current thread, which is on its way to user mode, has been

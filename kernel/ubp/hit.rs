@@ -130,8 +130,8 @@ impl<'h> Hit<'h> {
         if self.insn().is_of_mode(regs) {
             return self.tell_owner(regs);
         }
-        let Self { bp, mut trap, .. } = self;
-        let bp = bp.into();
+        let (bp, mut trap) = self.give_up();
+        regs.forget_software_event();
         trap.with_interrupts(|| remove(&bp));
         Resumed::YES
     }
@@ -155,7 +155,9 @@ impl<'h> Hit<'h> {
     #[inline(never)]
     fn resume_in_place(_owner: MaybeUninit<usize>, hit: Self, regs: &mut PtRegs) -> Resumed {
         set_in_hit(false);
-        if is_at(&hit.bp, regs) && !resume_at_once(&hit.bp, regs) {
+        if !is_at(&hit.bp, regs) {
+            regs.forget_software_event();
+        } else if !resume_at_once(&hit.bp, regs) {
             return hit.resume_otherwise(regs);
         }
         Resumed::YES
@@ -164,19 +166,31 @@ impl<'h> Hit<'h> {
     /// Makes up for an instruction for which that takes more than registers.
     // Apart, so that others do not save registers for it.
     #[inline(never)]
-    fn resume_otherwise(mut self, regs: &mut PtRegs) -> Resumed {
-        self.trap.with_interrupts(|| resume(self.bp, regs))
+    fn resume_otherwise(self, regs: &mut PtRegs) -> Resumed {
+        let Self {
+            bp,
+            guard,
+            mut trap,
+        } = self;
+        trap.with_interrupts(|| resume(bp, guard, regs))
     }
 
     /// Calls `f` in task context, as a system call is: it may sleep, and access user memory. Then
     /// has the thread go on.
     #[inline]
-    pub fn in_task(mut self, regs: &mut PtRegs, f: impl FnOnce(&mut PtRegs, &Guard)) -> Resumed {
-        self.trap.with_interrupts(|| {
-            f(regs, &self.guard);
+    pub fn in_task(self, regs: &mut PtRegs, f: impl FnOnce(&mut PtRegs, &Guard)) -> Resumed {
+        let Self {
+            bp,
+            guard,
+            mut trap,
+        } = self;
+        trap.with_interrupts(|| {
+            f(regs, &guard);
             set_in_hit(false);
-            if is_at(&self.bp, regs) && !resume_at_once(&self.bp, regs) {
-                return resume(self.bp, regs);
+            if !is_at(&bp, regs) {
+                regs.forget_software_event();
+            } else if !resume_at_once(&bp, regs) {
+                return resume(bp, guard, regs);
             }
             Resumed::YES
         })
@@ -186,8 +200,18 @@ impl<'h> Hit<'h> {
     /// tries again, and has the thread go on.
     #[cold]
     pub fn remove(self, regs: &mut PtRegs) -> Resumed {
-        let bp: Arc<Breakpoint> = self.bp.into();
-        self.in_task(regs, |_, _| remove(&bp))
+        set_in_hit(false);
+        let (bp, mut trap) = self.give_up();
+        trap.with_interrupts(|| {
+            remove(&bp);
+            resume_unguarded(bp, regs)
+        })
+    }
+
+    /// Ends the read-side critical section, because what follows may sleep for as long as user mode
+    /// likes: in a page fault, or for the mmap lock. Removals in the whole system wait for readers.
+    fn give_up(self) -> (Arc<Breakpoint>, Trap) {
+        (self.bp.into(), self.trap)
     }
 }
 
@@ -210,12 +234,16 @@ fn resume_at_once(bp: &Breakpoint, regs: &mut PtRegs) -> bool {
     }
 }
 
-/// Makes up for the instruction that the breakpoint displaces.
+/// Makes up for the instruction that the breakpoint displaces. Does not sleep while `guard` is
+/// held.
 // With a result, for the sake of owners: what they return is then not known to the compiler, so it
 // can have what they call last return in their place.
 #[inline(never)]
-fn resume(bp: Found<'_>, regs: &mut PtRegs) -> Resumed {
-    match bp.insn().emulate(regs, &mut CurrentThread::new()) {
+fn resume(bp: Found<'_>, guard: Guard, regs: &mut PtRegs) -> Resumed {
+    match bp
+        .insn()
+        .emulate(regs, &mut CurrentThread::without_faults())
+    {
         Emulated::Done { deliver_trap: true } if utrace::step_trap() => (),
         Emulated::Done { deliver_trap: true } => force_step_trap(regs),
         Emulated::Done {
@@ -226,15 +254,41 @@ fn resume(bp: Found<'_>, regs: &mut PtRegs) -> Resumed {
                 slot::enter(slot, regs);
             }
         }
-        Emulated::Step(insn) => {
-            match slot_for_step(&bp) {
-                Ok(()) => step::begin(&bp.into(), insn, regs),
-                // The thread executes what is there now.
-                Err(ENOENT) => (),
-                // The thread is not to pay for it. If this fails too, it comes here again.
-                Err(_) => remove(&bp.into()),
-            }
+        // The CPU finds out what is in the way of the emulation, and faults in user mode.
+        Emulated::Step(_) if bp.slot().is_some() => step::begin(bp.into(), regs),
+        Emulated::Step(_) => {
+            let bp = bp.into();
+            drop(guard);
+            return resume_unguarded(bp, regs);
         }
+    }
+    Resumed::YES
+}
+
+/// As [`resume`], but may sleep until user mode's memory is there. The reference keeps the
+/// breakpoint and its slot. They may have been taken out in the meantime, which makes no difference
+/// to the instruction that has been hit.
+#[cold]
+#[inline(never)]
+fn resume_unguarded(bp: Arc<Breakpoint>, regs: &mut PtRegs) -> Resumed {
+    match bp.insn().emulate(regs, &mut CurrentThread::new()) {
+        Emulated::Done { deliver_trap: true } if utrace::step_trap() => (),
+        Emulated::Done { deliver_trap: true } => force_step_trap(regs),
+        Emulated::Done {
+            deliver_trap: false,
+        } => (),
+        // A thread that is not stepped must be in the slot before a grace period ends, because
+        // nothing else keeps the slot: see `reclaim`.
+        Emulated::Boost(_) | Emulated::Step(_) => match slot_for_step(&bp) {
+            Ok(()) => step::begin(bp, regs),
+            // The thread executes what is there now.
+            Err(ENOENT) => regs.forget_software_event(),
+            // The thread is not to pay for it. If this fails too, it comes here again.
+            Err(_) => {
+                regs.forget_software_event();
+                remove(&bp);
+            }
+        },
     }
     Resumed::YES
 }

@@ -69,7 +69,7 @@ const LONG_BREAKPOINT: (Option<u8>, Option<u8>) = (Some(0xcd), Some(0x03));
 #[cold]
 #[inline(never)]
 fn not_armed(regs: &mut PtRegs, mut trap: Trap) -> bool {
-    trap.with_interrupts(|| step::finish_by_breakpoint(regs) || restart_if_removed(regs))
+    trap.with_interrupts(|| step::finish_second_copy(regs) || restart_if_removed(regs))
 }
 
 /// There was no breakpoint where a thread has executed an `int3`. Finds out whether there had been
@@ -111,6 +111,7 @@ fn restart_if_removed(regs: &mut PtRegs) -> bool {
     });
     if !foreign {
         regs.set_ip(at.as_usize());
+        regs.forget_software_event();
     }
     !foreign
 }

@@ -17,13 +17,11 @@
 //!   |    | leave(): a signal waits                                | see crate::step
 //!   |    +-----------------------------------------------> Stepping, in the same slot
 //!   |
-//!   | leave(): the copy has raised an exception, or the thread is killed;
-//!   | or the breakpoint has been taken out meanwhile
+//!   | leave(): the signal must not wait, or the breakpoint has been taken out
 //!   +-----------------------------------------------------> Running, at the instruction
 //! ```
 //!
-//! That the copy has raised an exception is told by the trap number, which every trap sets that
-//! sends a signal.
+//! See [`crate::step`] for the signals that must not wait.
 
 use crate::{
     area::Place,
@@ -106,9 +104,19 @@ pub(crate) fn settle(regs: &mut PtRegs) {
     }
 }
 
+/// The current thread has given up a page fault, which it has taken at `regs`, for a signal. If it
+/// is in a slot, the signal must not wait for the instruction.
+pub(crate) fn fault_interrupted(regs: &PtRegs) {
+    let found = with_space(|space, guard| place(space, regs.ip(), guard)).flatten();
+    if found.is_some() {
+        TrapNumber::current().set_page_fault();
+    }
+}
+
 /// Takes the current thread, which has a signal, out of the slot, if it is in one and not stepping.
-/// Returns whether the signal has to wait, as the thread has to be stepped for that.
-pub(crate) fn leave(regs: &mut PtRegs) -> bool {
+/// Returns whether the signal has to wait, as the thread has to be stepped for that; `may_wait`
+/// says whether it can.
+pub(crate) fn leave(regs: &mut PtRegs, may_wait: impl FnOnce() -> bool) -> bool {
     let trapped = TrapNumber::current().recall();
     with_space(|space, guard| match place(space, regs.ip(), guard) {
         None => false,
@@ -117,7 +125,7 @@ pub(crate) fn leave(regs: &mut PtRegs) -> bool {
             false
         }
         Some(Place::Insn { at, slot }) => {
-            let goes_on = !trapped && !Task::is_current_killed();
+            let goes_on = !trapped && may_wait();
             match breakpoint_of(space, slot, at, guard).filter(|_| goes_on) {
                 Some(bp) => step::begin_denied(bp, regs),
                 None => {

@@ -9,9 +9,9 @@
 //!  Running ---------> Stepping ---------------------------------> Running, at the next instruction
 //!                      |    ^ |
 //!                      +----+ +---> moved_away(): Running, where an aborted sequence goes on
-//!     step_trap(): one        |       (executed also: finish_by_breakpoint())
-//!     iteration of several    | deny_signal(): the instruction raised an exception, or the thread
-//!                             | is killed; abandon(): the thread exits
+//!     step_trap(): one        |       (executed also: finish_second_copy())
+//!     iteration of several    | deny_signal(): a signal that must not wait; abandon(): the thread
+//!                             | exits
 //!                             v
 //!                           Running, at the instruction
 //! ```
@@ -19,10 +19,18 @@
 //! A thread that executes a slot without being stepped gets here if a signal is to wait for it, see
 //! [`crate::slot`].
 //!
-//! While a thread is stepping, signals wait: nobody is to see an instruction pointer in a slot, and
-//! the instruction must not be executed twice. They are let through when the step is over. A
-//! signal that the instruction itself has caused is not to wait; that there is one is told by the
-//! trap number, which every trap but the step's own sets.
+//! While a thread is stepping, signals wait until the step is over, because their handlers must
+//! not see an instruction pointer in a slot, and the instruction must not be executed twice. These
+//! signals must not wait:
+//!
+//! - SIGKILL;
+//! - a signal that the instruction itself has raised. Most exceptions set the trap number, which
+//!   [`TrapNumber`] has replaced before. The others (the first use of a register that the program
+//!   has no permission for, a machine check, #VC) leave a synchronous signal of the kernel in the
+//!   queue: the instruction would raise it again and again;
+//! - a signal for which a page fault of the instruction was given up, because the memory may depend
+//!   on the signal's handler. Nothing of the instruction has been executed but iterations. The trap
+//!   number is that of a page fault then.
 
 use crate::{
     breakpoint::Breakpoint,
@@ -40,14 +48,16 @@ use kernel::{
         force_fault,
         set_trap_nr,
         trap_nr,
-        Trap, //
+        Trap,
+        PAGE_FAULT, //
     },
 };
 use ubp_arch::{
     CurrentThread,
     Finished,
     Step,
-    StepState, //
+    StepState,
+    Thread, //
 };
 
 /// The number of the current thread's last trap, which tells whether an instruction in a slot has
@@ -73,6 +83,11 @@ impl TrapNumber {
             unsafe { (*self.0).saved_trap_nr = nr };
             set_trap_nr(Self::NONE);
         }
+    }
+
+    /// Sets the number of a page fault, as if the fault had raised the signal that ended it.
+    pub(crate) fn set_page_fault(&self) {
+        set_trap_nr(PAGE_FAULT);
     }
 
     /// Returns whether there has been a trap since.
@@ -144,7 +159,7 @@ impl Stepping {
         // INVARIANT: The reference is taken out.
         let (bp, denied) = unsafe {
             let bp = core::ptr::replace(&raw mut (*self.0).breakpoint, core::ptr::null_mut());
-            (bp, (*self.0).signal_denied)
+            (bp, core::mem::take(&mut (*self.0).signal_denied))
         };
         if bp.is_null() {
             return false;
@@ -169,13 +184,13 @@ impl Stepping {
 
 /// Sends the current thread to the slot.
 #[inline]
-pub(crate) fn begin(bp: &Arc<Breakpoint>, step: &Step, regs: &mut PtRegs) {
-    let Some(slot) = bp.slot() else {
+pub(crate) fn begin(bp: Arc<Breakpoint>, regs: &mut PtRegs) {
+    let (Some(step), Some(slot)) = (bp.insn().plan().step(), bp.slot()) else {
         // A breakpoint whose plan has a step has a slot, and the other way round.
         return;
     };
     let state = step.begin(regs, slot.addr(), &mut CurrentThread::new());
-    Stepping::current().start(bp.clone(), state);
+    Stepping::current().start(bp, state);
 }
 
 /// Has the current thread, which is in the slot of `bp` and has a signal, stepped. Returns whether
@@ -186,7 +201,7 @@ pub(crate) fn begin_denied(bp: &Arc<Breakpoint>, regs: &mut PtRegs) -> bool {
     };
     match step.begin_in_second_copy(regs, slot.addr()) {
         Some(state) => Stepping::current().start(bp.clone(), state),
-        None => begin(bp, step, regs),
+        None => begin(bp.clone(), regs),
     }
     Stepping::current().deny();
     true
@@ -194,11 +209,11 @@ pub(crate) fn begin_denied(bp: &Arc<Breakpoint>, regs: &mut PtRegs) -> bool {
 
 /// Handles an `int3` of a thread that may have finished a repeated instruction. Returns whether it
 /// has.
-pub(crate) fn finish_by_breakpoint(regs: &mut PtRegs) -> bool {
+pub(crate) fn finish_second_copy(regs: &mut PtRegs) -> bool {
     let stepping = Stepping::current();
     let finished = stepping
         .get()
-        .is_some_and(|(_, step, state)| step.finish_by_breakpoint(state, regs));
+        .is_some_and(|(_, step, state)| step.finish_second_copy(state, regs));
     if finished {
         stepping.end();
     }
@@ -210,26 +225,33 @@ pub(crate) fn is_stepping() -> bool {
     Stepping::current().get().is_some()
 }
 
-/// Handles a debug trap, which may be by the trap flag, by a hardware breakpoint or both. Returns
-/// whether it was by the trap flag, and that for us only.
-pub(crate) fn debug(regs: &mut PtRegs, step: bool, trap: &mut Trap) -> bool {
+/// Handles a debug trap, which may be by the trap flag, for other reasons or both. Returns whether
+/// it was by the trap flag, and that for us only.
+pub(crate) fn debug(regs: &mut PtRegs, step: bool, others: bool, trap: &mut Trap) -> bool {
     if !is_stepping() {
         // A watchpoint, or a step that began in the middle of a slot.
         slot::settle(regs);
         return false;
     }
-    step && step_trap(regs, trap)
+    step && step_trap(regs, others, trap)
 }
 
 /// Handles the debug trap of a thread that is stepping. Returns whether that is all there is to
 /// it; if not, the thread was being stepped by a debugger too.
-fn step_trap(regs: &mut PtRegs, trap: &mut Trap) -> bool {
+fn step_trap(regs: &mut PtRegs, others: bool, trap: &mut Trap) -> bool {
     trap.with_interrupts(|| {
         let stepping = Stepping::current();
         let Some((_, step, state)) = stepping.get() else {
             return false;
         };
-        match step.finish(state, regs, &mut CurrentThread::new()) {
+        let mut thread = CurrentThread::new();
+        let finished = step.finish(state, regs, &mut thread);
+        if others && thread.block_step() {
+            // The debug trap of a watchpoint ends block-stepping, and exc_debug_user() clears
+            // TIF_BLOCKSTEP for that. DEBUGCTL must not keep what `finish()` has set in it.
+            thread.set_block_step(false);
+        }
+        match finished {
             Finished::Done { deliver_trap } => {
                 stepping.end();
                 !deliver_trap
@@ -256,15 +278,19 @@ pub unsafe fn deny_signal() -> bool {
     }
     // SAFETY: By the requirement on the caller.
     let regs = unsafe { PtRegs::of_current() };
+    let may_wait = || !Task::is_current_killed() && !Task::has_synchronous_signal();
     let stepping = Stepping::current();
     let Some((_, step, state)) = stepping.get() else {
-        return slot::leave(regs);
+        return slot::leave(regs, may_wait);
     };
-    if !TrapNumber::current().is_trapped() && !Task::is_current_killed() {
+    if !TrapNumber::current().is_trapped() && may_wait() {
         stepping.deny();
         return true;
     }
-    step.abort(state, regs, &mut CurrentThread::new());
+    // A watchpoint may have trapped after the last iteration of a repeated instruction.
+    if !step.finish_second_copy(state, regs) {
+        step.abort(state, regs, &mut CurrentThread::without_faults());
+    }
     stepping.end();
     false
 }

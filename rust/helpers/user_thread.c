@@ -48,6 +48,46 @@ __rust_helper int rust_helper_put_user_u64(u64 val, u64 __user *ptr)
 	return put_user(val, ptr);
 }
 
+/*
+ * As get_user() and put_user(), but what is not there, or not writable, is an
+ * error, and not waited for.
+ */
+#define DEFINE_USER_NOFAULT(type)						\
+__rust_helper bool								\
+rust_helper_get_user_nofault_##type(typeof(type) *val, const type __user *ptr)	\
+{										\
+	bool done = false;							\
+										\
+	pagefault_disable();							\
+	scoped_user_read_access(ptr, failed) {					\
+		unsafe_get_user(*val, ptr, failed);				\
+		done = true;							\
+	}									\
+failed:										\
+	pagefault_enable();							\
+	return done;								\
+}										\
+										\
+__rust_helper bool								\
+rust_helper_put_user_nofault_##type(type val, type __user *ptr)			\
+{										\
+	bool done = false;							\
+										\
+	pagefault_disable();							\
+	scoped_user_write_access(ptr, failed) {					\
+		unsafe_put_user(val, ptr, failed);				\
+		done = true;							\
+	}									\
+failed:										\
+	pagefault_enable();							\
+	return done;								\
+}
+
+DEFINE_USER_NOFAULT(u8)
+DEFINE_USER_NOFAULT(u16)
+DEFINE_USER_NOFAULT(u32)
+DEFINE_USER_NOFAULT(u64)
+
 /* As shstk_is_enabled(), without a call: every hit of a call wants to know. */
 __rust_helper bool rust_helper_current_has_shadow_stack(void)
 {

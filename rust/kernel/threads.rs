@@ -373,6 +373,15 @@ impl Task {
         unsafe { bindings::fatal_signal_pending(Self::current_raw()) != 0 }
     }
 
+    /// Returns whether the kernel has sent the current task a signal for the instruction that the
+    /// task was executing, which is pending and not blocked.
+    #[cfg(CONFIG_UBP)]
+    pub fn has_synchronous_signal() -> bool {
+        // SAFETY: The function looks at the current task, and takes its siglock, which the caller
+        // cannot hold: no guard of it outlives `siglock`'s own functions.
+        unsafe { bindings::synchronous_signal_pending() }
+    }
+
     /// Hides the signals that are pending for the current task, until
     /// [`Task::recheck_signals`] or the next signal.
     #[inline]

@@ -60,13 +60,16 @@ impl Trap {
     }
 }
 
+/// The CPU's number of a page fault.
+#[cfg(CONFIG_X86_64)]
+pub const PAGE_FAULT: usize = 14;
+
 /// Sends the current thread the signal of an access to memory that is not to be had.
 ///
 /// Must be called with interrupts enabled.
 #[cfg(CONFIG_X86_64)]
 pub fn force_fault(addr: usize, write: bool) {
-    // The numbers are the CPU's: of the page fault, and of the bits in its error code.
-    const X86_TRAP_PF: c_ulong = 14;
+    // The CPU's bits in the error code of a page fault.
     const X86_PF_WRITE: c_ulong = 1 << 1;
     const X86_PF_USER: c_ulong = 1 << 2;
     let error_code = X86_PF_USER | if write { X86_PF_WRITE } else { 0 };
@@ -75,7 +78,7 @@ pub fn force_fault(addr: usize, write: bool) {
         let thread = &raw mut (*Task::current_raw()).thread;
         (*thread).cr2 = addr;
         (*thread).error_code = error_code;
-        (*thread).trap_nr = X86_TRAP_PF;
+        (*thread).trap_nr = PAGE_FAULT;
     }
     // SAFETY: May be called for the current thread at any time.
     unsafe {

@@ -29,8 +29,17 @@ fn accessed(ret: c_int) -> Result {
     }
 }
 
+/// Makes a result of what an access without faults has returned.
+#[inline(always)]
+fn done(done: bool) -> Result {
+    done.then_some(()).ok_or(EFAULT)
+}
+
 macro_rules! word {
-    ($ty:ty, $read:ident, $get:ident, $write:ident, $put:ident) => {
+    (
+        $ty:ty, $read:ident, $get:ident, $write:ident, $put:ident,
+        $try_read:ident, $get_nofault:ident, $try_write:ident, $put_nofault:ident
+    ) => {
         #[doc = concat!("Reads a `", stringify!($ty), "` from user memory in one access.")]
         ///
         /// May sleep. Fails with `EFAULT` where user mode could not read.
@@ -50,13 +59,46 @@ macro_rules! word {
             // SAFETY: `put_user()` checks the user pointer.
             accessed(unsafe { bindings::$put(value, ptr.as_mut_ptr().cast()) })
         }
+
+        #[doc = concat!("As [`", stringify!($read), "`], but does not sleep.")]
+        ///
+        /// Fails with `EFAULT` also where the read would fault.
+        #[inline]
+        pub fn $try_read(ptr: UserPtr) -> Result<$ty> {
+            let mut value = 0;
+            let from = ptr.as_const_ptr().cast();
+            // SAFETY: `value` is valid for writes, and the helper checks the user pointer.
+            done(unsafe { bindings::$get_nofault(&mut value, from) })?;
+            Ok(value)
+        }
+
+        #[doc = concat!("As [`", stringify!($write), "`], but does not sleep.")]
+        ///
+        /// Fails with `EFAULT` also where the write would fault.
+        #[inline]
+        pub fn $try_write(ptr: UserPtr, value: $ty) -> Result {
+            // SAFETY: The helper checks the user pointer.
+            done(unsafe { bindings::$put_nofault(value, ptr.as_mut_ptr().cast()) })
+        }
     };
 }
 
-word!(u8, read_u8, get_user_u8, write_u8, put_user_u8);
-word!(u16, read_u16, get_user_u16, write_u16, put_user_u16);
-word!(u32, read_u32, get_user_u32, write_u32, put_user_u32);
-word!(u64, read_u64, get_user_u64, write_u64, put_user_u64);
+word! {
+    u8, read_u8, get_user_u8, write_u8, put_user_u8,
+    try_read_u8, get_user_nofault_u8, try_write_u8, put_user_nofault_u8
+}
+word! {
+    u16, read_u16, get_user_u16, write_u16, put_user_u16,
+    try_read_u16, get_user_nofault_u16, try_write_u16, put_user_nofault_u16
+}
+word! {
+    u32, read_u32, get_user_u32, write_u32, put_user_u32,
+    try_read_u32, get_user_nofault_u32, try_write_u32, put_user_nofault_u32
+}
+word! {
+    u64, read_u64, get_user_u64, write_u64, put_user_u64,
+    try_read_u64, get_user_nofault_u64, try_write_u64, put_user_nofault_u64
+}
 
 /// Reads a value from user memory, if its page is mapped. Does not sleep.
 ///

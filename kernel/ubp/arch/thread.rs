@@ -72,10 +72,10 @@ impl Width {
 
 /// What resuming an instruction needs of the thread besides its registers.
 pub trait Thread {
-    /// Reads from user memory in a single access. May sleep.
+    /// Reads from user memory in a single access.
     fn load(&mut self, addr: usize, width: Width) -> Result<usize, Fault>;
 
-    /// Writes to user memory in a single access. May sleep.
+    /// Writes to user memory in a single access.
     fn store(&mut self, addr: usize, width: Width, value: usize) -> Result<(), Fault>;
 
     /// Whether calls and returns also use a shadow stack.
@@ -95,15 +95,24 @@ pub trait Thread {
     fn set_block_step(&mut self, on: bool);
 }
 
-/// The current thread.
+/// The current thread. If it `MAY_FAULT`, accesses to user memory sleep until the memory is there;
+/// otherwise they fail where they would fault.
 ///
-/// Those of its methods that may sleep must be called in task context, with interrupts enabled.
-pub struct CurrentThread(NotThreadSafe);
+/// Methods that may sleep must be called in task context, with interrupts enabled.
+pub struct CurrentThread<const MAY_FAULT: bool = true>(NotThreadSafe);
 
 impl CurrentThread {
     /// Gives access to the current thread.
     #[inline]
     pub fn new() -> Self {
+        Self(NotThreadSafe)
+    }
+}
+
+impl CurrentThread<false> {
+    /// Gives access to the current thread, without faults.
+    #[inline]
+    pub fn without_faults() -> Self {
         Self(NotThreadSafe)
     }
 }
@@ -114,11 +123,15 @@ impl Default for CurrentThread {
     }
 }
 
-impl Thread for CurrentThread {
+impl<const MAY_FAULT: bool> Thread for CurrentThread<MAY_FAULT> {
     #[inline]
     fn load(&mut self, addr: usize, width: Width) -> Result<usize, Fault> {
         let ptr = UserPtr::from_addr(addr);
         let value = match width {
+            Width::W8 if !MAY_FAULT => user_thread::try_read_u8(ptr).map(usize::from),
+            Width::W16 if !MAY_FAULT => user_thread::try_read_u16(ptr).map(usize::from),
+            Width::W32 if !MAY_FAULT => user_thread::try_read_u32(ptr).map(|v| v as usize),
+            Width::W64 if !MAY_FAULT => user_thread::try_read_u64(ptr).map(|v| v as usize),
             Width::W8 => user_thread::read_u8(ptr).map(usize::from),
             Width::W16 => user_thread::read_u16(ptr).map(usize::from),
             Width::W32 => user_thread::read_u32(ptr).map(|v| v as usize),
@@ -131,6 +144,10 @@ impl Thread for CurrentThread {
     fn store(&mut self, addr: usize, width: Width, value: usize) -> Result<(), Fault> {
         let ptr = UserPtr::from_addr(addr);
         let result = match width {
+            Width::W8 if !MAY_FAULT => user_thread::try_write_u8(ptr, value as u8),
+            Width::W16 if !MAY_FAULT => user_thread::try_write_u16(ptr, value as u16),
+            Width::W32 if !MAY_FAULT => user_thread::try_write_u32(ptr, value as u32),
+            Width::W64 if !MAY_FAULT => user_thread::try_write_u64(ptr, value as u64),
             Width::W8 => user_thread::write_u8(ptr, value as u8),
             Width::W16 => user_thread::write_u16(ptr, value as u16),
             Width::W32 => user_thread::write_u32(ptr, value as u32),

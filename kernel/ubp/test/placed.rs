@@ -13,6 +13,7 @@ use kernel::{
         Arc, //
     },
     task::Task,
+    trap::force_fault,
     ubp::{
         Breakpoint,
         Handler,
@@ -63,16 +64,19 @@ pub(crate) enum Contexts {
     Task,
     Interrupt,
     Both,
+    /// In task context, where the thread gets a signal as well.
+    Forcing,
 }
 
 impl Contexts {
-    /// Of `UBP_TEST_TASK` and `UBP_TEST_INTERRUPT`.
+    /// Of `UBP_TEST_TASK` and so on.
     pub(crate) fn from_flags(flags: u32) -> Result<Self> {
         Ok(match flags {
             0 => Self::Nowhere,
             1 => Self::Task,
             2 => Self::Interrupt,
             3 => Self::Both,
+            4 => Self::Forcing,
             _ => return Err(EINVAL),
         })
     }
@@ -120,12 +124,25 @@ impl Handler for InBoth {
     }
 }
 
+/// A handler in task context that forces a signal. An exception of the displaced instruction that
+/// does not set the trap number leaves the same: a signal of the kernel, and the number replaced.
+struct Forcing(Arc<Counts>);
+
+#[vtable]
+impl Handler for Forcing {
+    fn hit(&self, _regs: &mut PtRegs) {
+        self.0.count(&self.0.task);
+        force_fault(0, false);
+    }
+}
+
 /// A breakpoint with one of the handlers.
 enum Any {
     Nothing(Breakpoint<Nothing>),
     InTask(Breakpoint<InTask>),
     InInterrupt(Breakpoint<InInterrupt>),
     InBoth(Breakpoint<InBoth>),
+    Forcing(Breakpoint<Forcing>),
 }
 
 /// A breakpoint, and what it counts. Dropping it takes the breakpoint out.
@@ -144,6 +161,7 @@ impl Placed {
             Contexts::Task => Any::InTask(Breakpoint::insert(task, at, InTask(to))?),
             Contexts::Interrupt => Any::InInterrupt(Breakpoint::insert(task, at, InInterrupt(to))?),
             Contexts::Both => Any::InBoth(Breakpoint::insert(task, at, InBoth(to))?),
+            Contexts::Forcing => Any::Forcing(Breakpoint::insert(task, at, Forcing(to))?),
         };
         Ok(Self { breakpoint, counts })
     }
@@ -154,6 +172,7 @@ impl Placed {
             Any::InTask(breakpoint) => breakpoint.plan(),
             Any::InInterrupt(breakpoint) => breakpoint.plan(),
             Any::InBoth(breakpoint) => breakpoint.plan(),
+            Any::Forcing(breakpoint) => breakpoint.plan(),
         }
     }
 

@@ -57,11 +57,12 @@ struct ubp_test_analyze {
 /* ubp_test_insert.flags: which handlers there are; none means both are empty */
 #define UBP_TEST_TASK		0x1	/* count in task context */
 #define UBP_TEST_INTERRUPT	0x2	/* count in interrupt context */
+#define UBP_TEST_FORCE		0x4	/* alone: count in task context, and force SIGSEGV */
 
 /**
  * struct ubp_test_insert - a breakpoint to insert
  * @pid: any thread of the process, 0 for the caller's
- * @flags: UBP_TEST_TASK, UBP_TEST_INTERRUPT
+ * @flags: UBP_TEST_TASK, UBP_TEST_INTERRUPT; or UBP_TEST_FORCE
  * @vaddr: address of the instruction
  * @plan: how the instruction is executed (out)
  */

@@ -205,7 +205,7 @@ impl Step {
     }
 
     /// Sends the thread to the second copy in the slot, if there is one, from which it returns by a
-    /// breakpoint: [`Step::finish_by_breakpoint`]. The thread is not stepped otherwise.
+    /// breakpoint: [`Step::finish_second_copy`]. The thread is not stepped otherwise.
     pub fn begin_in_second_copy(&self, regs: &mut PtRegs, slot: SlotAddr) -> Option<StepState> {
         if !self.has_second_copy() {
             return None;
@@ -218,11 +218,12 @@ impl Step {
         })
     }
 
-    /// Takes the thread out of the slot if it has executed the second copy and the breakpoint
-    /// behind it. Returns whether that is so.
-    pub fn finish_by_breakpoint(&self, state: StepState, regs: &mut PtRegs) -> bool {
-        let behind = SECOND + usize::from(self.len) + BREAKPOINT_SIZE;
-        let is_behind = regs.ip() == state.slot.as_usize().wrapping_add(behind);
+    /// Takes the thread out of the slot if it has executed the second copy, and perhaps the
+    /// breakpoint behind it. Returns whether that is so.
+    pub fn finish_second_copy(&self, state: StepState, regs: &mut PtRegs) -> bool {
+        let behind = SECOND + usize::from(self.len);
+        let offset = regs.ip().wrapping_sub(state.slot.as_usize());
+        let is_behind = offset == behind || offset == behind + BREAKPOINT_SIZE;
         if !is_behind || !self.has_second_copy() {
             return false;
         }
@@ -290,7 +291,7 @@ impl Step {
     /// exception, or because the thread is not to execute it now.
     ///
     /// The thread must not have executed the instruction in the slot, except for iterations of a
-    /// repeated one.
+    /// repeated one: see [`Step::finish_second_copy`].
     #[inline]
     pub fn abort(&self, state: StepState, regs: &mut PtRegs, thread: &mut impl Thread) {
         if self.after == After::Call {

@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/perf_event.h>
 #include <pthread.h>
 #include <sched.h>
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/rseq.h>
@@ -157,6 +159,85 @@ TEST_F(hidden, from_perf)
 	EXPECT_GT(total, 20);
 	/* The translation was needed. */
 	EXPECT_GT(there, total / 4);
+}
+
+static int bpf(int command, union bpf_attr *attr)
+{
+	return syscall(SYS_bpf, command, attr, sizeof(*attr));
+}
+
+/* Counts the perf events whose instruction pointer is in the page at @page, in entry 1. */
+static int load_counter(int map, uintptr_t page)
+{
+	const struct bpf_insn code[] = {
+		/* r6 = ctx->regs.ip - page */
+		{ BPF_LDX | BPF_MEM | BPF_DW, 6, 1, 16 * 8, 0 },
+		{ BPF_LD | BPF_IMM | BPF_DW, 7, 0, 0, (int)page },
+		{ 0, 0, 0, 0, page >> 32 },
+		{ BPF_ALU64 | BPF_SUB | BPF_X, 6, 7, 0, 0 },
+		/* *(u32 *)(r10 - 4) = r6 < 4096 */
+		{ BPF_ST | BPF_MEM | BPF_W, 10, 0, -4, 0 },
+		{ BPF_JMP | BPF_JGE | BPF_K, 6, 0, 1, 4096 },
+		{ BPF_ST | BPF_MEM | BPF_W, 10, 0, -4, 1 },
+		/* map[that]++ */
+		{ BPF_ALU64 | BPF_MOV | BPF_X, 2, 10, 0, 0 },
+		{ BPF_ALU64 | BPF_ADD | BPF_K, 2, 0, 0, -4 },
+		{ BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_MAP_FD, 0, map },
+		{ 0, 0, 0, 0, 0 },
+		{ BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_map_lookup_elem },
+		{ BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2, 0 },
+		{ BPF_ALU64 | BPF_MOV | BPF_K, 1, 0, 0, 1 },
+		{ BPF_STX | BPF_ATOMIC | BPF_DW, 0, 1, 0, BPF_ADD },
+		{ BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0 },
+		{ BPF_JMP | BPF_EXIT, 0, 0, 0, 0 },
+	};
+	union bpf_attr attr = {
+		.prog_type = BPF_PROG_TYPE_PERF_EVENT,
+		.insn_cnt = ARRAY_SIZE(code),
+		.insns = (uintptr_t)code,
+		.license = (uintptr_t)"GPL",
+	};
+
+	return bpf(BPF_PROG_LOAD, &attr);
+}
+
+static uint64_t map_value(int map, uint32_t key)
+{
+	uint64_t value = 0;
+	union bpf_attr attr = {
+		.map_fd = map,
+		.key = (uintptr_t)&key,
+		.value = (uintptr_t)&value,
+	};
+
+	return bpf(BPF_MAP_LOOKUP_ELEM, &attr) ? -1 : value;
+}
+
+TEST_F(hidden, from_bpf)
+{
+	union bpf_attr map_attr = {
+		.map_type = BPF_MAP_TYPE_ARRAY,
+		.key_size = sizeof(uint32_t),
+		.value_size = sizeof(uint64_t),
+		.max_entries = 2,
+	};
+	int map = bpf(BPF_MAP_CREATE, &map_attr), program, fd;
+	struct ring ring;
+
+	if (map < 0)
+		SKIP(return, "no BPF");
+	program = load_counter(map, self->area);
+	ASSERT_LE(0, program);
+	fd = open_samples(&ring);
+	if (fd < 0)
+		SKIP(return, "no perf events");
+	ASSERT_EQ(0, ioctl(fd, PERF_EVENT_IOC_SET_BPF, program));
+	while (map_value(map, 0) + map_value(map, 1) < 100)
+		fill(memory, LENGTH);
+	close(fd);
+	EXPECT_EQ(0, map_value(map, 1));
+	close(program);
+	close(map);
 }
 
 static volatile uintptr_t slots;

@@ -21,7 +21,6 @@
 #include "ubp_selftest.h"
 #include "kselftest_harness.h"
 
-#define PAGE		4096UL
 #define MANY		1000
 
 /* Counts the areas of the process. */
@@ -125,7 +124,7 @@ TEST_F(slots, as_many_areas_as_needed)
 {
 	/* bswap %rax, so often that several pages of slots are needed, then ret. */
 	static const unsigned char bswap[] = { 0x48, 0x0f, 0xc8 };
-	unsigned char *code = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
+	unsigned char *code = mmap(NULL, UBP_PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
 				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	long (*run)(void) = (void *)code;
 	struct ubp_test_count count;
@@ -176,13 +175,13 @@ static char *fault_at_call(int direct)
 	struct sigaction action = { .sa_sigaction = on_fault,
 				    .sa_flags = SA_SIGINFO | SA_ONSTACK };
 	stack_t altstack = { .ss_sp = malloc(65536), .ss_size = 65536 };
-	char *hole = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *hole = mmap(NULL, 2 * UBP_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (hole == MAP_FAILED || sigaltstack(&altstack, NULL) ||
 	    sigaction(SIGSEGV, &action, NULL))
 		return NULL;
-	call_first(hole + PAGE, direct);
-	return hole + PAGE;
+	call_first(hole + UBP_PAGE, direct);
+	return hole + UBP_PAGE;
 }
 
 TEST_F(slots, an_emulation_that_cannot_be_exact_gets_a_slot_for_the_time)
@@ -232,21 +231,6 @@ static void *load_in_thread(void *from)
 	return (void *)load_first(from);
 }
 
-/* A page whose first access waits until it is served. */
-static char *unserved_page(int *uffd)
-{
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-	char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	*uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
-	if (*uffd < 0 || page == MAP_FAILED || ioctl(*uffd, UFFDIO_API, &api))
-		return NULL;
-	reg.range.start = (uintptr_t)page;
-	reg.range.len = PAGE;
-	return ioctl(*uffd, UFFDIO_REGISTER, &reg) ? NULL : page;
-}
-
 /* The instruction pointer of a thread that waits, as /proc tells it. */
 static uintptr_t proc_ip(pid_t tid)
 {
@@ -269,13 +253,13 @@ static uintptr_t proc_ip(pid_t tid)
 
 TEST_F(slots, a_thread_in_a_slot_is_led_out)
 {
-	static long source[PAGE / sizeof(long)];
-	struct uffdio_copy copy = { .src = (uintptr_t)source, .len = PAGE };
+	static long source[UBP_PAGE / sizeof(long)];
+	struct uffdio_copy copy = { .src = (uintptr_t)source, .len = UBP_PAGE };
 	struct uffd_msg message;
 	pthread_t thread;
 	void *value;
 	int uffd, id;
-	char *page = unserved_page(&uffd);
+	char *page = ubp_unserved_page(&uffd);
 
 	if (!page)
 		SKIP(return, "no userfaultfd");

@@ -2,9 +2,14 @@
 /* What the selftests of UBP share. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "ubp_selftest.h"
 
@@ -68,4 +73,19 @@ int ubp_count(int dev, int id, struct ubp_test_count *count)
 	memset(count, 0, sizeof(*count));
 	count->id = id;
 	return ubp_ioctl(dev, UBP_TEST_COUNT, (unsigned long)count);
+}
+
+char *ubp_unserved_page(int *uffd)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	char *page = mmap(NULL, UBP_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
+
+	*uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (*uffd < 0 || page == MAP_FAILED || ioctl(*uffd, UFFDIO_API, &api))
+		return NULL;
+	reg.range.start = (uintptr_t)page;
+	reg.range.len = UBP_PAGE;
+	return ioctl(*uffd, UFFDIO_REGISTER, &reg) ? NULL : page;
 }

@@ -18,4 +18,12 @@ int ubp_validate(int dev, pid_t pid, const void *at);
 int ubp_remove(int dev, int id);
 int ubp_count(int dev, int id, struct ubp_test_count *count);
 
+#define UBP_PAGE	4096UL
+
+/*
+ * A page whose first access waits until it is served through @uffd; NULL if that
+ * cannot be had.
+ */
+char *ubp_unserved_page(int *uffd);
+
 #endif /* _UBP_SELFTEST_H */

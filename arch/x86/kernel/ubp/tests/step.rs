@@ -61,10 +61,13 @@ mod tests {
         assert_eq!(regs.ip(), SLOT.as_usize() + 16);
         assert_eq!(regs.flags() & TF, 0);
         // Between two iterations, and at the breakpoint of somebody else.
-        assert!(!movs.finish_by_breakpoint(state, &mut regs));
-        executed(&mut regs, 16 + 2 + 1);
-        assert!(movs.finish_by_breakpoint(state, &mut regs));
-        assert_eq!(regs.ip(), AT + 2);
+        assert!(!movs.finish_second_copy(state, &mut regs));
+        // A watchpoint traps after the last iteration, before the breakpoint of the slot.
+        for breakpoint in [0, 1] {
+            executed(&mut regs, 16 + 2 + breakpoint);
+            assert!(movs.finish_second_copy(state, &mut regs));
+            assert_eq!(regs.ip(), AT + 2);
+        }
 
         // What is not repeated has none, nor what is too long.
         for bytes in [
