@@ -6,6 +6,7 @@
 
 #include <linux/cacheflush.h>
 #include <linux/khugepaged.h>
+#include <linux/leafops.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
 #include <linux/mmu_notifier.h>
@@ -14,21 +15,16 @@
 #include <linux/private_copy.h>
 #include <linux/rmap.h>
 #include <linux/swap.h>
-#include <linux/userfaultfd_k.h>
 
 #include <asm/tlbflush.h>
 
-/**
- * private_copy_get - get the page at an address, if it is the process's alone
- * @vma: the mapping, of an address space whose mmap_lock is held for writing
- * @addr: the address, of a page
- *
- * Nothing is faulted in. That the page is nobody else's holds as long as the lock is held, which
- * keeps fork() and KSM away.
- *
- * Return: the page, with a reference, or %NULL.
+#include "internal.h"
+
+/*
+ * The page at @addr, with a reference, if it is the process's alone. It stays so as long as
+ * mmap_lock is held for writing, because fork() and KSM need that lock. Nothing is faulted in.
  */
-struct page *private_copy_get(struct vm_area_struct *vma, unsigned long addr)
+static struct page *private_copy_get(struct vm_area_struct *vma, unsigned long addr)
 {
 	struct page *page = NULL;
 	struct folio_walk fw;
@@ -47,29 +43,76 @@ struct page *private_copy_get(struct vm_area_struct *vma, unsigned long addr)
 	return page;
 }
 
+/*
+ * Whether the page at @addr was swapped out, or is being moved. It may be back already, so that a
+ * page that is present counts as well.
+ */
+static bool is_away(struct vm_area_struct *vma, unsigned long addr)
+{
+	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
+	softleaf_t entry;
+	pte_t *pte, val;
+
+	if (!pmd)
+		return false;
+	pte = pte_offset_map(pmd, addr);
+	if (!pte)
+		return !pmd_none(pmdp_get_lockless(pmd));
+	val = ptep_get(pte);
+	pte_unmap(pte);
+	if (pte_present(val))
+		return true;
+	entry = softleaf_from_pte(val);
+	return !softleaf_is_none(entry) && !softleaf_is_marker(entry);
+}
+
+/* Whether the page at @addr is an anonymous one, be it shared, merged or swapped out. */
+static bool is_private(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct folio_walk fw;
+	struct folio *folio;
+	bool private;
+
+	folio = folio_walk_start(&fw, vma, addr, 0);
+	if (!folio)
+		return is_away(vma, addr);
+	private = folio_test_anon(folio) && !folio_is_zone_device(folio);
+	folio_walk_end(&fw, vma);
+	return private;
+}
+
 /**
- * private_copy_asks - whether to access a page may mean to ask user space
+ * private_copy_own - get the private page at an address, which becomes the process's alone
  * @vma: the mapping, of an address space whose mmap_lock is held for writing
  * @addr: the address, of a page
  *
- * Return: true unless no userfaultfd can be told of a fault, a write fault included. That cannot be
- * waited for with the lock held.
+ * A private page that the process shares, with a child or by KSM, is copied, and one that was
+ * swapped out is read back. This does not wait for a filesystem or for user space, because a
+ * private page is in memory or in swap, and because FAULT_FLAG_UNSHARE changes no contents: a
+ * userfaultfd is not notified, and its write protection stays.
+ *
+ * Context: sleeps.
+ * Return: the page, with a reference; %NULL if there is no private page; -%ENOMEM and others, as of
+ * a page fault.
  */
-bool private_copy_asks(struct vm_area_struct *vma, unsigned long addr)
+struct page *private_copy_own(struct vm_area_struct *vma, unsigned long addr)
 {
-	struct folio_walk fw;
-	bool asks = true;
+	struct page *page;
+	vm_fault_t fault;
 
-	if (!userfaultfd_armed(vma))
-		return false;
-	if (!folio_walk_start(&fw, vma, addr, FW_ZEROPAGE))
-		return true;
-	if (fw.level == FW_LEVEL_PTE)
-		asks = userfaultfd_pte_wp(vma, fw.pte);
-	else if (fw.level == FW_LEVEL_PMD)
-		asks = userfaultfd_huge_pmd_wp(vma, fw.pmd);
-	folio_walk_end(&fw, vma);
-	return asks;
+	if (is_vm_hugetlb_page(vma) || !vma_is_cow_mapping(vma) ||
+	    vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP))
+		return NULL;
+	for (;;) {
+		page = private_copy_get(vma, addr);
+		if (page || !is_private(vma, addr))
+			return page;
+		/* As break_ksm() does. It may back out, and is repeated then. */
+		fault = handle_mm_fault(vma, addr, FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE, NULL);
+		if (fault & VM_FAULT_ERROR)
+			return ERR_PTR(vm_fault_to_errno(fault, 0));
+		cond_resched();
+	}
 }
 
 /*
@@ -107,6 +150,21 @@ static struct page *get_original(struct vm_area_struct *vma, unsigned long addr)
 static bool only_mapped(struct folio *folio)
 {
 	return folio_ref_count(folio) == folio_expected_ref_count(folio);
+}
+
+/* Whether the page at @addr may have such a reference. */
+static bool is_in_batch(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct folio_walk fw;
+	struct folio *folio;
+	bool batched;
+
+	folio = folio_walk_start(&fw, vma, addr, 0);
+	if (!folio)
+		return false;
+	batched = folio_test_anon(folio) && !only_mapped(folio);
+	folio_walk_end(&fw, vma);
+	return batched;
 }
 
 /*
@@ -175,8 +233,8 @@ bool private_copy_drop(struct vm_area_struct *vma, unsigned long addr)
 
 	if (!original)
 		return false;
-	/* See is_settled(). */
-	if (vma->vm_flags & VM_WRITE)
+	/* See is_settled(). Rare: most text is not writable, and most pages are in no batch. */
+	if ((vma->vm_flags & VM_WRITE) && is_in_batch(vma, addr))
 		lru_add_drain_all();
 
 	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, vma->vm_mm, addr, addr + PAGE_SIZE);

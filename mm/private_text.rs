@@ -8,10 +8,18 @@
 //! instruction while others execute it; emulators of these are less sure of it, and no architecture
 //! minds the threads being stopped for the length of a store.
 //!
-//! That the page becomes a private one is done by an ordinary write fault before that, and nothing
-//! is waited for, or allocated, while the threads are stopped.
+//! The page becomes a private one by an ordinary write fault before that, and nothing is waited
+//! for, or allocated, while the threads are stopped.
+//!
+//! The program may store to its text at any time, also while its threads are stopped: by a system
+//! call, or from another process that shares the page. So the byte is exchanged for another one, and
+//! the rest of the instruction is compared after the threads have been stopped.
 
-use crate::space::Space;
+use crate::{
+    access,
+    insert::Refused,
+    space::Space, //
+};
 
 use kernel::{
     mm::{
@@ -31,6 +39,10 @@ use kernel::{
     sync::aref::ARef, //
 };
 use ubp_arch::{
+    length,
+    Insn,
+    Mode,
+    Refusal,
     Vaddr,
     BREAKPOINT,
     MAX_INSN_SIZE, //
@@ -44,6 +56,8 @@ use utrace::{
 pub(crate) struct Code {
     bytes: [u8; MAX_INSN_SIZE],
     len: usize,
+    /// Whether there are more bytes in a page that is not present.
+    has_more: bool,
 }
 
 impl Code {
@@ -51,15 +65,17 @@ impl Code {
         self.bytes.get(..self.len).unwrap_or(&[])
     }
 
-    /// Replaces the byte at an offset, if there is one.
-    pub(crate) fn patch(&mut self, offset: usize, byte: u8) {
-        if let Some(at) = self
-            .bytes
-            .get_mut(..self.len)
-            .and_then(|b| b.get_mut(offset))
-        {
-            *at = byte;
+    /// Returns the error for an instruction that the bytes do not hold as a whole.
+    pub(crate) fn cut_off(&self) -> Refused {
+        if self.has_more {
+            Refused::Errno(EAGAIN)
+        } else {
+            Refused::Insn(Refusal::CutOff)
         }
+    }
+
+    pub(crate) fn as_mut_bytes(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(..self.len).unwrap_or(&mut [])
     }
 }
 
@@ -78,11 +94,12 @@ pub(crate) fn text_vma<'a>(mmap: &'a MmapWrite<'_>, at: Vaddr) -> Result<&'a Vma
 ///
 /// # Errors
 ///
-/// As of [`text_vma`] and of the page fault for the first byte.
+/// As of [`text_vma`], and of [`MmapWrite::page`] for the first byte.
 pub(crate) fn read(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Code> {
     let mut code = Code {
         bytes: [0; MAX_INSN_SIZE],
         len: 0,
+        has_more: false,
     };
     while let Some(rest) = code
         .bytes
@@ -97,7 +114,10 @@ pub(crate) fn read(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Code> {
             Ok(page) => code.len += page.read(addr.offset_in_page(), rest),
             Err(error) if code.len == 0 => return Err(error),
             // The instruction may end before.
-            Err(_) => break,
+            Err(error) => {
+                code.has_more = error == EAGAIN;
+                break;
+            }
         }
     }
     Ok(code)
@@ -119,52 +139,153 @@ impl Stopped {
     }
 }
 
-/// Changes one byte of text.
-fn write(page: &PrivatePage<'_>, at: Vaddr, byte: u8, _stopped: &Stopped) {
-    page.write_byte(at.offset_in_page(), byte);
-}
-
-/// Reads one byte of text, whatever the mapping is like.
+/// Reads one byte of text that is present, whatever the mapping is like.
 pub(crate) fn read_byte(mmap: &MmapWrite<'_>, at: Vaddr) -> Option<u8> {
-    mmap.vma_lookup(at.as_usize())?;
-    byte_of(&mmap.page(at.as_usize()).ok()?, at)
-}
-
-fn byte_of(page: &UserPage, at: Vaddr) -> Option<u8> {
     let mut byte = [0];
+    let page = mmap.page(at.as_usize()).ok()?;
     (page.read(at.offset_in_page(), &mut byte) == 1).then_some(byte[0])
 }
 
-/// Makes the text at an address present, in a private copy, which may mean to wait for who serves a
-/// userfaultfd. No lock is to be held that anybody needs for that.
+/// The pages of an instruction that is about to be changed.
+struct Pages<'a> {
+    insn: &'a Insn,
+    first: PrivatePage<'a>,
+    second: Option<UserPage>,
+}
+
+impl<'a> Pages<'a> {
+    /// Returns the pages of an instruction that begins in `first`. A second page that is not present
+    /// is missing in the comparison.
+    fn new(mmap: &MmapWrite<'_>, insn: &'a Insn, first: PrivatePage<'a>) -> Self {
+        let end = insn.at().checked_add(insn.bytes().len().saturating_sub(1));
+        let second = end
+            .filter(|end| end.page() != insn.at().page())
+            .and_then(|end| mmap.page(end.as_usize()).ok());
+        Self {
+            insn,
+            first,
+            second,
+        }
+    }
+
+    fn first_byte(&self) -> Option<u8> {
+        let mut byte = [0];
+        let offset = self.insn.at().offset_in_page();
+        (self.first.read(offset, &mut byte) == 1).then_some(byte[0])
+    }
+
+    /// Returns whether the instruction is there, but for its first byte. Breakpoints within it do
+    /// not count.
+    fn hold_rest(&self, space: &Space) -> bool {
+        let mut buf = [0; MAX_INSN_SIZE];
+        let [_, expected @ ..] = self.insn.bytes() else {
+            return false;
+        };
+        let Some(at) = self.insn.at().checked_add(1) else {
+            return expected.is_empty();
+        };
+        let Some(bytes) = buf.get_mut(..expected.len()) else {
+            return false;
+        };
+        let mut len = 0;
+        if at.page() == self.insn.at().page() {
+            len = self.first.read(at.offset_in_page(), bytes);
+        }
+        if let (Some(second), Some(rest)) = (&self.second, bytes.get_mut(len..)) {
+            len += second.read(0, rest);
+        }
+        access::hide(space, at.as_usize(), bytes);
+        len == expected.len() && bytes == expected
+    }
+
+    /// Changes the first byte, if it is `old`. Returns whether it was.
+    fn exchange(&self, old: u8, new: u8, _stopped: &Stopped) -> bool {
+        let at = self.insn.at();
+        self.first.exchange_byte(at.offset_in_page(), old, new)
+    }
+}
+
+/// Makes the text at an address present in a private copy. The caller may wait for a filesystem, or
+/// for whoever serves a userfaultfd, and must not hold a lock that these may need.
 ///
 /// # Errors
 ///
 /// As of [`MmWithUser::fault_in`].
 pub fn fault_in(mm: &MmWithUser, at: Vaddr) -> Result {
     mm.fault_in(at.as_usize(), true)?;
-    if let Some(last) = at.checked_add(MAX_INSN_SIZE - 1) {
-        if last.page() != at.page() {
-            // The instruction may end before: who reads it will tell.
-            let _ = mm.fault_in(last.as_usize(), false);
-        }
-    }
-    Ok(())
+    fault_in_end(mm, at)
 }
 
-/// Writes the breakpoint. `publish` is called before the byte is changed; there may be an error
-/// after that, and then it is not changed. `stop` is called last.
+/// Makes the text at an address present, as [`fault_in`], but not in a private copy.
+pub(crate) fn fault_in_to_read(mm: &MmWithUser, at: Vaddr) -> Result {
+    mm.fault_in(at.as_usize(), false)?;
+    fault_in_end(mm, at)
+}
+
+/// Faults in the page after that of an address, if the instruction there may end in it.
+fn fault_in_end(mm: &MmWithUser, at: Vaddr) -> Result {
+    let end = at.checked_add(MAX_INSN_SIZE - 1);
+    let Some(end) = end.filter(|end| end.page() != at.page()) else {
+        return Ok(());
+    };
+    let Err(error) = mm.fault_in(end.as_usize(), false) else {
+        return Ok(());
+    };
+    // It does no harm if the instruction ends before.
+    let mmap = mm.mmap_write_lock_killable()?;
+    let code = read(&mmap, at)?;
+    if code.has_more && length(code.as_bytes(), Mode::of_mm(mm)).is_none() {
+        Err(error)
+    } else {
+        Ok(())
+    }
+}
+
+/// Writes the breakpoint to `page`. `publish` is called before the byte is changed, and `stop` last;
+/// there may be an error after that, and then the byte is not changed.
+///
+/// # Errors
+///
+/// `EAGAIN`: the program has changed the instruction, which must be decoded again. Others as of
+/// `publish` and `stop`.
 pub(crate) fn arm(
+    space: &Space,
     mmap: &MmapWrite<'_>,
-    at: Vaddr,
+    insn: &Insn,
+    page: PrivatePage<'_>,
     publish: impl FnOnce() -> Result,
     stop: impl FnOnce() -> Result<Stopped>,
 ) -> Result {
-    let page = mmap.private_page(at.as_usize())?;
+    let original = *insn.bytes().first().ok_or(EINVAL)?;
+    let pages = Pages::new(mmap, insn, page);
     publish()?;
     let stopped = stop()?;
-    write(&page, at, BREAKPOINT, &stopped);
-    Ok(())
+    if pages.hold_rest(space) && pages.exchange(original, BREAKPOINT, &stopped) {
+        Ok(())
+    } else {
+        Err(EAGAIN)
+    }
+}
+
+/// What a breakpoint displaces.
+pub(crate) struct Displaced {
+    insn: Insn,
+    /// Whether the pages were discarded since, so that the byte in the place of the breakpoint may
+    /// be of anything.
+    is_lost: bool,
+}
+
+impl Displaced {
+    pub(crate) fn new(insn: &Insn, is_lost: bool) -> Self {
+        Self {
+            insn: *insn,
+            is_lost,
+        }
+    }
+
+    pub(crate) fn at(&self) -> Vaddr {
+        self.insn.at()
+    }
 }
 
 /// What [`restore`] found.
@@ -179,42 +300,54 @@ pub(crate) enum Restored {
 /// Writes the original byte back, where the text still holds the breakpoint. `stop` is called when
 /// the page is there.
 ///
+/// A program that overwrites text by data may have a byte of data there that looks like a
+/// breakpoint. So the rest of the instruction must be there where that is likely: on a stack, and
+/// where the original pages are gone. Elsewhere the program may have changed the rest, as compilers
+/// do that patch the operand of a jump, and would die of a breakpoint that stays.
+///
 /// # Errors
 ///
-/// If the page cannot be had, or the threads not be stopped: the text is as it was. A page that is
-/// there, and is the process's alone, can be had whatever happens: without memory, by a caller that
-/// has been killed, and under the write protection of a userfaultfd, as what comes back is what the
-/// program wrote.
+/// If the page cannot be had, or the threads not be stopped: the text is as it was. Neither a
+/// filesystem nor a userfaultfd is asked, because what comes back is what the program wrote.
 pub(crate) fn restore(
+    space: &Space,
     mmap: &MmapWrite<'_>,
-    at: Vaddr,
-    original: u8,
+    displaced: &Displaced,
     stop: impl FnOnce() -> Result<Stopped>,
 ) -> Result<Restored> {
-    text_or_was(mmap, at)?;
-    let page = match mmap.own_page(at.as_usize()) {
-        Some(page) => page,
-        None if byte_of(&mmap.page(at.as_usize())?, at) == Some(BREAKPOINT) => {
-            mmap.private_page(at.as_usize())?
-        }
-        None => return Ok(Restored::Foreign),
+    let at = displaced.at();
+    let original = *displaced.insn.bytes().first().ok_or(EINVAL)?;
+    let vma = match text_or_was(mmap, at) {
+        Err(_) if displaced.is_lost => return Ok(Restored::Foreign),
+        vma => vma?,
     };
-    if byte_of(&page, at) != Some(BREAKPOINT) {
+    let must_be_whole = displaced.is_lost || vma.is_growing_stack();
+    // A breakpoint is in a private page, and nowhere else.
+    let Some(page) = mmap.own_page(at.as_usize())? else {
+        return Ok(Restored::Foreign);
+    };
+    let pages = Pages::new(mmap, &displaced.insn, page);
+    // Threads are stopped for a reason only.
+    if pages.first_byte() != Some(BREAKPOINT) {
         return Ok(Restored::Foreign);
     }
     let stopped = stop()?;
-    write(&page, at, original, &stopped);
-    Ok(Restored::Written)
+    let is_ours = !must_be_whole || pages.hold_rest(space);
+    if is_ours && pages.exchange(BREAKPOINT, original, &stopped) {
+        Ok(Restored::Written)
+    } else {
+        Ok(Restored::Foreign)
+    }
 }
 
 /// Text that was probed may have been made non-executable since; it is still restored.
-fn text_or_was(mmap: &MmapWrite<'_>, at: Vaddr) -> Result {
+fn text_or_was<'a>(mmap: &'a MmapWrite<'_>, at: Vaddr) -> Result<&'a VmaRef> {
     const SHARED: vm_flags_t = flags::SHARED | flags::MAYSHARE;
     let vma = mmap.vma_lookup(at.as_usize()).ok_or(EFAULT)?;
     if vma.flags() & SHARED != 0 {
         return Err(EFAULT);
     }
-    Ok(())
+    Ok(vma)
 }
 
 /// Puts the file's own page, or the vDSO's, back in place of the private copy at `page`, if their
@@ -229,7 +362,8 @@ pub(crate) fn give_back_page(mmap: &MmapWrite<'_>, page: Vaddr) {
         return;
     };
     if !vma.is_userfault() && mmap.drop_copy(addr) && vma.is_locked() {
-        // Locked memory stays resident. If the page cannot be had now, it is faulted in later.
-        let _ = mmap.page(addr);
+        // Locked memory stays resident. The page is in memory, as it has just been compared. If it
+        // cannot be had now, it is faulted in later.
+        let _ = mmap.populate(addr);
     }
 }

@@ -8,8 +8,7 @@
 struct page;
 struct vm_area_struct;
 
-struct page *private_copy_get(struct vm_area_struct *vma, unsigned long addr);
-bool private_copy_asks(struct vm_area_struct *vma, unsigned long addr);
+struct page *private_copy_own(struct vm_area_struct *vma, unsigned long addr);
 bool private_copy_drop(struct vm_area_struct *vma, unsigned long addr);
 
 #endif /* _LINUX_PRIVATE_COPY_H */

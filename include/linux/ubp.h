@@ -174,6 +174,7 @@ void __ubp_hide(struct mm_struct *mm, unsigned long addr, void *buf, size_t len)
 void __ubp_write(struct vm_area_struct *vma, struct page *page, unsigned long addr,
 		 void *dst, const void *src, size_t len);
 void __ubp_coredump(struct mm_struct *mm);
+int __ubp_dup_mm(struct mm_struct *mm);
 
 /* Whether an exception of current has left a signal in its queue. Takes siglock. */
 bool synchronous_signal_pending(void);
@@ -358,6 +359,15 @@ static inline void ubp_coredump(struct mm_struct *mm)
 		__ubp_coredump(mm);
 }
 
+/*
+ * fork() has copied the text of a probed process to @mm, which no thread uses
+ * yet: restores that. Returns 0 or an error, which is fork()'s.
+ */
+static inline int ubp_dup_mm(struct mm_struct *mm)
+{
+	return ubp_has_space(mm) ? __ubp_dup_mm(mm) : 0;
+}
+
 #else /* !CONFIG_UBP */
 
 static __always_inline bool ubp_has_space(struct mm_struct *mm)
@@ -442,6 +452,11 @@ static inline bool ubp_write(struct vm_area_struct *vma, struct page *page,
 
 static inline void ubp_coredump(struct mm_struct *mm)
 {
+}
+
+static inline int ubp_dup_mm(struct mm_struct *mm)
+{
+	return 0;
 }
 
 #endif /* !CONFIG_UBP */

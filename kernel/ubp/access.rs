@@ -16,6 +16,10 @@
 //!                                     at the next hit
 //! ```
 //!
+//! The `int3` of a breakpoint whose pages were discarded ([`State::Lost`]) may be in a copy of the
+//! text that the program has put in the place of the text. It is hidden as well, as long as the rest
+//! of the instruction agrees, and a write to it makes it the debugger's.
+//!
 //! So a debugger that saves a byte never saves one of our `int3`s, and may write it back at any
 //! time; its own breakpoints work in place of ours, and survive the removal of those.
 
@@ -33,6 +37,7 @@ use kernel::{
     sync::tasks_trace, //
 };
 use ubp_arch::{
+    Insn,
     BREAKPOINT,
     MAX_INSN_SIZE, //
 };
@@ -40,12 +45,25 @@ use ubp_arch::{
 /// Puts the displaced bytes into `bytes`, which have been read at `addr`.
 pub(crate) fn hide(space: &Space, addr: usize, bytes: &mut [u8]) {
     let guard = tasks_trace::read_lock();
-    for bp in space.armed_in(addr, addr.saturating_add(bytes.len()), &guard) {
+    for bp in space.known_in(addr, addr.saturating_add(bytes.len()), &guard) {
+        let is_there = |rest: &[u8]| match bp.state() {
+            State::Armed | State::Outdated => true,
+            State::Lost => is_rest_of(bp.insn(), rest),
+            State::Covered | State::Gone => false,
+        };
         let offset = bp.at().as_usize().wrapping_sub(addr);
-        if let Some(byte) = bytes.get_mut(offset).filter(|byte| **byte == BREAKPOINT) {
-            *byte = bp.original();
+        match (bytes.get_mut(offset..), bp.insn().bytes()) {
+            (Some([byte, rest @ ..]), [original, ..]) if *byte == BREAKPOINT && is_there(rest) => {
+                *byte = *original;
+            }
+            _ => (),
         }
     }
+}
+
+/// Returns whether `rest`, as far as it goes, follows the first byte of an instruction.
+fn is_rest_of(insn: &Insn, rest: &[u8]) -> bool {
+    insn.bytes().iter().skip(1).zip(rest).all(|(a, b)| a == b)
 }
 
 /// Writes `bytes` to the text at `addr`, below the breakpoints. `copy` is called for parts of them,
@@ -58,7 +76,7 @@ pub(crate) fn write(space: &Space, addr: usize, bytes: &[u8], mut copy: impl FnM
     let guard = tasks_trace::read_lock();
     let start = addr.saturating_sub(MAX_INSN_SIZE - 1);
     let mut done = 0;
-    for bp in space.present_in(start, addr.saturating_add(bytes.len()), &guard) {
+    for bp in space.known_in(start, addr.saturating_add(bytes.len()), &guard) {
         let Some(kept) = written(bp, addr, bytes) else {
             continue;
         };
@@ -78,6 +96,12 @@ fn written(bp: &Breakpoint, addr: usize, bytes: &[u8]) -> Option<usize> {
     let (old, new) = (insn.get(skip..)?, bytes.get(first..)?);
     let same = old.iter().zip(new).all(|(old, new)| old == new);
     let is_first = skip == 0;
+    if bp.state() == State::Lost {
+        if is_first {
+            bp.change(State::Lost, State::Gone);
+        }
+        return None;
+    }
     if same && is_first {
         // The state goes first: there may be a breakpoint without an `int3`, but no `int3` without
         // one.

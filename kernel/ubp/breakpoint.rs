@@ -63,6 +63,10 @@ pub(crate) enum State {
     /// It does, but a debugger has written to the rest of the instruction. What the breakpoint
     /// knows of that is not true any more, so it takes no hits; the first takes it out.
     Outdated,
+    /// It did when the pages of the range were discarded, and the breakpoint takes no hits. The
+    /// `int3` may be executed until that is complete, and afterwards where the program has put a
+    /// copy of its text in the place of the text.
+    Lost,
     /// It does not any more, and the breakpoint takes no hits.
     Gone,
 }
@@ -70,12 +74,11 @@ pub(crate) enum State {
 const ARMED: i32 = State::Armed as i32;
 const COVERED: i32 = State::Covered as i32;
 const OUTDATED: i32 = State::Outdated as i32;
+const LOST: i32 = State::Lost as i32;
 
 /// A breakpoint, and what was made of the instruction that it displaces.
 pub(crate) struct Breakpoint {
     insn: Insn,
-    /// The first byte of the instruction, which the `int3` has replaced.
-    original: u8,
     /// Where the copy is. Set under `Space::changes`: before the breakpoint is armed, if hits are
     /// the faster for it, else by the first one that needs it.
     slot: SetOnce<Slot>,
@@ -88,10 +91,9 @@ pub(crate) struct Breakpoint {
 }
 
 impl Breakpoint {
-    pub(crate) fn new(insn: Insn, original: u8, owner: Arc<dyn OnHit>) -> Self {
+    pub(crate) fn new(insn: Insn, owner: Arc<dyn OnHit>) -> Self {
         Self {
             insn,
-            original,
             slot: SetOnce::new(),
             slot_addr: Atomic::new(0),
             owner: owner.into(),
@@ -108,10 +110,6 @@ impl Breakpoint {
     #[inline]
     pub(crate) fn insn(&self) -> &Insn {
         &self.insn
-    }
-
-    pub(crate) fn original(&self) -> u8 {
-        self.original
     }
 
     #[inline]
@@ -149,6 +147,7 @@ impl Breakpoint {
             ARMED => State::Armed,
             COVERED => State::Covered,
             OUTDATED => State::Outdated,
+            LOST => State::Lost,
             _ => State::Gone,
         }
     }
@@ -157,6 +156,14 @@ impl Breakpoint {
     pub(crate) fn change(&self, from: State, to: State) {
         // Pages may be discarded meanwhile: what is gone stays so.
         let _ = self.state.cmpxchg(from as i32, to as i32, Relaxed);
+    }
+
+    /// The pages of the range are discarded.
+    pub(crate) fn set_lost(&self) {
+        self.change(State::Armed, State::Lost);
+        self.change(State::Outdated, State::Lost);
+        self.change(State::Covered, State::Gone);
+        self.owner.gone();
     }
 
     /// Goes to [`State::Gone`], from which there is no way back.

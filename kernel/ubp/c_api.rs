@@ -13,8 +13,10 @@ use crate::{
     insert::{
         check,
         insert,
-        Inserted, //
+        Inserted,
+        Refused, //
     },
+    private_text::fault_in, //
 };
 
 use kernel::{
@@ -170,7 +172,16 @@ pub(crate) unsafe extern "C" fn ubp_insert_bkpt(
             GFP_KERNEL,
         )?;
         let core = KBox::<Core>::new_uninit(GFP_KERNEL)?;
-        match insert(&mm, Vaddr::new(vaddr), owner.clone()) {
+        let inserted = loop {
+            match insert(&mm, Vaddr::new(vaddr), owner.clone()) {
+                Err(Refused::Errno(EAGAIN)) => (),
+                inserted => break inserted,
+            }
+            if let Err(error) = fault_in(&mm, Vaddr::new(vaddr)) {
+                break Err(error.into());
+            }
+        };
+        match inserted {
             Ok(inserted) => Ok(KBox::write(core, Core { inserted, owner })),
             Err(refused) => {
                 // It may have been in the map for a moment, where a thread would find it that has

@@ -4,6 +4,7 @@
 
 use crate::{
     access,
+    fork,
     insert,
     int3,
     slot,
@@ -139,7 +140,7 @@ pub(crate) unsafe extern "C" fn __ubp_unmap(
         return;
     };
     for bp in space.present_in(start, end, &guard) {
-        bp.set_gone();
+        bp.set_lost();
     }
 }
 
@@ -269,5 +270,19 @@ pub(crate) unsafe extern "C" fn __ubp_coredump(mm: *mut bindings::mm_struct) {
         // On failure the dump has the rest of the `int3`s, and those who read it are not worse off
         // than the program.
         let _ = access::before_dump(mm, space);
+    }
+}
+
+/// `fork()` has copied the text of a probed process. Returns 0, or the error of `fork()`.
+///
+/// # Safety
+///
+/// `mm` is valid, has users, and no thread but the caller uses it.
+#[export]
+pub(crate) unsafe extern "C" fn __ubp_dup_mm(mm: *mut bindings::mm_struct) -> c_int {
+    // SAFETY: By the requirement on the caller, here and for `fork_finish()`.
+    match unsafe { fork::fork_finish(MmWithUser::from_raw(mm)) } {
+        Ok(()) => 0,
+        Err(error) => error.to_errno(),
     }
 }

@@ -3,10 +3,11 @@
 //! Finding the instructions by which a function returns.
 
 use crate::{
+    access,
     insert::Refused,
     private_text::{
         self,
-        fault_in, //
+        fault_in_to_read, //
     },
     space::Space, //
 };
@@ -16,8 +17,7 @@ use kernel::{
         write::MmapWrite,
         MmWithUser, //
     },
-    prelude::*,
-    sync::tasks_trace, //
+    prelude::*, //
 };
 use ubp_arch::{
     flow,
@@ -26,8 +26,7 @@ use ubp_arch::{
     Flowed,
     Mode,
     Refusal,
-    Vaddr,
-    MAX_INSN_SIZE, //
+    Vaddr, //
 };
 
 /// The largest function that is looked through, in bytes.
@@ -89,7 +88,7 @@ impl Found {
         };
         match added {
             Err(Refused::Errno(EAGAIN)) => {
-                fault_in(mm, at)?;
+                fault_in_to_read(mm, at)?;
                 Ok(at)
             }
             added => added,
@@ -148,12 +147,10 @@ pub(crate) fn decode(mmap: &MmapWrite<'_>, at: Vaddr, depth: Depth) -> Result<Fl
     private_text::text_vma(mmap, at)?;
     let mut code = private_text::read(mmap, at)?;
     if let Some(space) = Space::of(mmap.mm()) {
-        let guard = tasks_trace::read_lock();
-        let end = at.as_usize().saturating_add(MAX_INSN_SIZE);
-        for bp in space.armed_in(at.as_usize(), end, &guard) {
-            let offset = bp.at().as_usize().wrapping_sub(at.as_usize());
-            code.patch(offset, bp.original());
-        }
+        access::hide(space, at.as_usize(), code.as_mut_bytes());
     }
-    flow(code.as_bytes(), at, Mode::of_mm(mmap.mm()), depth).map_err(Refused::Insn)
+    match flow(code.as_bytes(), at, Mode::of_mm(mmap.mm()), depth) {
+        Err(Refusal::CutOff) => Err(code.cut_off()),
+        flowed => flowed.map_err(Refused::Insn),
+    }
 }

@@ -17,7 +17,7 @@
 use crate::{
     exits::decode,
     insert::Refused,
-    private_text::fault_in, //
+    private_text::fault_in_to_read, //
 };
 
 use kernel::{
@@ -120,10 +120,13 @@ pub fn explore(mm: &MmWithUser, entry: Vaddr) -> Result<Explored, Refused> {
         match rest {
             Rest::Nothing => (),
             Rest::Path(path) => explorer.go_on_later(path)?,
-            Rest::Missing(path) => {
-                fault_in(mm, path.at)?;
-                explorer.go_on_later(path)?;
-            }
+            Rest::Missing(path) => match fault_in_to_read(mm, path.at) {
+                Err(EFAULT) => explorer.note_open(path.call)?,
+                faulted_in => {
+                    faulted_in?;
+                    explorer.go_on_later(path)?;
+                }
+            },
         }
     }
     Ok(explorer.conclude()?)

@@ -2,16 +2,23 @@
 
 //! `fork()`: the copy has no breakpoints, from its first instruction.
 //!
-//! The text is copied with the `int3`s in it. What they displace is noted while the text is copied,
-//! under the lock that keeps breakpoints from coming and going, and restored in the copy when that
-//! is complete, before it is executed.
+//! The text is copied with the `int3`s in it. The parent's side notes what they displace while the
+//! text is copied, under the lock that keeps breakpoints from coming and going. When the copy of the
+//! address space is complete, and before any thread uses it, its text is restored. If that fails, so
+//! does `fork()`.
 
 use crate::{
+    breakpoint::State,
     private_text::{
         self,
+        Displaced,
+        Restored,
         Stopped, //
     },
-    space::Space, //
+    space::{
+        self,
+        Space, //
+    }, //
 };
 
 use kernel::{
@@ -33,8 +40,13 @@ pub unsafe fn fork_start(from: &MmWithUser, to: &MmWithUser) {
     let inherit = || {
         let mut list = KVec::new();
         let guard = tasks_trace::read_lock();
-        for bp in space.armed_in(0, usize::MAX, &guard) {
-            list.push((bp.at(), bp.original()), GFP_KERNEL)?;
+        for bp in space.known_in(0, usize::MAX, &guard) {
+            let is_lost = match bp.state() {
+                State::Armed | State::Outdated => false,
+                State::Lost => true,
+                State::Covered | State::Gone => continue,
+            };
+            list.push(Displaced::new(bp.insn(), is_lost), GFP_KERNEL_ACCOUNT)?;
         }
         if list.is_empty() {
             return Ok(());
@@ -46,48 +58,48 @@ pub unsafe fn fork_start(from: &MmWithUser, to: &MmWithUser) {
     }
 }
 
-/// Restores the text of a copy, which nobody has executed yet.
+/// Restores the text of a copied address space, and frees the list of what it inherited.
 ///
 /// Context: may sleep.
 ///
 /// # Errors
 ///
-/// If the text could not be restored: the copy must not be executed.
-pub fn fork_finish(mm: &MmWithUser) -> Result {
-    if Space::is_lost(mm) {
-        return Err(ENOMEM);
-    }
-    let Some(space) = Space::of(mm) else {
-        return Ok(());
+/// `ENOMEM` and others: the text is not restored, so that no thread may execute it.
+///
+/// # Safety
+///
+/// No thread but the caller uses `mm`.
+pub(crate) unsafe fn fork_finish(mm: &MmWithUser) -> Result {
+    let restored = if Space::is_lost(mm) {
+        Err(ENOMEM)
+    } else {
+        Space::of(mm).map_or(Ok(()), |space| restore_all(space, mm))
     };
+    // SAFETY: The caller ensures that no other thread uses `mm`, and this one uses the space no
+    // longer.
+    unsafe { space::clear(mm) };
+    restored
+}
+
+fn restore_all(space: &Space, mm: &MmWithUser) -> Result {
     let mut page: Option<Vaddr> = None;
-    for &(at, original) in &space.inherited {
-        if let Some(done) = page.filter(|page| *page != at.page()) {
+    for displaced in &space.inherited {
+        let here = displaced.at().page();
+        if let Some(done) = page.take_if(|page| *page != here) {
             private_text::give_back_page(&mm.mmap_write_lock(), done);
         }
-        page = restore(mm, at, original)?.then(|| at.page());
+        let mmap = mm.mmap_write_lock();
+        // A mapping that is not copied has no text to restore.
+        if mmap.vma_lookup(displaced.at().as_usize()).is_none() {
+            continue;
+        }
+        let restored = private_text::restore(space, &mmap, displaced, || Ok(Stopped::NotStarted))?;
+        if restored == Restored::Written {
+            page = Some(here);
+        }
     }
     if let Some(done) = page {
         private_text::give_back_page(&mm.mmap_write_lock(), done);
     }
     Ok(())
-}
-
-/// Restores one byte. Returns whether there was something to restore.
-fn restore(mm: &MmWithUser, at: Vaddr, original: u8) -> Result<bool> {
-    loop {
-        {
-            let mmap = mm.mmap_write_lock();
-            // A mapping that is not copied has no text to restore.
-            if mmap.vma_lookup(at.as_usize()).is_none() {
-                return Ok(false);
-            }
-            match private_text::restore(&mmap, at, original, || Ok(Stopped::NotStarted)) {
-                Err(EAGAIN) => (),
-                restored => return restored.map(|_| true),
-            }
-        }
-        // Whoever is told of the writes of the parent is told of those of the child as well.
-        private_text::fault_in(mm, at)?;
-    }
 }

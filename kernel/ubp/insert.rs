@@ -3,6 +3,7 @@
 //! Inserting breakpoints into the text of a process, and taking them out.
 
 use crate::{
+    access,
     area::Slot,
     breakpoint::{
         Breakpoint,
@@ -11,8 +12,9 @@ use crate::{
     },
     private_text::{
         self,
-        fault_in,
+        fault_in_to_read,
         Code,
+        Displaced,
         Restored,
         Stopped, //
     },
@@ -42,8 +44,7 @@ use ubp_arch::{
     Mode,
     PlanKind,
     Refusal,
-    Vaddr,
-    MAX_INSN_SIZE, //
+    Vaddr, //
 };
 
 /// A breakpoint that has been inserted, until [`Inserted::remove`].
@@ -83,15 +84,8 @@ impl From<Refused> for Error {
 /// it, or follow it closely.
 fn read_original(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Code> {
     let mut code = private_text::read(mmap, at)?;
-    let Some(space) = Space::of(mmap.mm()) else {
-        return Ok(code);
-    };
-    let guard = tasks_trace::read_lock();
-    let end = at.as_usize().saturating_add(MAX_INSN_SIZE);
-    // One at the address itself is not of this breakpoint, which is not there yet.
-    for bp in space.armed_in(at.as_usize().saturating_add(1), end, &guard) {
-        let offset = bp.at().as_usize().wrapping_sub(at.as_usize());
-        code.patch(offset, bp.original());
+    if let Some(space) = Space::of(mmap.mm()) {
+        access::hide(space, at.as_usize(), code.as_mut_bytes());
     }
     Ok(code)
 }
@@ -99,7 +93,10 @@ fn read_original(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Code> {
 fn decode(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Insn, Refused> {
     private_text::text_vma(mmap, at)?;
     let code = read_original(mmap, at)?;
-    analyze(code.as_bytes(), at, Mode::of_mm(mmap.mm())).map_err(Refused::Insn)
+    match analyze(code.as_bytes(), at, Mode::of_mm(mmap.mm())) {
+        Err(Refusal::CutOff) => Err(code.cut_off()),
+        analyzed => analyzed.map_err(Refused::Insn),
+    }
 }
 
 /// Says whether a breakpoint could be inserted, as [`insert`] does. Whether there is a breakpoint
@@ -121,7 +118,7 @@ pub fn check(mm: &MmWithUser, at: Vaddr) -> Result<(), Refused> {
                 decoded => return decoded.map(|_| ()),
             }
         }
-        fault_in(mm, at)?;
+        fault_in_to_read(mm, at)?;
     }
 }
 
@@ -135,7 +132,8 @@ pub fn check(mm: &MmWithUser, at: Vaddr) -> Result<(), Refused> {
 /// `EINVAL`: the address is not executable memory of this process alone. `EEXIST`: there is a
 /// breakpoint, this crate's or another's. `EPERM`: the instruction cannot be probed. `EFAULT`: the
 /// text cannot be read, or ends within the instruction. `EINTR`: the caller has been killed.
-/// `ENOMEM`. `EAGAIN`: somebody has to be asked for the text first, with [`fault_in`].
+/// `ENOMEM`. `EAGAIN`: the text must be faulted in first, with [`fault_in`](crate::fault_in), or the
+/// program has changed it since it was decoded.
 pub fn insert(
     mm: &ARef<MmWithUser>,
     at: Vaddr,
@@ -151,9 +149,10 @@ pub fn insert(
         }
         take_out(space, &mmap, mm, &bp)?;
     }
+    heal(space, &mmap, mm, at)?;
     let insn = decode(&mmap, at)?;
-    let original = *insn.bytes().first().ok_or(EFAULT)?;
-    let bp = Arc::new(Breakpoint::new(insn, original, owner), GFP_KERNEL).map_err(Error::from)?;
+    let page = mmap.private_page(at.as_usize())?;
+    let bp = Arc::new(Breakpoint::new(insn, owner), GFP_KERNEL).map_err(Error::from)?;
     if insn.plan().needs_slot() {
         make_slot(space, &mmap, &bp)?;
     } else if insn.plan().gains_by_slot() {
@@ -164,8 +163,10 @@ pub fn insert(
     // What may be in the map at this address is of text that is gone.
     space.map.remove(at.as_usize());
     let armed = private_text::arm(
+        space,
         &mmap,
-        at,
+        bp.insn(),
+        page,
         || space.map.insert(at.as_usize(), bp.clone(), GFP_KERNEL),
         || Stopped::threads_of(space, mm),
     );
@@ -199,7 +200,7 @@ pub(crate) fn make_slot_late(space: &Space, mm: &MmWithUser, bp: &Breakpoint) ->
     let _changes = space.changes.lock();
     match bp.state() {
         State::Armed => make_slot(space, &mmap, bp),
-        State::Covered | State::Outdated | State::Gone => Err(ENOENT),
+        State::Covered | State::Outdated | State::Lost | State::Gone => Err(ENOENT),
     }
 }
 
@@ -264,9 +265,10 @@ fn take_out(
 ) -> Result {
     let at = bp.at();
     match bp.state() {
-        State::Armed | State::Outdated => {
+        state @ (State::Armed | State::Outdated | State::Lost) => {
+            let displaced = Displaced::new(bp.insn(), state == State::Lost);
             let restored =
-                private_text::restore(mmap, at, bp.original(), || Stopped::threads_of(space, mm))?;
+                private_text::restore(space, mmap, &displaced, || Stopped::threads_of(space, mm))?;
             bp.set_gone();
             if restored == Restored::Written && !is_page_probed(space, at) {
                 private_text::give_back_page(mmap, at);
@@ -313,7 +315,7 @@ pub(crate) fn take_out_range(
     let _changes = space.changes.lock();
     loop {
         let there = space
-            .present_in(start, end, &tasks_trace::read_lock())
+            .known_in(start, end, &tasks_trace::read_lock())
             .next()
             .cloned();
         let Some(bp) = there else {
@@ -328,13 +330,23 @@ pub(crate) fn take_out_range(
 
 /// A thread has executed the `int3` of a breakpoint that takes no hits: takes it out, if that is
 /// why, so that the thread can go on with the text as it is.
-pub(crate) fn take_out_outdated(space: &Space, mmap: &MmapWrite<'_>, at: Vaddr) -> Result {
+pub(crate) fn take_out_executed(space: &Space, mmap: &MmapWrite<'_>, at: Vaddr) -> Result {
     let _changes = space.changes.lock();
-    let there = space.present(at, &tasks_trace::read_lock()).cloned();
+    let there = space.known(at, &tasks_trace::read_lock()).cloned();
     match there {
-        Some(bp) if bp.state() == State::Outdated => {
+        Some(bp) if matches!(bp.state(), State::Outdated | State::Lost) => {
             take_out(space, mmap, &ARef::from(mmap.mm()), &bp)
         }
+        _ => Ok(()),
+    }
+}
+
+/// Restores the text where the program has put a copy of text with a breakpoint, which has lost the
+/// original text. `changes` is held.
+fn heal(space: &Space, mmap: &MmapWrite<'_>, mm: &ARef<MmWithUser>, at: Vaddr) -> Result {
+    let there = space.known(at, &tasks_trace::read_lock()).cloned();
+    match there {
+        Some(bp) if bp.state() == State::Lost => take_out(space, mmap, mm, &bp),
         _ => Ok(()),
     }
 }

@@ -18,7 +18,7 @@
 use crate::{
     breakpoint::State,
     hit::Hit,
-    insert::take_out_outdated,
+    insert::take_out_executed,
     private_text,
     space::Space,
     step, //
@@ -26,6 +26,7 @@ use crate::{
 
 use kernel::{
     current,
+    mm::write::MmapWrite,
     ptregs::PtRegs,
     sync::tasks_trace,
     trap::Trap,
@@ -85,33 +86,47 @@ fn restart_if_removed(regs: &mut PtRegs) -> bool {
     let Some((mm, space)) = task.mm().and_then(|mm| Some((mm, Space::of(mm)?))) else {
         return false;
     };
-    let before = Vaddr::new(at.as_usize().wrapping_sub(1));
-    let foreign = mm.mmap_write_lock_killable().is_ok_and(|mmap| {
-        let byte = |at: Vaddr| match user_thread::peek::<u8>(UserPtr::from_addr(at.as_usize())) {
-            Ok(byte) => Some(byte),
-            Err(_) => private_text::read_byte(&mmap, at),
-        };
-        match (byte(before), byte(at)) {
-            (_, Some(BREAKPOINT)) => {
-                let present = space.present(at, &tasks_trace::read_lock()).cloned();
-                match present.map(|bp| bp.state()) {
-                    Some(State::Armed) => false,
-                    // On failure the thread comes here again, unless it has been killed.
-                    Some(State::Outdated) => {
-                        let _ = take_out_outdated(space, &mmap, at);
-                        false
-                    }
-                    _ => true,
-                }
-            }
-            LONG_BREAKPOINT => true,
-            // If the text cannot be read, neither can it be executed: the thread will find out.
-            _ => false,
-        }
-    });
+    let foreign = mm
+        .mmap_write_lock_killable()
+        .is_ok_and(|mmap| is_foreign(space, &mmap, at));
     if !foreign {
         regs.set_ip(at.as_usize());
         regs.forget_software_event();
     }
     !foreign
+}
+
+/// Returns whether the `int3` that a thread has executed at `at` is there, and is not ours.
+fn is_foreign(space: &Space, mmap: &MmapWrite<'_>, at: Vaddr) -> bool {
+    let before = Vaddr::new(at.as_usize().wrapping_sub(1));
+    match (byte(mmap, before), byte(mmap, at)) {
+        (_, Some(BREAKPOINT)) => {
+            let known = space.known(at, &tasks_trace::read_lock()).cloned();
+            match known.map(|bp| bp.state()) {
+                Some(State::Armed) => false,
+                Some(State::Outdated | State::Lost) => {
+                    // On failure the thread comes here again, unless it has been killed. An `int3`
+                    // that is still there afterwards is the program's own.
+                    take_out_executed(space, mmap, at).is_ok() && byte(mmap, at) == Some(BREAKPOINT)
+                }
+                Some(State::Covered | State::Gone) | None => true,
+            }
+        }
+        LONG_BREAKPOINT => true,
+        // If the text is not present, the thread faults it in, or finds out that it cannot.
+        _ => false,
+    }
+}
+
+/// Reads one byte of text that is present.
+///
+/// It is read through the page tables and not by an access to its address, because a page that is
+/// being discarded may be there for a CPU, in its TLB, when it is not in the page tables any more.
+/// [`MmapWrite::vma_lookup`] keeps others out that discard pages under the lock of a mapping.
+fn byte(mmap: &MmapWrite<'_>, at: Vaddr) -> Option<u8> {
+    if mmap.vma_lookup(at.as_usize())?.is_private() {
+        private_text::read_byte(mmap, at)
+    } else {
+        user_thread::peek::<u8>(UserPtr::from_addr(at.as_usize())).ok()
+    }
 }

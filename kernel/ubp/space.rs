@@ -9,6 +9,7 @@ use crate::{
         Breakpoint,
         State, //
     },
+    private_text::Displaced,
     BUILT_IN, //
 };
 
@@ -66,7 +67,7 @@ pub(crate) struct Space {
     #[pin]
     pub(crate) reclaim: DelayedWork<Self>,
     /// Of an address space that `fork()` has copied: what its text holds in place of which bytes.
-    pub(crate) inherited: KVec<(Vaddr, u8)>,
+    pub(crate) inherited: KVec<Displaced>,
     /// The process that uses the address space. Others may share it, by `CLONE_VM`.
     group: SetOnce<Group>,
     active: Switches,
@@ -103,7 +104,7 @@ impl Switches {
 ///
 /// The pointer that it holds is null, or [`LOST`], or of a `Handle<Arc<Space>>` that it owns. It is
 /// changed by [`Space::get_or_create`] and [`Space::set`] from null, while `mm_users` is not zero,
-/// and taken back by [`clear`], when it is.
+/// and taken back by [`clear`], when it is, or by `fork()` before any thread uses the copy.
 fn pointer(mm: &Mm) -> &Atomic<*mut c_void> {
     // SAFETY: The field is written by atomic operations only, once the address space can be found;
     // it lives as long as that.
@@ -117,7 +118,7 @@ fn pointer(mm: &Mm) -> &Atomic<*mut c_void> {
 pub(crate) const LOST: *mut c_void = core::ptr::without_provenance_mut(1);
 
 impl Space {
-    fn init(mm: &Mm, inherited: KVec<(Vaddr, u8)>, active: Switches) -> Result<Arc<Self>> {
+    fn init(mm: &Mm, inherited: KVec<Displaced>, active: Switches) -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
                 mm: ARef::from(mm),
@@ -183,7 +184,7 @@ impl Space {
     /// Gives an address space, the copy of that of `self`, a space that says what it inherited.
     ///
     /// Context: may sleep. `mmap_lock` may be held.
-    pub(crate) fn create_inherited(&self, to: &MmWithUser, list: KVec<(Vaddr, u8)>) -> Result {
+    pub(crate) fn create_inherited(&self, to: &MmWithUser, list: KVec<Displaced>) -> Result {
         Self::set(to, Self::init(to, list, self.active.try_clone()?)?)
     }
 
@@ -231,19 +232,35 @@ impl Space {
             .filter(|bp| bp.state() == State::Armed)
     }
 
-    /// Returns the breakpoint at an address, unless it is gone.
+    /// Returns the breakpoint at an address, unless it is lost or gone.
     pub(crate) fn present<'a>(
         &'a self,
         at: Vaddr,
         guard: &'a Guard,
     ) -> Option<&'a Arc<Breakpoint>> {
+        self.known(at, guard).filter(|bp| bp.state() != State::Lost)
+    }
+
+    /// Returns the breakpoint at an address, unless it is gone.
+    pub(crate) fn known<'a>(&'a self, at: Vaddr, guard: &'a Guard) -> Option<&'a Arc<Breakpoint>> {
         self.map
             .get(at.as_usize(), guard)
             .filter(|bp| bp.state() != State::Gone)
     }
 
-    /// Returns the breakpoints within `start..end` that are not gone.
+    /// Returns the breakpoints within `start..end` that are neither lost nor gone.
     pub(crate) fn present_in<'a>(
+        &'a self,
+        start: usize,
+        end: usize,
+        guard: &'a Guard,
+    ) -> impl Iterator<Item = &'a Arc<Breakpoint>> + 'a {
+        self.known_in(start, end, guard)
+            .filter(|bp| bp.state() != State::Lost)
+    }
+
+    /// Returns the breakpoints within `start..end` that are not gone.
+    pub(crate) fn known_in<'a>(
         &'a self,
         start: usize,
         end: usize,
@@ -288,11 +305,12 @@ pub fn is_probed(mm: &MmWithUser) -> bool {
     Space::of(mm).is_some()
 }
 
-/// An address space has no user left: frees its breakpoints.
+/// Frees the breakpoints of an address space that has no user left, or that `fork()` has copied and
+/// no thread uses yet.
 ///
 /// # Safety
 ///
-/// `mm_users` of `mm` is zero.
+/// `mm_users` of `mm` is zero, or the caller is the only user and has no reference to its space.
 pub unsafe fn clear(mm: &Mm) {
     // INVARIANT: See `pointer`.
     let space = pointer(mm).xchg(core::ptr::null_mut(), Full);

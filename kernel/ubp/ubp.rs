@@ -94,7 +94,6 @@ pub use explore::{
     Explored, //
 };
 pub use fork::{
-    fork_finish,
     fork_start, //
 };
 pub use hit::{

@@ -59,24 +59,7 @@ unsafe extern "C" fn uprobe_copy_process(child: *mut bindings::task_struct, flag
     }
     // SAFETY: By the requirement on the caller. CAST: `Task` is a transparent wrapper.
     let child = unsafe { &*child.cast::<Task>() };
-    if flags & u64::from(bindings::CLONE_VM) == 0 && !has_own_text(child) {
-        return;
-    }
     follow::inherit(child);
-}
-
-/// Gives a process that was copied the text of the program. Returns whether it has that.
-fn has_own_text(child: &Task) -> bool {
-    let Some(mm) = child.get_mm() else {
-        return false;
-    };
-    if ubp::fork_finish(&mm).is_err() {
-        // Its text has breakpoints that are not for it: it must not execute a single one.
-        pr_warn!("no memory to restore the text of a copied process\n");
-        child.kill();
-        return false;
-    }
-    true
 }
 
 /// `mm` has no user left.

@@ -32,6 +32,12 @@ __rust_helper void rust_helper_vm_flags_clear(struct vm_area_struct *vma,
 	vm_flags_clear(vma, flags);
 }
 
+__rust_helper void rust_helper_vm_flags_set(struct vm_area_struct *vma,
+					    vm_flags_t flags)
+{
+	vm_flags_set(vma, flags);
+}
+
 __rust_helper bool rust_helper_userfaultfd_armed(struct vm_area_struct *vma)
 {
 	return userfaultfd_armed(vma);
@@ -66,8 +72,8 @@ __rust_helper void rust_helper_copy_to_user_page(struct vm_area_struct *vma, str
 }
 
 /*
- * Faults in the page at @addr as a write does, or as a read. Waits for whoever serves the
- * userfaultfd of the mapping, until a signal comes.
+ * Faults in the page at @addr as a write does, or as a read. Waits for the filesystem, until the
+ * caller is killed, and for whoever serves the userfaultfd of the mapping, until a signal comes.
  */
 __rust_helper int rust_helper_fault_in_remote(struct mm_struct *mm, unsigned long addr, bool write)
 {

@@ -96,7 +96,8 @@ impl MmapWrite<'_> {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`], as of `munmap()`. [`EINVAL`]: there is nothing at `addr`, or this is not the
+    /// [`ENOMEM`], as of `munmap()`: the mapping stays, and stays sealed, because threads may be sent
+    /// to it later. [`EINVAL`]: there is nothing at `addr`, or this is not the
     /// current address space.
     pub fn remove_text(&self, addr: usize) -> Result {
         if !crate::current!().uses(self.mm()) {
@@ -106,10 +107,17 @@ impl MmapWrite<'_> {
         // SAFETY: The lock is held by the type invariants, and the mapping is of this address
         // space, which is the current one as `do_munmap()` takes for granted. Nothing refers to the
         // mapping after `vm_flags_clear()`.
-        to_result(unsafe {
+        let removed = to_result(unsafe {
             bindings::vm_flags_clear(vma.as_ptr(), bindings::VM_SEALED as vm_flags_t);
             bindings::do_munmap(self.mm().as_raw(), addr, PAGE_SIZE, core::ptr::null_mut())
-        })
+        });
+        if removed.is_err() {
+            if let Some(vma) = self.vma_lookup(addr) {
+                // SAFETY: `vma` is valid, and write-locked by `vma_lookup()`.
+                unsafe { bindings::vm_flags_set(vma.as_ptr(), bindings::VM_SEALED as vm_flags_t) };
+            }
+        }
+        removed
     }
 
     /// Maps one page at `addr`, which is free, readable and executable, and not to be changed by

@@ -4,7 +4,10 @@
 
 use crate::{
     bindings,
-    error::to_result,
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
     mm::{
         virt::{
             flags,
@@ -19,6 +22,10 @@ use crate::{
         PAGE_SIZE, //
     },
     prelude::*,
+    sync::atomic::{
+        Atomic,
+        Full, //
+    },
     types::NotThreadSafe,
 };
 
@@ -68,14 +75,14 @@ impl MmWithUser {
         })
     }
 
-    /// Faults in the page at `addr`, for writing or reading, as an access of the process would, and
-    /// so a private copy. The mmap lock must not be held: unlike what is faulted in under the write
-    /// lock, a userfault is waited for.
+    /// Faults in the page at `addr`, for writing or reading, as an access of the process would: for
+    /// writing, as a private copy. The mmap lock must not be held, because the caller waits for the
+    /// filesystem, and for whoever serves a userfaultfd.
     ///
     /// # Errors
     ///
-    /// [`EFAULT`], [`ENOMEM`] and others; [`EINTR`] if a signal comes while a userfault is waited
-    /// for.
+    /// [`EFAULT`], [`ENOMEM`] and others; [`EINTR`] if the caller is killed, or gets a signal while
+    /// it waits for a userfault.
     pub fn fault_in(&self, addr: usize, write: bool) -> Result {
         // SAFETY: `self` is a valid address space with a user.
         to_result(unsafe { bindings::fault_in_remote(self.as_raw(), addr & PAGE_MASK, write) })
@@ -153,25 +160,25 @@ impl<'a> MmapWrite<'a> {
         Some(unsafe { VmaRef::from_raw(vma.as_ptr()) })
     }
 
-    /// Returns the page at `addr` as it is, faulting it in.
+    /// Returns the page at `addr` as it is. Nothing is faulted in, because a filesystem, or whoever
+    /// serves a userfaultfd, may need the lock to answer.
     ///
     /// # Errors
     ///
-    /// [`EAGAIN`] if whoever serves a userfaultfd would have to be asked, for which the lock has to
-    /// be given up: see [`MmWithUser::fault_in`]. [`EFAULT`], [`ENOMEM`] and others, as of
-    /// `get_user_pages_remote()`.
+    /// [`EAGAIN`]: the page must be faulted in first, with [`MmWithUser::fault_in`], without the
+    /// lock. Others as of `get_user_pages_remote()`.
     pub fn page(&self, addr: usize) -> Result<UserPage> {
-        self.get_page(addr, bindings::FOLL_FORCE)
+        self.get_page(addr, bindings::FOLL_NOFAULT)
     }
 
-    /// Returns the page at `addr`, of a private mapping, as a page of the process alone: a copy is
-    /// made and put in place if need be, writable mapping or not.
+    /// Returns the page at `addr`, of a private mapping, as a page of the process alone that may be
+    /// written to.
     ///
     /// # Errors
     ///
     /// [`EFAULT`] for a shared mapping; else as of [`MmapWrite::page`].
     pub fn private_page(&self, addr: usize) -> Result<PrivatePage<'_>> {
-        let page = self.get_page(addr, bindings::FOLL_FORCE | bindings::FOLL_WRITE)?;
+        let page = self.get_page(addr, bindings::FOLL_NOFAULT | bindings::FOLL_WRITE)?;
         if !page.is_anonymous() {
             return Err(EFAULT);
         }
@@ -180,29 +187,33 @@ impl<'a> MmapWrite<'a> {
         Ok(PrivatePage { page, _lock: self })
     }
 
-    /// Returns the page at `addr` if it already is one of the process alone. Neither faults, nor
-    /// allocates, nor asks anybody: nor does it heed that writes are to be told to somebody.
-    pub fn own_page(&self, addr: usize) -> Option<PrivatePage<'_>> {
-        let vma = self.vma_lookup(addr)?;
+    /// Returns the private page at `addr`, if there is one, as a page of the process alone: a page
+    /// that is shared with a child is copied, and one that was swapped out is read back. Filesystems
+    /// and userfaultfds are not asked, because the contents stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] and others, as of `private_copy_own()`.
+    pub fn own_page(&self, addr: usize) -> Result<Option<PrivatePage<'_>>> {
+        let Some(vma) = self.vma_lookup(addr) else {
+            return Ok(None);
+        };
         // SAFETY: The mapping is valid, and the lock is held, by the type invariants.
-        let page = unsafe { bindings::private_copy_get(vma.as_ptr(), addr & PAGE_MASK) };
-        // INVARIANT: The reference was taken for us.
-        let page = UserPage(NonNull::new(page)?);
-        // INVARIANT: The page is anonymous and of this mapping alone; what would share it, fork()
-        // and KSM, needs the lock that is borrowed.
-        Some(PrivatePage { page, _lock: self })
+        let page = unsafe { bindings::private_copy_own(vma.as_ptr(), addr & PAGE_MASK) };
+        // INVARIANT: `private_copy_own()` takes a reference to the page that it returns.
+        let page = NonNull::new(from_err_ptr(page)?).map(UserPage);
+        // INVARIANT: The page is anonymous and of this mapping alone; fork() and KSM, which would
+        // share it, need the lock that is borrowed.
+        Ok(page.map(|page| PrivatePage { page, _lock: self }))
+    }
+
+    /// Faults in the page at `addr`, which the caller knows to be in memory, for reading.
+    pub fn populate(&self, addr: usize) -> Result {
+        self.get_page(addr, 0).map(drop)
     }
 
     fn get_page(&self, addr: usize, gup_flags: u32) -> Result<UserPage> {
-        let asks = self.vma_lookup(addr).is_some_and(|vma| {
-            // SAFETY: The mapping is valid, and the lock is held, by the type invariants.
-            unsafe { bindings::private_copy_asks(vma.as_ptr(), addr & PAGE_MASK) }
-        });
-        let gup_flags = if asks {
-            gup_flags | bindings::FOLL_NOFAULT
-        } else {
-            gup_flags
-        };
+        let is_mapped = self.vma_lookup(addr).is_some();
         let mut page = core::ptr::null_mut();
         // SAFETY: The lock is held by the type invariants; there is room for one page, which is
         // what is asked for. With no `locked` the lock is not dropped in between.
@@ -211,17 +222,17 @@ impl<'a> MmapWrite<'a> {
                 self.mm.as_raw(),
                 addr & PAGE_MASK,
                 1,
-                gup_flags,
+                gup_flags | bindings::FOLL_FORCE,
                 &mut page,
                 core::ptr::null_mut(),
             )
         };
         if got < 0 {
             let error = Error::from_errno(got as c_int);
-            return Err(if asks && error == EFAULT {
-                EAGAIN
-            } else {
-                error
+            let may_be_had = is_mapped && gup_flags & bindings::FOLL_NOFAULT != 0;
+            return Err(match error {
+                EFAULT if may_be_had => EAGAIN,
+                error => error,
             });
         }
         // INVARIANT: The reference was taken for us.
@@ -321,17 +332,26 @@ pub struct PrivatePage<'a> {
 }
 
 impl PrivatePage<'_> {
-    /// Writes one byte. Threads that execute or read the page see the old byte or the new one.
-    pub fn write_byte(&self, offset: usize, byte: u8) {
+    /// Exchanges the byte at `offset` for `new` if it is `old`, and returns whether it was.
+    ///
+    /// Threads that execute or read the page see the old byte or the new one. The exchange is
+    /// atomic, so that it does not undo a store of the program to the same byte.
+    #[must_use = "the byte may be another one by now"]
+    pub fn exchange_byte(&self, offset: usize, old: u8, new: u8) -> bool {
         if offset >= PAGE_SIZE {
-            return;
+            return false;
         }
-        self.page.mapped(|page| {
-            // SAFETY: `offset` is within the page. A store of one byte is atomic.
-            unsafe { page.add(offset).write_volatile(byte) };
+        let exchanged = self.page.mapped(|page| {
+            // SAFETY: `offset` is within the page, which stays mapped during the call. The kernel
+            // accesses the bytes of user pages by atomic or volatile operations only.
+            let byte = unsafe { Atomic::<i8>::from_ptr(page.add(offset).cast()) };
+            byte.cmpxchg(old as i8, new as i8, Full).is_ok()
         });
-        // SAFETY: The page is valid; it is not locked by this thread.
-        unsafe { bindings::set_page_dirty_lock(self.page.as_ptr()) };
+        if exchanged {
+            // SAFETY: The page is valid; it is not locked by this thread.
+            unsafe { bindings::set_page_dirty_lock(self.page.as_ptr()) };
+        }
+        exchanged
     }
 }
 
@@ -367,6 +387,20 @@ impl VmaRef {
         unsafe { bindings::userfaultfd_armed(self.as_ptr()) }
     }
 
+    /// Returns whether this is a stack that grows by itself.
+    pub fn is_growing_stack(&self) -> bool {
+        self.flags() & bindings::VM_STACK as vm_flags_t != 0
+    }
+
+    /// Returns whether this is a private mapping of ordinary memory, whose pages
+    /// `get_user_pages()` finds.
+    pub fn is_private(&self) -> bool {
+        const EXCLUDED: vm_flags_t =
+            flags::SHARED | flags::MAYSHARE | flags::IO | flags::PFNMAP | flags::MIXEDMAP;
+
+        self.flags() & EXCLUDED == 0
+    }
+
     /// Returns whether the memory is locked.
     pub fn is_locked(&self) -> bool {
         self.flags() & bindings::VM_LOCKED as vm_flags_t != 0
@@ -376,13 +410,7 @@ impl VmaRef {
     /// private, and of ordinary memory.
     pub fn is_private_text(&self) -> bool {
         const REQUIRED: vm_flags_t = flags::EXEC | flags::MAYWRITE;
-        const EXCLUDED: vm_flags_t = flags::SHARED
-            | flags::MAYSHARE
-            | flags::HUGETLB
-            | flags::IO
-            | flags::PFNMAP
-            | flags::MIXEDMAP;
 
-        self.flags() & (REQUIRED | EXCLUDED) == REQUIRED
+        self.is_private() && self.flags() & (REQUIRED | flags::HUGETLB) == REQUIRED
     }
 }

@@ -3,7 +3,7 @@
 #include "fail_nth.h"
 #include "text_fixture.h"
 
-#define EACH(nth, more)	for (nth = 1, more = true; more && nth < 200; nth++)
+#define EACH(nth, more)	for (nth = 1, more = true; more && nth < 1000; nth++)
 
 /* Nothing is left of a probe that could not be set. */
 TEST_F_TIMEOUT(module, set, TIMEOUT)
@@ -92,6 +92,41 @@ TEST_F_TIMEOUT(module, moved, TIMEOUT)
 	}
 	TH_LOG("%u allocations", nth - 2);
 	EXPECT_LT(3, nth);
+}
+
+/* A child that fork() reports has the program's text; if it cannot be had, fork() fails. */
+TEST_F_TIMEOUT(module, forked, TIMEOUT)
+{
+	unsigned char *text = anonymous_text(RX);
+	unsigned int nth, refused = 0;
+	int id, status;
+	bool more;
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, text);
+	if (!set_up())
+		SKIP(return, "no fault injection");
+	id = PROBE(text);
+	EACH(nth, more) {
+		fail(nth);
+		pid = fork();
+		if (!pid)
+			_exit(memcmp(text, add_code, sizeof(add_code)) || call(text, 1, 2) != 3);
+		more = failed();
+		if (pid < 0) {
+			EXPECT_EQ(ENOMEM, errno);
+			refused++;
+			continue;
+		}
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(0, status);
+		EXPECT_EQ(3, call(text, 1, 2));
+	}
+	TH_LOG("%u allocations, %u of which are fork()'s error", nth - 2, refused);
+	EXPECT_LT(3, nth);
+	EXPECT_LT(0, refused);
+	UNPROBE(id);
+	EXPECT_EQ(0, memcmp(text, add_code, sizeof(add_code)));
 }
 
 TEST_HARNESS_MAIN
