@@ -24,7 +24,7 @@ KBUILT = ("arch/x86", "fs", "io_uring", "kernel", "lib", "mm", "samples")  # sea
 
 # A row has a value of each factor:
 #   probes   no user-space probes, mainline's (`c`), ours without the control file (`api`) or
-#            with it (`rust`); without ours and utrace there is no Rust either
+#            with it (`rust`); with `none`, and without utrace, there is no Rust
 #   utrace   UTRACE_SYSCALL_EVENTS, which brings UTRACE without our probes
 #   others   the symbol in SYMBOLS
 # `make check` builds the two kernels. ROWS is chosen such that, over rows and kernels, each
@@ -86,7 +86,7 @@ def uncovered():
 def wanted(row):
     """Returns a value by symbol, on top of the default kernel's configuration."""
     values = dict(zip(FACTORS, row))
-    want = {**PROBES[values["probes"]], "RUST": "y" if crates(row) else "n"}
+    want = {**PROBES[values["probes"]], "RUST": "y" if crates(row) or row[0] == "c" else "n"}
     want.update((symbol, values[factor]) for factor, symbol in SYMBOLS.items())
     if values["kunit"] != "n":
         debug = content(os.path.join(st.TOP, "scripts/config/debug.config"))

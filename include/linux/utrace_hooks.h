@@ -279,6 +279,15 @@ static inline void utrace_clear_held(struct task_struct *task)
 	sigemptyset(&task->utrace_held);
 }
 
+/* Has @task look at held signals again. Returns whether there were any. */
+static inline bool utrace_release_held(struct task_struct *task)
+{
+	if (sigisemptyset(&task->utrace_held))
+		return false;
+	utrace_clear_held(task);
+	return true;
+}
+
 static inline bool utrace_holds(struct task_struct *task, int sig)
 {
 	return sigismember(&task->utrace_held, sig);
@@ -420,6 +429,11 @@ static inline void utrace_set_held(struct task_struct *task, int sig)
 
 static inline void utrace_clear_held(struct task_struct *task)
 {
+}
+
+static inline bool utrace_release_held(struct task_struct *task)
+{
+	return false;
 }
 
 static inline bool utrace_holds(struct task_struct *task, int sig)

@@ -47,10 +47,8 @@ __rust_helper bool rust_helper_takes_signals(struct task_struct *task)
 /* The task looks at the signals again that engines hold back. */
 __rust_helper void rust_helper_release_held_signals(struct task_struct *task)
 {
-	if (sigisemptyset(&task->utrace_held))
-		return;
-	utrace_clear_held(task);
-	signal_wake_up(task, false);
+	if (utrace_release_held(task))
+		signal_wake_up(task, false);
 }
 
 __rust_helper bool rust_helper_sigstop_pending(struct task_struct *task)
