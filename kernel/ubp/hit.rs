@@ -53,7 +53,8 @@ use ubp_arch::{
     AtOnce,
     CurrentThread,
     Emulated,
-    Insn, //
+    Insn,
+    Thread, //
 };
 
 /// A breakpoint that has been looked up.
@@ -265,32 +266,47 @@ fn resume(bp: Found<'_>, guard: Guard, regs: &mut PtRegs) -> Resumed {
     Resumed::YES
 }
 
-/// As [`resume`], but may sleep until user mode's memory is there. The reference keeps the
-/// breakpoint and its slot. They may have been taken out in the meantime, which makes no difference
-/// to the instruction that has been hit.
+/// As [`resume`], but may sleep, because no guard is held. The reference keeps the breakpoint and its
+/// slot. The breakpoint may have been removed in the meantime, which makes no difference to the
+/// instruction that has been hit.
+///
+/// The thread faults in user mode, in a slot. In the kernel no signal ends the wait for a userfault.
 #[cold]
 #[inline(never)]
 fn resume_unguarded(bp: Arc<Breakpoint>, regs: &mut PtRegs) -> Resumed {
-    match bp.insn().emulate(regs, &mut CurrentThread::new()) {
-        Emulated::Done { deliver_trap: true } if utrace::step_trap() => (),
-        Emulated::Done { deliver_trap: true } => force_step_trap(regs),
-        Emulated::Done {
-            deliver_trap: false,
-        } => (),
-        // A thread that is not stepped must be in the slot before a grace period ends, because
-        // nothing else keeps the slot: see `reclaim`.
-        Emulated::Boost(_) | Emulated::Step(_) => match slot_for_step(&bp) {
-            Ok(()) => step::begin(bp, regs),
-            // The thread executes what is there now.
-            Err(ENOENT) => regs.forget_software_event(),
-            // The thread is not to pay for it. If this fails too, it comes here again.
-            Err(_) => {
+    if emulate(&bp, regs, &mut CurrentThread::without_faults()) {
+        return Resumed::YES;
+    }
+    // A thread that is not stepped must be in the slot before a grace period ends, because
+    // nothing else keeps the slot: see `reclaim`.
+    match slot_for_step(&bp) {
+        Ok(()) => step::begin(bp, regs),
+        // The thread executes what is there now.
+        Err(ENOENT) => regs.forget_software_event(),
+        // There is no room for a slot.
+        Err(_) => {
+            if !emulate(&bp, regs, &mut CurrentThread::new()) {
+                // The thread must not pay for that. If the removal fails as well, the next hit
+                // tries again.
                 regs.forget_software_event();
                 remove(&bp);
             }
-        },
+        }
     }
     Resumed::YES
+}
+
+/// Emulates the displaced instruction. Returns whether that could be done.
+fn emulate(bp: &Breakpoint, regs: &mut PtRegs, thread: &mut impl Thread) -> bool {
+    match bp.insn().emulate(regs, thread) {
+        Emulated::Done { deliver_trap } => {
+            if deliver_trap && !utrace::step_trap() {
+                force_step_trap(regs);
+            }
+            true
+        }
+        Emulated::Boost(_) | Emulated::Step(_) => false,
+    }
 }
 
 /// Sees to it that the breakpoint has a slot.

@@ -151,7 +151,7 @@ TEST_F(ubp, einval_where_no_text_of_ones_own_is)
 	EXPECT_REFUSED(EINVAL, 0, &probed_data);
 	EXPECT_REFUSED(EINVAL, 0, NULL);
 	EXPECT_REFUSED(EINVAL, 0, (void *)-PAGE);
-	EXPECT_EQ(-EINVAL, ubp_insert(self->dev, 0, probed_nop, BOTH + 1, NULL));
+	EXPECT_EQ(-EINVAL, ubp_insert(self->dev, 0, probed_nop, UBP_TEST_FORCE + 1, NULL));
 }
 
 TEST_F(ubp, esrch_without_a_process)

@@ -181,10 +181,7 @@ static void *call_on_altstack(void *stack)
 	return call_in_thread(stack);
 }
 
-/*
- * The signal ends the emulation, and waits for the step then, until that waits for
- * the memory.
- */
+/* The instruction is emulated where its memory is present, and stepped here. */
 TEST_F(faults, a_signal_does_not_wait_for_a_stepped_instruction)
 {
 	handler.uffd = self->uffd;

@@ -104,7 +104,7 @@ TEST_F_TIMEOUT(module, forked, TIMEOUT)
 	pid_t pid;
 
 	ASSERT_NE(MAP_FAILED, text);
-	if (!set_up())
+	if (!fail_set_up())
 		SKIP(return, "no fault injection");
 	id = PROBE(text);
 	EACH(nth, more) {
