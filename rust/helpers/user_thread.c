@@ -56,31 +56,27 @@ __rust_helper int rust_helper_put_user_u64(u64 val, u64 __user *ptr)
 __rust_helper bool								\
 rust_helper_get_user_nofault_##type(typeof(type) *val, const type __user *ptr)	\
 {										\
-	bool done = false;							\
-										\
 	pagefault_disable();							\
-	scoped_user_read_access(ptr, failed) {					\
+	scoped_user_read_access(ptr, failed)					\
 		unsafe_get_user(*val, ptr, failed);				\
-		done = true;							\
-	}									\
+	pagefault_enable();							\
+	return true;								\
 failed:										\
 	pagefault_enable();							\
-	return done;								\
+	return false;								\
 }										\
 										\
 __rust_helper bool								\
 rust_helper_put_user_nofault_##type(type val, type __user *ptr)			\
 {										\
-	bool done = false;							\
-										\
 	pagefault_disable();							\
-	scoped_user_write_access(ptr, failed) {					\
+	scoped_user_write_access(ptr, failed)					\
 		unsafe_put_user(val, ptr, failed);				\
-		done = true;							\
-	}									\
+	pagefault_enable();							\
+	return true;								\
 failed:										\
 	pagefault_enable();							\
-	return done;								\
+	return false;								\
 }
 
 DEFINE_USER_NOFAULT(u8)
