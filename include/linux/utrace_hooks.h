@@ -68,7 +68,8 @@ void __utrace_clone(struct task_struct *child, u64 clone_flags);
 void __utrace_vfork(void);
 void __utrace_exec(const struct linux_binprm *bprm);
 void __utrace_exit(long *code);
-void __utrace_last_exit(long code, bool group_dead);
+void __utrace_oopsed(void);
+void __utrace_last_exit(long code);
 void __utrace_death(struct task_struct *task, bool group_dead, int signal);
 void __utrace_release_task(struct task_struct *task);
 void __utrace_resume_user_mode(struct pt_regs *regs);
@@ -162,10 +163,17 @@ static inline void utrace_exit(long *code)
 }
 
 /* PF_EXITING is set; current's memory is still there. */
-static inline void utrace_last_exit(long code, bool group_dead)
+static inline void utrace_last_exit(long code)
 {
 	if (static_branch_unlikely(&utrace_active.key))
-		__utrace_last_exit(code, group_dead);
+		__utrace_last_exit(code);
+}
+
+/* current will never return to where it has oopsed. */
+static inline void utrace_oopsed(void)
+{
+	if (unlikely(current->utrace))
+		__utrace_oopsed();
 }
 
 /* current is a zombie, which may have been reaped already. */
@@ -353,7 +361,11 @@ static inline void utrace_exit(long *code)
 {
 }
 
-static inline void utrace_last_exit(long code, bool group_dead)
+static inline void utrace_last_exit(long code)
+{
+}
+
+static inline void utrace_oopsed(void)
 {
 }
 

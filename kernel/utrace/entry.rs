@@ -144,8 +144,18 @@ pub(crate) unsafe extern "C" fn __utrace_exit(code: *mut c_long) {
 ///
 /// `PF_EXITING` is set, and no lock is held.
 #[export]
-pub(crate) unsafe extern "C" fn __utrace_last_exit(code: c_long, group_dead: bool) {
-    lifecycle::last_exit(current!(), code, group_dead);
+pub(crate) unsafe extern "C" fn __utrace_last_exit(code: c_long) {
+    lifecycle::last_exit(current!(), code);
+}
+
+/// The current thread has oopsed, and will exit.
+///
+/// # Safety
+///
+/// Interrupts and preemption are enabled.
+#[export]
+pub(crate) unsafe extern "C" fn __utrace_oopsed() {
+    lifecycle::oopsed(current!());
 }
 
 /// The current thread is a zombie, or more.

@@ -28,7 +28,9 @@ use crate::{
 use kernel::{
     bindings,
     prelude::*,
-    task::Task, //
+    sync::rcu,
+    task::Task,
+    threads::Group, //
 };
 
 /// The current thread is about to create `child`, which no other thread can find yet.
@@ -106,7 +108,10 @@ pub(crate) fn exit(task: &Task, code: c_long) -> c_long {
     let Some(thread) = thread::get(task) else {
         return code;
     };
-    end_oopsed_callback(thread);
+    // An oops in a callback for this event makes the thread begin to exit again.
+    if core::mem::replace(&mut thread.state.lock().exit_reported, true) {
+        return code;
+    }
     let mut now = code;
     let mut report = Report::new(task, thread);
     report.tell(Event::Exit, Order::Forward, |report, engine| {
@@ -123,10 +128,15 @@ pub(crate) fn exit(task: &Task, code: c_long) -> c_long {
     now
 }
 
-/// Ends a callback that an oops has ended: a thread that exits within a callback never returns to
-/// it, since the kernel has reset its stack. Engines are told of the exit, and detached, as usual.
-fn end_oopsed_callback(thread: &Thread) {
-    drop(thread.end_callback(thread.state.lock()));
+/// Ends the callback in which the current thread has oopsed, if it was in one, because the thread
+/// never returns to it. Those who wait for the callback continue.
+///
+/// A thread that had not begun to exit exits now, with the reports and the detachments of that. One
+/// that had is never reaped, and its engines stay until they are detached.
+pub(crate) fn oopsed(task: &Task) {
+    if let Some(thread) = thread::get(task) {
+        drop(thread.end_callback(thread.state.lock()));
+    }
 }
 
 /// If the process as a whole exits with `old`, has it exit with `new`.
@@ -136,16 +146,18 @@ fn change_group_exit_code(task: &Task, old: c_long, new: c_long) {
     }
 }
 
-/// The current thread has `PF_EXITING` set; `last` says whether its process goes with it.
-pub(crate) fn last_exit(task: &Task, code: c_long, last: bool) {
+/// The current thread has `PF_EXITING` set, and exits with the status `code`.
+pub(crate) fn last_exit(task: &Task, code: c_long) {
     thread::exiting(task);
     let Some(thread) = thread::get(task) else {
         return;
     };
-    end_oopsed_callback(thread);
-    if !last {
+    if !thread::wants(task, Event::LastExit) {
         return;
     }
+    let Some(code) = status_of_process(task, thread, code) else {
+        return;
+    };
     let mut report = Report::new(task, thread);
     report.tell(Event::LastExit, Order::Forward, |_, engine| {
         let callback = engine.ops().report_last_exit?;
@@ -155,12 +167,36 @@ pub(crate) fn last_exit(task: &Task, code: c_long, last: bool) {
     });
 }
 
+/// Returns the status of the process if the current thread is the last one whose engines get
+/// [`Event::LastExit`].
+///
+/// `signal_struct::live` does not say that. It counts workers of the kernel as well, which may exit
+/// after all other threads; and a thread which began to exit before an attachment has no engine of
+/// that. `siglock` orders threads that come here at the same time, so that exactly one of them finds
+/// that all others have come.
+fn status_of_process(task: &Task, thread: &Thread, code: c_long) -> Option<c_long> {
+    let group = Group::of(task)?;
+    let siglock = task.lock_signals()?;
+    thread.set_past_last_exit();
+    let rcu = rcu::read_lock();
+    let is_gone = |other: &Task| {
+        other.is_worker()
+            || (other.is_exiting()
+                && thread::get(other).is_none_or(|thread| {
+                    thread.is_past_last_exit() || !thread::wants(other, Event::LastExit)
+                }))
+    };
+    group
+        .threads(&rcu)
+        .all(is_gone)
+        .then(|| siglock.group_exit_code().map_or(code, c_long::from))
+}
+
 /// The current thread is dead.
 pub(crate) fn death(task: &Task, group_dead: bool, signal: c_int) {
     let Some(thread) = thread::get(task) else {
         return;
     };
-    end_oopsed_callback(thread);
     thread.state.lock().phase = Phase::Dying;
     let mut report = Report::new(task, thread);
     report.tell(Event::Death, Order::Forward, |_, engine| {

@@ -133,6 +133,8 @@ pub(crate) struct State {
     called: Option<Called>,
     pub(crate) phase: Phase,
     pub(crate) reap_due: bool,
+    /// [`Event::Exit`] has been reported, or is being so.
+    pub(crate) exit_reported: bool,
     /// The reap is being reported, to engines that are not in the list any more.
     pub(crate) reaping: bool,
     /// What is to be done on the way to user mode.
@@ -299,10 +301,22 @@ pub(crate) struct Thread {
     /// Woken when a callback has returned.
     #[pin]
     pub(crate) idle: CondVar,
+    /// The thread has come to where [`Event::LastExit`] is reported. Changed under `siglock`.
+    past_last_exit: Atomic<bool>,
 }
 
 impl Thread {
-    /// The callback that the current thread has executed is over, by its return or by an oops.
+    /// See [`Thread::past_last_exit`]. The caller must hold the thread's `siglock`.
+    pub(crate) fn set_past_last_exit(&self) {
+        self.past_last_exit.store(true, Relaxed);
+    }
+
+    /// See [`Thread::past_last_exit`].
+    pub(crate) fn is_past_last_exit(&self) -> bool {
+        self.past_last_exit.load(Relaxed)
+    }
+
+    /// Ends the callback of the current thread, which has returned or oopsed.
     ///
     /// If its engine was detached, the engine is dropped before any waiter continues, because the
     /// waiter may unload the module that the engine's `release()` belongs to.
@@ -358,6 +372,7 @@ fn get_or_create(task: &Task) -> Result<Arc<Thread>> {
                     called: None,
                     phase: Phase::Live,
                     reap_due: false,
+                    exit_reported: false,
                     reaping: false,
                     pending: Action::Resume,
                     handler_set_up: false,
@@ -366,6 +381,7 @@ fn get_or_create(task: &Task) -> Result<Arc<Thread>> {
                     step_code: 0,
                 }),
                 idle <- new_condvar!(),
+                past_last_exit: Atomic::new(false),
             }),
             GFP_KERNEL,
         )?;

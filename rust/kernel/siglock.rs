@@ -162,6 +162,17 @@ impl Siglock<'_> {
         unsafe { bindings::takes_signals(self.task.as_ptr()) }
     }
 
+    /// Returns the status that the process exits with, if it exits as a whole.
+    pub fn group_exit_code(&self) -> Option<c_int> {
+        // SAFETY: The task is valid. It has a `signal` as it has a `sighand`, and the lock protects
+        // these fields. No reference to the structure is made, as other threads access other
+        // fields of it.
+        unsafe {
+            let signal = (*self.task.as_ptr()).signal;
+            ((*signal).flags & bindings::SIGNAL_GROUP_EXIT != 0).then(|| (*signal).group_exit_code)
+        }
+    }
+
     /// If the process exits as a whole with the status `old`, changes that to `new`.
     pub fn replace_group_exit_code(&self, old: c_int, new: c_int) {
         // SAFETY: The task is valid. It has a `signal` as it has a `sighand`, and the lock protects

@@ -19,7 +19,7 @@ TEST_F_TIMEOUT(module, io_uring_worker, TIMEOUT)
 	if (!has_io_uring())
 		SKIP(return, "no io_uring");
 	id = PROBE(probed_lea);
-	ASSERT_EQ(0, ring_open(&ring));
+	ASSERT_EQ(0, ring_open(&ring, 0));
 	for (i = 0; i < rounds; i++) {
 		int fd = ring_open_file(&ring, "/dev/null", IOSQE_ASYNC);
 		int other = PROBE(probed_nop);

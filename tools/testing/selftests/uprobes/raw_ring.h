@@ -23,13 +23,13 @@ static inline bool has_io_uring(void)
 	return syscall(SYS_io_uring_setup, 0, NULL) != -1 || errno != ENOSYS;
 }
 
-/* 0, or a negative errno. */
-static inline int ring_open(struct ring *ring)
+/* Sets up a ring with IORING_SETUP_ @flags. 0, or a negative errno. */
+static inline int ring_open(struct ring *ring, unsigned int flags)
 {
 	struct io_uring_params *p = &ring->params;
 	size_t size;
 
-	*ring = (struct ring) {};
+	*ring = (struct ring) { .params.flags = flags };
 	ring->fd = syscall(SYS_io_uring_setup, 1, p);
 	if (ring->fd < 0)
 		return -errno;

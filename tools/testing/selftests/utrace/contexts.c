@@ -118,6 +118,49 @@ DEVICE_TEST(oops_in_process)
 	dies(_metadata, self->dev, &self->target, id);
 }
 
+/* do_exit() begins again, but the exit is reported once. */
+DEVICE_TEST(oops_in_exit)
+{
+	struct utrace_test_count count;
+	int id = ATTACH(LIFE);
+
+	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_EXIT, .action = UTRACE_RESUME,
+	       .flags = UTRACE_TEST_DIE);
+	BEGIN(do_exit, 0);
+	EXPECT_EQ(SIGKILL, ENDED());
+	EXPECT_TRUE(calls_reach(self->dev, id, UTRACE_TEST_REAP, 1));
+	ASSERT_EQ(0, dev_count(self->dev, id, &count));
+	EXPECT_EQ(1, count.calls[UTRACE_TEST_EXIT]);
+	EXPECT_EQ(1, count.calls[UTRACE_TEST_LAST_EXIT]);
+	EXPECT_EQ(0, dev_drop(self->dev, id));
+}
+
+/* The thread stays for ever, as after each oops in do_exit(), but the engine does not. */
+static void dies_in(struct __test_metadata *_metadata, int dev, struct target *target,
+		    enum utrace_test_callback callback)
+{
+	int id = dev_attach_process(dev, target->pid, LIFE);
+
+	ASSERT_LT(0, id);
+	ANSWER(dev, .id = id, .callback = callback, .action = UTRACE_RESUME,
+	       .flags = UTRACE_TEST_DIE);
+	ASSERT_TRUE(target_begin(target, do_exit, 0));
+	EXPECT_TRUE(calls_reach(dev, id, callback, 1));
+	EXPECT_EQ(0, dev_drop(dev, id));
+}
+
+DEVICE_TEST(oops_in_last_exit)
+{
+	self->ended = true;
+	dies_in(_metadata, self->dev, &self->target, UTRACE_TEST_LAST_EXIT);
+}
+
+DEVICE_TEST(oops_in_death)
+{
+	self->ended = true;
+	dies_in(_metadata, self->dev, &self->target, UTRACE_TEST_DEATH);
+}
+
 static long do_vfork(long spins)
 {
 	pid_t pid = vfork();

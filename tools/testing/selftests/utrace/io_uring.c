@@ -7,7 +7,7 @@
 static long do_ring(long flags)
 {
 	struct ring ring;
-	int fd, ret = ring_open(&ring);
+	int fd, ret = ring_open(&ring, 0);
 
 	if (ret)
 		return ret;
@@ -50,6 +50,43 @@ DEVICE_TEST(workers)
 	EXPECT_EQ(UTRACE_TEST_EXIT, NEXT(ANY).callback);
 	EXPECT_EQ(UTRACE_TEST_DEATH, NEXT(ANY).callback);
 	EXPECT_TRUE(no_record(self->dev));
+}
+
+static long do_exit_with_poller(long how)
+{
+	static struct ring ring;
+	int ret = ring_open(&ring, IORING_SETUP_SQPOLL);
+
+	if (ret)
+		return ret;
+	return syscall(how, 3);
+}
+
+/*
+ * The last thread that leaves is a worker, which polls a queue of the process's. The
+ * last one that engines know is told of.
+ */
+DEVICE_TEST(last_exit)
+{
+	static const int how[] = { SYS_exit, SYS_exit_group };
+	struct utrace_test_record record;
+	struct target target;
+	unsigned int i;
+	int id;
+
+	NEED_IO_URING();
+	for (i = 0; i < 2; i++) {
+		ASSERT_TRUE(target_start(&target));
+		id = dev_attach_process(self->dev, target.pid, EVENT(LAST_EXIT) | EVENT(DEATH));
+		ASSERT_LT(0, id);
+		ASSERT_TRUE(target_begin(&target, do_exit_with_poller, how[i]));
+		record = NEXT(ANY);
+		EXPECT_EQ(UTRACE_TEST_LAST_EXIT, record.callback);
+		EXPECT_EQ(3 << 8, record.arg[0]);
+		EXPECT_EQ(UTRACE_TEST_DEATH, NEXT(ANY).callback);
+		EXPECT_EQ(3 << 8, target_stop(&target));
+		EXPECT_EQ(0, dev_drop(self->dev, id));
+	}
 }
 
 TEST_HARNESS_MAIN
