@@ -189,7 +189,7 @@ fn status_of_process(task: &Task, thread: &Thread, code: c_long) -> Option<c_lon
     group
         .threads(&rcu)
         .all(is_gone)
-        .then(|| siglock.group_exit_code().map_or(code, c_long::from))
+        .then(|| siglock.group_exit_code().map_or(code, |code| code as c_long))
 }
 
 /// The current thread is dead.
