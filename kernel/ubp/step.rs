@@ -130,6 +130,8 @@ impl Stepping {
         const { assert!(align_of::<StepState>() <= align_of::<c_ulong>()) };
 
         TrapNumber(self.0).forget();
+        // Engines must not change the trap flag before `end()`, because `state` holds its value.
+        utrace::hold_steps();
         // SAFETY: Only the current thread accesses its own state. `saved` has the room.
         //
         // INVARIANT: The reference and the state are stored.
@@ -167,6 +169,7 @@ impl Stepping {
         // SAFETY: By the type invariants it was of an `Arc` that was owned.
         drop(unsafe { Arc::from_raw(bp.cast::<Breakpoint>()) });
         TrapNumber(self.0).recall();
+        utrace::release_steps();
         if denied {
             Task::recheck_signals();
         }

@@ -36,7 +36,8 @@ use super::{
         branch_if,
         push_return,
         Relative,
-        SECOND, //
+        SECOND,
+        SLOT_SIZE, //
     },
     Mode,
     BREAKPOINT_SIZE,
@@ -245,7 +246,9 @@ impl Step {
         if self.has_second_copy() {
             // Somebody steps the thread who has not been told where it is.
             let offset = regs.ip().wrapping_sub(slot);
-            regs.set_ip(slot.wrapping_add(offset.checked_sub(SECOND).unwrap_or(offset)));
+            if (SECOND..SLOT_SIZE).contains(&offset) {
+                regs.set_ip(slot.wrapping_add(offset - SECOND));
+            }
         }
         if self.after == After::Repeat && regs.ip() == slot {
             return Finished::Again;
@@ -258,8 +261,11 @@ impl Step {
         let branched = match self.after {
             After::Next | After::Repeat | After::PushFlags { .. } | After::PopFlags => {
                 let distance = regs.ip().wrapping_sub(slot);
-                let ip = self.at.as_usize().wrapping_add(distance);
-                regs.set_ip(self.width.truncate(ip));
+                // A thread that is outside has executed the jump behind the copy as well.
+                if distance < SLOT_SIZE {
+                    let ip = self.at.as_usize().wrapping_add(distance);
+                    regs.set_ip(self.width.truncate(ip));
+                }
                 false
             }
             After::Branch | After::Call => true,

@@ -285,6 +285,17 @@ mod tests {
                 let (mut regs, mut thread) = (registers(mode), MockThread::new());
                 let flags = 0xed7 | tf;
                 regs.set_flags(flags);
+    #[test]
+    fn a_thread_that_has_left_the_slot() -> Result {
+        let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
+        let step = step(b"\xd1\xe3", BITS64)?;
+        let state = step.begin(&mut regs, SLOT, &mut thread);
+        regs.set_ip(AT + 2);
+        assert_eq!(step.finish(state, &mut regs, &mut thread), DONE);
+        assert!(regs.ip() == AT + 2 && regs.flags() == 0x202);
+        Ok(())
+    }
+
                 let step = step(bytes, mode)?;
                 let state = step.begin(&mut regs, SLOT, &mut thread);
                 regs.set_sp(STACK - size);
