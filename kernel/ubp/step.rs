@@ -250,8 +250,8 @@ fn step_trap(regs: &mut PtRegs, others: bool, trap: &mut Trap) -> bool {
         let mut thread = CurrentThread::new();
         let finished = step.finish(state, regs, &mut thread);
         if others && thread.block_step() {
-            // The debug trap of a watchpoint ends block-stepping, and exc_debug_user() clears
-            // TIF_BLOCKSTEP for that. DEBUGCTL must not keep what `finish()` has set in it.
+            // The debug trap of a watchpoint ends block-stepping, which `finish()` has started
+            // again.
             thread.set_block_step(false);
         }
         match finished {
