@@ -253,6 +253,11 @@ impl Step {
         if self.after == After::Repeat && regs.ip() == slot {
             return Finished::Again;
         }
+            if !self.has_pushed_to_shadow_stack(thread) {
+                // The CPU executes the copy once more, and raises the fault in user mode.
+                regs.set_ip(slot.wrapping_add(self.start()));
+                return Finished::Again;
+            }
         if let Err(fault) = self.correct_stacks(state, regs, thread) {
             self.abort(state, regs, thread);
             return Finished::Fault(fault);
@@ -354,6 +359,21 @@ impl Step {
         }
         result
     }
+    /// Returns whether the copy, which has been executed, has pushed to a shadow stack.
+    fn has_pushed_to_shadow_stack(&self, thread: &impl Thread) -> bool {
+        let pushes = match self.after {
+            After::Call => true,
+            After::CallTo { shadowed, .. } => shadowed,
+            After::Next
+            | After::Repeat
+            | After::Branch
+            | After::BranchIf { .. }
+            | After::PushFlags { .. }
+            | After::PopFlags => false,
+        };
+        pushes && thread.has_shadow_stack()
+    }
+
 
     /// Corrects what a call may have left below the top of the stack.
     ///
