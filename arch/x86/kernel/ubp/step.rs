@@ -200,7 +200,6 @@ impl Step {
             block_step,
         };
         regs.set_flags(regs.flags() | flags::TF);
-        regs.forget_software_event();
         regs.set_ip(slot.as_usize().wrapping_add(self.start()));
         state
     }
@@ -253,12 +252,12 @@ impl Step {
         if self.after == After::Repeat && regs.ip() == slot {
             return Finished::Again;
         }
+        if let Err(fault) = self.correct_stacks(state, regs, thread) {
             if !self.has_pushed_to_shadow_stack(thread) {
                 // The CPU executes the copy once more, and raises the fault in user mode.
                 regs.set_ip(slot.wrapping_add(self.start()));
                 return Finished::Again;
             }
-        if let Err(fault) = self.correct_stacks(state, regs, thread) {
             self.abort(state, regs, thread);
             return Finished::Fault(fault);
         }
@@ -359,6 +358,7 @@ impl Step {
         }
         result
     }
+
     /// Returns whether the copy, which has been executed, has pushed to a shadow stack.
     fn has_pushed_to_shadow_stack(&self, thread: &impl Thread) -> bool {
         let pushes = match self.after {
@@ -373,7 +373,6 @@ impl Step {
         };
         pushes && thread.has_shadow_stack()
     }
-
 
     /// Corrects what a call may have left below the top of the stack.
     ///
