@@ -48,11 +48,15 @@ struct utrace_signal {
 #define UTRACE_STEP_DEBUGGER_INSN	0x04
 #define UTRACE_STEP_DEBUGGER_BLOCK	0x08
 #define UTRACE_STEP_PROGRAM		0x10	/* has set TF before the others */
+/* The CPU's set-up must stay as it is: the kernel steps the thread for itself. */
+#define UTRACE_STEP_HELD		0x20
+#define UTRACE_STEP_DUE			0x40	/* requests wait for the end of that */
 
 #define UTRACE_STEP_ENGINE	(UTRACE_STEP_ENGINE_INSN | UTRACE_STEP_ENGINE_BLOCK)
 #define UTRACE_STEP_DEBUGGER	(UTRACE_STEP_DEBUGGER_INSN | UTRACE_STEP_DEBUGGER_BLOCK)
 #define UTRACE_STEP_INSN	(UTRACE_STEP_ENGINE_INSN | UTRACE_STEP_DEBUGGER_INSN)
 #define UTRACE_STEP_BLOCK	(UTRACE_STEP_ENGINE_BLOCK | UTRACE_STEP_DEBUGGER_BLOCK)
+#define UTRACE_STEP_HOLD	(UTRACE_STEP_HELD | UTRACE_STEP_DUE)
 
 #ifdef CONFIG_UTRACE
 
@@ -263,7 +267,7 @@ static inline unsigned int utrace_set_step(struct task_struct *task,
 {
 	step |= task->utrace_step & ~mask;
 	if (!(step & (UTRACE_STEP_ENGINE | UTRACE_STEP_DEBUGGER)))
-		step = 0;
+		step &= UTRACE_STEP_HOLD;
 	task->utrace_step = step;
 	return step;
 }

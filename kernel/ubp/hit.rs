@@ -132,7 +132,6 @@ impl<'h> Hit<'h> {
             return self.tell_owner(regs);
         }
         let (bp, mut trap) = self.give_up();
-        regs.forget_software_event();
         trap.with_interrupts(|| remove(&bp));
         Resumed::YES
     }
@@ -156,9 +155,7 @@ impl<'h> Hit<'h> {
     #[inline(never)]
     fn resume_in_place(_owner: MaybeUninit<usize>, hit: Self, regs: &mut PtRegs) -> Resumed {
         set_in_hit(false);
-        if !is_at(&hit.bp, regs) {
-            regs.forget_software_event();
-        } else if !resume_at_once(&hit.bp, regs) {
+        if is_at(&hit.bp, regs) && !resume_at_once(&hit.bp, regs) {
             return hit.resume_otherwise(regs);
         }
         Resumed::YES
@@ -188,9 +185,7 @@ impl<'h> Hit<'h> {
         trap.with_interrupts(|| {
             f(regs, &guard);
             set_in_hit(false);
-            if !is_at(&bp, regs) {
-                regs.forget_software_event();
-            } else if !resume_at_once(&bp, regs) {
+            if is_at(&bp, regs) && !resume_at_once(&bp, regs) {
                 return resume(bp, guard, regs);
             }
             Resumed::YES
@@ -282,13 +277,12 @@ fn resume_unguarded(bp: Arc<Breakpoint>, regs: &mut PtRegs) -> Resumed {
     match slot_for_step(&bp) {
         Ok(()) => step::begin(bp, regs),
         // The thread executes what is there now.
-        Err(ENOENT) => regs.forget_software_event(),
+        Err(ENOENT) => (),
         // There is no room for a slot.
         Err(_) => {
             if !emulate(&bp, regs, &mut CurrentThread::new()) {
                 // The thread must not pay for that. If the removal fails as well, the next hit
                 // tries again.
-                regs.forget_software_event();
                 remove(&bp);
             }
         }

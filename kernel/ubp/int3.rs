@@ -48,6 +48,8 @@ pub(crate) fn int3(regs: &mut PtRegs, trap: Trap) -> bool {
         Err(trap) => return not_armed(regs, trap),
     };
     regs.set_ip(at.as_usize());
+    // Wherever the thread goes on, it is not behind the `int3`.
+    regs.forget_software_event();
     // Either is the last thing that is done here, so that it takes no frame to come back to.
     if hit.insn().is_of_usual_segment(regs) {
         hit.tell_owner(regs).done()
@@ -70,7 +72,12 @@ const LONG_BREAKPOINT: (Option<u8>, Option<u8>) = (Some(0xcd), Some(0x03));
 #[cold]
 #[inline(never)]
 fn not_armed(regs: &mut PtRegs, mut trap: Trap) -> bool {
-    trap.with_interrupts(|| step::finish_second_copy(regs) || restart_if_removed(regs))
+    let is_ours =
+        trap.with_interrupts(|| step::finish_second_copy(regs) || restart_if_removed(regs));
+    if is_ours {
+        regs.forget_software_event();
+    }
+    is_ours
 }
 
 /// There was no breakpoint where a thread has executed an `int3`. Finds out whether there had been
@@ -91,7 +98,6 @@ fn restart_if_removed(regs: &mut PtRegs) -> bool {
         .is_ok_and(|mmap| is_foreign(space, &mmap, at));
     if !foreign {
         regs.set_ip(at.as_usize());
-        regs.forget_software_event();
     }
     !foreign
 }

@@ -130,6 +130,8 @@ impl Stepping {
         const { assert!(align_of::<StepState>() <= align_of::<c_ulong>()) };
 
         TrapNumber(self.0).forget();
+        // Engines must not change the trap flag before `end()`, because `state` holds its value.
+        utrace::hold_steps();
         // SAFETY: Only the current thread accesses its own state. `saved` has the room.
         //
         // INVARIANT: The reference and the state are stored.
@@ -167,6 +169,7 @@ impl Stepping {
         // SAFETY: By the type invariants it was of an `Arc` that was owned.
         drop(unsafe { Arc::from_raw(bp.cast::<Breakpoint>()) });
         TrapNumber(self.0).recall();
+        utrace::release_steps();
         if denied {
             Task::recheck_signals();
         }
@@ -247,8 +250,8 @@ fn step_trap(regs: &mut PtRegs, others: bool, trap: &mut Trap) -> bool {
         let mut thread = CurrentThread::new();
         let finished = step.finish(state, regs, &mut thread);
         if others && thread.block_step() {
-            // The debug trap of a watchpoint ends block-stepping, and exc_debug_user() clears
-            // TIF_BLOCKSTEP for that. DEBUGCTL must not keep what `finish()` has set in it.
+            // The debug trap of a watchpoint ends block-stepping, which `finish()` has started
+            // again.
             thread.set_block_step(false);
         }
         match finished {

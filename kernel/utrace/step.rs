@@ -20,6 +20,10 @@
 //! SIGTRAP would reset the program's disposition of it, take away that an init process cannot be
 //! killed, and kill the program if no engine was left to swallow it.
 //!
+//! While another part of the kernel steps the thread for itself, between [`hold_steps`] and
+//! [`release_steps`], the CPU's set-up stays as it is: requests wait in `Entry::step`. That part
+//! has saved the trap flag and the mode of block steps, and will restore them.
+//!
 //! Nothing here depends on the static key of the call sites: a thread that is still set up for a
 //! step when its last engine goes traps once more, and that ends the step.
 
@@ -51,11 +55,50 @@ fn wanted_by(task: &Task) -> u32 {
     unsafe { (*task.as_ptr()).utrace_step }
 }
 
+/// Keeps the CPU's set-up for steps of the current thread until [`release_steps`], which the caller
+/// must call before the thread stops or exits.
+#[inline]
+pub fn hold_steps() {
+    // SAFETY: The task is current, and so is in no debugger's stop: no other thread accesses the
+    // field.
+    unsafe { (*Task::current_raw()).utrace_step |= bindings::UTRACE_STEP_HELD };
+}
+
+/// Ends what [`hold_steps`] began. Requests that have waited are served on the way to user mode.
+///
+/// Context: any but an NMI.
+#[inline]
+pub fn release_steps() {
+    // SAFETY: As in `hold_steps`.
+    let step = unsafe { &mut (*Task::current_raw()).utrace_step };
+    let is_due = *step & bindings::UTRACE_STEP_DUE != 0;
+    *step &= !bindings::UTRACE_STEP_HOLD;
+    if is_due {
+        current!().notify_resume();
+    }
+}
+
+/// Returns whether the CPU's set-up must stay as it is. If so, [`release_steps`] has [`update`]
+/// called again.
+fn wait_if_held(task: &Task) -> bool {
+    // SAFETY: The task is current, and so is in no debugger's stop: no other thread accesses the
+    // field.
+    let step = unsafe { &mut (*task.as_ptr()).utrace_step };
+    let is_held = *step & bindings::UTRACE_STEP_HELD != 0;
+    if is_held {
+        *step |= bindings::UTRACE_STEP_DUE;
+    }
+    is_held
+}
+
 /// Sets the CPU up for what the engines of the current thread, which is on its way to user mode,
 /// want now.
 ///
 /// Context: may sleep, because the program's text is read.
 pub(crate) fn update(task: &Task, thread: &Thread) {
+    if wait_if_held(task) {
+        return;
+    }
     let wanted = thread.state.lock().wanted_step();
     match wanted {
         Some(step) => {

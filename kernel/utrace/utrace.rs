@@ -83,5 +83,9 @@ pub use quiesce::{
     quiesce_mm,
     Quiesced, //
 };
-pub use step::step_trap;
+pub use step::{
+    hold_steps,
+    release_steps,
+    step_trap, //
+};
 pub use users::Users;

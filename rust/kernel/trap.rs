@@ -95,6 +95,12 @@ pub fn force_fault(addr: usize, write: bool) {
 /// Must be called with interrupts enabled.
 #[cfg(CONFIG_X86_64)]
 pub fn force_step_trap(regs: &mut crate::ptregs::PtRegs) {
+    // The bit of DR6 for a single-step.
+    const DR_STEP: c_ulong = 1 << 14;
+
+    // SAFETY: The field is valid as long as the current thread, which alone writes to it. The debug
+    // trap of the CPU leaves the same for `PTRACE_PEEKUSER`.
+    unsafe { (*Task::current_raw()).thread.virtual_dr6 = DR_STEP };
     // SAFETY: `regs` is valid, and of the current thread by its type's invariants.
     unsafe { bindings::send_sigtrap(regs.as_ptr(), 0, bindings::TRAP_TRACE as c_int) };
 }

@@ -116,12 +116,12 @@ pub enum Finished {
         /// The thread was stepping (by itself or for a debugger): it expects a trap now.
         deliver_trap: bool,
     },
-    /// A repeated instruction has done one of its iterations: the thread stays in the slot, and
-    /// goes on stepping.
+    /// The thread stays in the slot, and goes on stepping. A repeated instruction has done one of
+    /// its iterations; or the kernel cannot correct what the instruction has pushed, because the
+    /// memory has gone in the meantime, and has taken the push back.
     Again,
-    /// The memory that the instruction has just written to has gone, before what it wrote could be
-    /// corrected. The thread is back at the instruction, as if that had faulted: it is to get the
-    /// signal for this fault.
+    /// The same, but the CPU has pushed to a shadow stack as well, which the kernel cannot take
+    /// back. The thread is at the instruction: it must get the signal of this fault.
     Fault(Fault),
 }
 

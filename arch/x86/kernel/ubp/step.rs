@@ -36,7 +36,8 @@ use super::{
         branch_if,
         push_return,
         Relative,
-        SECOND, //
+        SECOND,
+        SLOT_SIZE, //
     },
     Mode,
     BREAKPOINT_SIZE,
@@ -199,7 +200,6 @@ impl Step {
             block_step,
         };
         regs.set_flags(regs.flags() | flags::TF);
-        regs.forget_software_event();
         regs.set_ip(slot.as_usize().wrapping_add(self.start()));
         state
     }
@@ -245,12 +245,19 @@ impl Step {
         if self.has_second_copy() {
             // Somebody steps the thread who has not been told where it is.
             let offset = regs.ip().wrapping_sub(slot);
-            regs.set_ip(slot.wrapping_add(offset.checked_sub(SECOND).unwrap_or(offset)));
+            if (SECOND..SLOT_SIZE).contains(&offset) {
+                regs.set_ip(slot.wrapping_add(offset - SECOND));
+            }
         }
         if self.after == After::Repeat && regs.ip() == slot {
             return Finished::Again;
         }
         if let Err(fault) = self.correct_stacks(state, regs, thread) {
+            if !self.has_pushed_to_shadow_stack(thread) {
+                // The CPU executes the copy once more, and raises the fault in user mode.
+                regs.set_ip(slot.wrapping_add(self.start()));
+                return Finished::Again;
+            }
             self.abort(state, regs, thread);
             return Finished::Fault(fault);
         }
@@ -258,8 +265,11 @@ impl Step {
         let branched = match self.after {
             After::Next | After::Repeat | After::PushFlags { .. } | After::PopFlags => {
                 let distance = regs.ip().wrapping_sub(slot);
-                let ip = self.at.as_usize().wrapping_add(distance);
-                regs.set_ip(self.width.truncate(ip));
+                // A thread that is outside has executed the jump behind the copy as well.
+                if distance < SLOT_SIZE {
+                    let ip = self.at.as_usize().wrapping_add(distance);
+                    regs.set_ip(self.width.truncate(ip));
+                }
                 false
             }
             After::Branch | After::Call => true,
@@ -347,6 +357,21 @@ impl Step {
             regs.set_sp(self.width.truncate(sp.wrapping_add(size)));
         }
         result
+    }
+
+    /// Returns whether the copy, which has been executed, has pushed to a shadow stack.
+    fn has_pushed_to_shadow_stack(&self, thread: &impl Thread) -> bool {
+        let pushes = match self.after {
+            After::Call => true,
+            After::CallTo { shadowed, .. } => shadowed,
+            After::Next
+            | After::Repeat
+            | After::Branch
+            | After::BranchIf { .. }
+            | After::PushFlags { .. }
+            | After::PopFlags => false,
+        };
+        pushes && thread.has_shadow_stack()
     }
 
     /// Corrects what a call may have left below the top of the stack.

@@ -248,12 +248,10 @@ impl Insn {
 
 /// Whether the CPU would have trapped after an instruction that has been emulated.
 #[inline]
-fn trap_is_due(regs: &mut PtRegs, thread: &mut impl Thread, branched: bool) -> bool {
+fn trap_is_due(regs: &PtRegs, thread: &mut impl Thread, branched: bool) -> bool {
     if regs.flags() & flags::TF == 0 {
         return false;
     }
-    // The trap is delivered by the caller, so it must not come from the CPU as well.
-    regs.forget_software_event();
     if thread.block_step() {
         if branched {
             // As the CPU does when it delivers the trap.

@@ -25,6 +25,8 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 struct stop {
+/* The bits that are set in DR6 when there is nothing to say. */
+#define DR6_RESERVED	0xffff0ff0
 	uintptr_t ip, flags, sp, cx, dr6;
 	int signal, code;
 	uintptr_t addr;
@@ -123,6 +125,9 @@ static int follow(int dev, enum how how, bool with_probes, struct stop *stops, i
 			goto fail;
 		if (!WIFSTOPPED(status))
 			return status ? -1 : count;
+		/* Nothing must be left of the stop before. */
+		if (how == SINGLE && set_debug_register(child, 6, DR6_RESERVED))
+			goto fail;
 		if (count == max || look(child, status, &stops[count]))
 			goto fail;
 		/* The C library's part is not of interest. */

@@ -252,23 +252,47 @@ mod tests {
 
     #[test]
     fn corrections_may_fail() -> Result {
-        for (bytes, size, addr) in [
-            (&b"\xe8\x00\x01\x00\x00"[..], 8, STACK - 8),
-            (b"\xff\xd3", 8, STACK - 8),
-            (b"\x9c", 8, STACK - 7),
-            (b"\x66\x9c", 2, STACK - 1),
+        // Instruction, size of what it pushes, and whether it pushes to a shadow stack, too.
+        for (bytes, size, shadowed) in [
+            (&b"\xe8\x00\x01\x00\x00"[..], 8, true),
+            (b"\xe8\x00\x00\x00\x00", 8, false),
+            (b"\xff\xd3", 8, true),
+            (b"\x9c", 8, false),
+            (b"\x66\x9c", 2, false),
         ] {
-            let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
-            let step = step(bytes, BITS64)?;
-            let state = step.begin(&mut regs, SLOT, &mut thread);
-            regs.set_sp(STACK - size);
-            regs.set_ip(0x12_3456);
-            thread.is_read_only = true;
-            let fault = Fault { addr, write: true };
-            let finished = step.finish(state, &mut regs, &mut thread);
-            assert_eq!(finished, Finished::Fault(fault));
-            assert!(regs.ip() == AT && regs.sp() == STACK && regs.flags() == 0x202);
+            for shadow in [None, Some(1)] {
+                let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
+                thread.shadow = shadow;
+                let step = step(bytes, BITS64)?;
+                let state = step.begin(&mut regs, SLOT, &mut thread);
+                let start = regs.ip();
+                regs.set_sp(STACK - size);
+                regs.set_ip(0x12_3456);
+                thread.is_read_only = true;
+                let finished = step.finish(state, &mut regs, &mut thread);
+                assert_eq!(regs.sp(), STACK);
+                if shadowed && shadow.is_some() {
+                    let (addr, write) = (STACK - size, true);
+                    assert_eq!(finished, Finished::Fault(Fault { addr, write }));
+                    assert!(regs.ip() == AT && regs.flags() == 0x202);
+                } else {
+                    // The CPU finds out in user mode.
+                    assert_eq!(finished, Finished::Again);
+                    assert!(regs.ip() == start && regs.flags() == 0x202 | TF);
+                }
+            }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_thread_that_has_left_the_slot() -> Result {
+        let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
+        let step = step(b"\xd1\xe3", BITS64)?;
+        let state = step.begin(&mut regs, SLOT, &mut thread);
+        regs.set_ip(AT + 2);
+        assert_eq!(step.finish(state, &mut regs, &mut thread), DONE);
+        assert!(regs.ip() == AT + 2 && regs.flags() == 0x202);
         Ok(())
     }
 
