@@ -8,7 +8,6 @@
 //! does `fork()`.
 
 use crate::{
-    breakpoint::State,
     private_text::{
         self,
         Displaced,
@@ -41,12 +40,9 @@ pub unsafe fn fork_start(from: &MmWithUser, to: &MmWithUser) {
         let mut list = KVec::new();
         let guard = tasks_trace::read_lock();
         for bp in space.known_in(0, usize::MAX, &guard) {
-            let is_lost = match bp.state() {
-                State::Armed | State::Outdated => false,
-                State::Lost => true,
-                State::Covered | State::Gone => continue,
-            };
-            list.push(Displaced::new(bp.insn(), is_lost), GFP_KERNEL_ACCOUNT)?;
+            if let Some(displaced) = Displaced::new(bp) {
+                list.push(displaced, GFP_KERNEL_ACCOUNT)?;
+            }
         }
         if list.is_empty() {
             return Ok(());

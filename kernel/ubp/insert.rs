@@ -151,8 +151,10 @@ pub fn insert(
     }
     heal(space, &mmap, mm, at)?;
     let insn = decode(&mmap, at)?;
+    let on_stack = private_text::text_vma(&mmap, at)?.is_growing_stack();
     let page = mmap.private_page(at.as_usize())?;
-    let bp = Arc::new(Breakpoint::new(insn, owner), GFP_KERNEL).map_err(Error::from)?;
+    let bp = Breakpoint::new(insn, owner, on_stack);
+    let bp = Arc::new(bp, GFP_KERNEL).map_err(Error::from)?;
     if insn.plan().needs_slot() {
         make_slot(space, &mmap, &bp)?;
     } else if insn.plan().gains_by_slot() {
@@ -264,19 +266,16 @@ fn take_out(
     bp: &Arc<Breakpoint>,
 ) -> Result {
     let at = bp.at();
-    match bp.state() {
-        state @ (State::Armed | State::Outdated | State::Lost) => {
-            let displaced = Displaced::new(bp.insn(), state == State::Lost);
-            let restored =
-                private_text::restore(space, mmap, &displaced, || Stopped::threads_of(space, mm))?;
-            bp.set_gone();
-            if restored == Restored::Written && !is_page_probed(space, at) {
-                private_text::give_back_page(mmap, at);
-            }
+    if let Some(displaced) = Displaced::new(bp) {
+        let restored =
+            private_text::restore(space, mmap, &displaced, || Stopped::threads_of(space, mm))?;
+        bp.set_gone();
+        if restored == Restored::Written && !is_page_probed(space, at) {
+            private_text::give_back_page(mmap, at);
         }
+    } else if bp.state() == State::Covered {
         // What is there is a debugger's.
-        State::Covered => bp.set_gone(),
-        State::Gone => (),
+        bp.set_gone();
     }
     // There may be another breakpoint by now, if this one was gone.
     let guard = tasks_trace::read_lock();

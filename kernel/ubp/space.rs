@@ -30,6 +30,7 @@ use kernel::{
             Full, //
         },
         tasks_trace::{
+            self,
             Guard,
             Handle,
             Map, //
@@ -66,7 +67,8 @@ pub(crate) struct Space {
     /// See [`crate::reclaim`].
     #[pin]
     pub(crate) reclaim: DelayedWork<Self>,
-    /// Of an address space that `fork()` has copied: what its text holds in place of which bytes.
+    /// Of an address space that `fork()` has copied: what its text holds in place of which bytes,
+    /// by address.
     pub(crate) inherited: KVec<Displaced>,
     /// The process that uses the address space. Others may share it, by `CLONE_VM`.
     group: SetOnce<Group>,
@@ -246,6 +248,18 @@ impl Space {
         self.map
             .get(at.as_usize(), guard)
             .filter(|bp| bp.state() != State::Gone)
+    }
+
+    /// Returns the byte that the breakpoint at an address displaces, if its `int3` may be there. In
+    /// a copied address space, it is that of a breakpoint of the address space that was copied.
+    pub(crate) fn displaced_byte(&self, at: Vaddr) -> Option<u8> {
+        let guard = tasks_trace::read_lock();
+        if let Some(bp) = self.known(at, &guard) {
+            let may_be_there = bp.state() != State::Covered;
+            return bp.insn().bytes().first().filter(|_| may_be_there).copied();
+        }
+        let found = self.inherited.binary_search_by_key(&at, Displaced::at);
+        self.inherited.get(found.ok()?)?.original()
     }
 
     /// Returns the breakpoints within `start..end` that are neither lost nor gone.

@@ -332,6 +332,11 @@ pub struct PrivatePage<'a> {
 }
 
 impl PrivatePage<'_> {
+    /// Returns the page as one that others may get to have as well.
+    pub fn into_page(self) -> UserPage {
+        self.page
+    }
+
     /// Exchanges the byte at `offset` for `new` if it is `old`, and returns whether it was.
     ///
     /// Threads that execute or read the page see the old byte or the new one. The exchange is
