@@ -69,7 +69,7 @@ pub(crate) struct Space {
     pub(crate) reclaim: DelayedWork<Self>,
     /// Of an address space that `fork()` has copied: what its text holds in place of which bytes,
     /// by address.
-    pub(crate) inherited: KVec<Displaced>,
+    pub(crate) inherited: KVVec<Displaced>,
     /// The process that uses the address space. Others may share it, by `CLONE_VM`.
     group: SetOnce<Group>,
     active: Switches,
@@ -120,7 +120,7 @@ fn pointer(mm: &Mm) -> &Atomic<*mut c_void> {
 pub(crate) const LOST: *mut c_void = core::ptr::without_provenance_mut(1);
 
 impl Space {
-    fn init(mm: &Mm, inherited: KVec<Displaced>, active: Switches) -> Result<Arc<Self>> {
+    fn init(mm: &Mm, inherited: KVVec<Displaced>, active: Switches) -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
                 mm: ARef::from(mm),
@@ -171,7 +171,7 @@ impl Space {
     /// Context: as of [`Active::new`].
     pub(crate) fn get_or_create(mm: &MmWithUser) -> Result<&Self> {
         if Self::of(mm).is_none() {
-            Self::set(mm, Self::init(mm, KVec::new(), Switches::on())?)?;
+            Self::set(mm, Self::init(mm, KVVec::new(), Switches::on())?)?;
         }
         let space = Self::of(mm).ok_or(ENOMEM)?;
         if space.group.as_ref().is_none() {
@@ -186,7 +186,7 @@ impl Space {
     /// Gives an address space, the copy of that of `self`, a space that says what it inherited.
     ///
     /// Context: may sleep. `mmap_lock` may be held.
-    pub(crate) fn create_inherited(&self, to: &MmWithUser, list: KVec<Displaced>) -> Result {
+    pub(crate) fn create_inherited(&self, to: &MmWithUser, list: KVVec<Displaced>) -> Result {
         Self::set(to, Self::init(to, list, self.active.try_clone()?)?)
     }
 
