@@ -33,6 +33,7 @@ use kernel::{
         tasks_trace,
         Arc, //
     },
+    task::Task,
     time::{
         delay::fsleep,
         Delta, //
@@ -220,9 +221,10 @@ impl Inserted {
     /// # Errors
     ///
     /// If the page cannot be had, the breakpoint stays, which gets hit and calls its owner. The
-    /// next hit for which that calls [`Hit::remove`](crate::Hit::remove) tries again, and so
-    /// does who inserts a breakpoint there. Want of memory is not among the reasons: that is waited
-    /// for.
+    /// next hit for which that calls [`Hit::remove`](crate::Hit::remove) tries again, and so does
+    /// [`insert`] at its address. `ENOMEM`: there was no memory for about a second, or until the
+    /// caller was killed. The caller must not wait for longer, because the cgroup of the process
+    /// may be full for good, and the reference to the address space keeps its memory.
     pub fn remove(&self) -> Result {
         let Some(mm) = self.mm.mmget_not_zero() else {
             return Ok(());
@@ -230,24 +232,25 @@ impl Inserted {
         let Some(space) = Space::of(&mm) else {
             return Ok(());
         };
-        loop {
-            {
-                let mmap = mm.mmap_write_lock();
-                let _changes = space.changes.lock();
-                let removed = take_out(space, &mmap, &mm, &self.bp);
-                if removed != Err(ENOMEM) {
-                    return removed.inspect_err(|_| self.bp.abandon());
-                }
+        let try_once = || {
+            let mmap = mm.mmap_write_lock();
+            let _changes = space.changes.lock();
+            take_out(space, &mmap, &mm, &self.bp)
+        };
+        let mut removed = try_once();
+        for _ in 0..MEMORY_RETRIES {
+            if removed != Err(ENOMEM) || Task::is_current_killed() {
+                break;
             }
-            wait_for_memory();
+            fsleep(Delta::from_millis(1));
+            removed = try_once();
         }
+        removed.inspect_err(|_| self.bp.abandon())
     }
 }
 
-/// Others give memory back, meanwhile.
-fn wait_for_memory() {
-    fsleep(Delta::from_millis(1));
-}
+/// How often [`Inserted::remove`] tries again when there is no memory, a millisecond apart.
+const MEMORY_RETRIES: u32 = 1000;
 
 /// Takes out a breakpoint that cannot be resumed: the thread then executes the instruction in its
 /// place. Whoever owns the breakpoint gets no more hits.
@@ -299,11 +302,13 @@ pub(crate) fn is_page_probed(space: &Space, at: Vaddr) -> bool {
     probed
 }
 
-/// Takes out every breakpoint within `start..end`, whose pages are about to move. Waits for memory.
+/// Takes out every breakpoint within `start..end`, but those whose text cannot be restored.
 ///
 /// # Errors
 ///
-/// If the text of one cannot be restored: pages that hold breakpoints must not be moved.
+/// That of the first one that stays, as of `MmapWrite::own_page`. The caller must not wait for
+/// memory, because it holds `mmap_lock`, and because the OOM killer may have chosen the current
+/// thread, whose exit would give memory back.
 pub(crate) fn take_out_range(
     space: &Space,
     mmap: &MmapWrite<'_>,
@@ -312,18 +317,18 @@ pub(crate) fn take_out_range(
 ) -> Result {
     let mm = ARef::from(mmap.mm());
     let _changes = space.changes.lock();
+    let mut next = start;
+    let mut all = Ok(());
     loop {
         let there = space
-            .known_in(start, end, &tasks_trace::read_lock())
+            .known_in(next, end, &tasks_trace::read_lock())
             .next()
             .cloned();
         let Some(bp) = there else {
-            return Ok(());
+            return all;
         };
-        match take_out(space, mmap, &mm, &bp) {
-            Err(ENOMEM) => wait_for_memory(),
-            taken_out => taken_out?,
-        }
+        next = bp.at().as_usize().saturating_add(1);
+        all = all.and(take_out(space, mmap, &mm, &bp));
     }
 }
 
