@@ -14,6 +14,7 @@
 #include <linux/pagewalk.h>
 #include <linux/private_copy.h>
 #include <linux/rmap.h>
+#include <linux/sched/signal.h>
 #include <linux/swap.h>
 
 #include <asm/tlbflush.h>
@@ -45,7 +46,7 @@ static struct page *private_copy_get(struct vm_area_struct *vma, unsigned long a
 
 /*
  * Whether the page at @addr was swapped out, or is being moved. It may be back already, so that a
- * page that is present counts as well.
+ * page that is present counts as well, but for the zero page, which is nobody's copy.
  */
 static bool is_away(struct vm_area_struct *vma, unsigned long addr)
 {
@@ -56,12 +57,15 @@ static bool is_away(struct vm_area_struct *vma, unsigned long addr)
 	if (!pmd)
 		return false;
 	pte = pte_offset_map(pmd, addr);
-	if (!pte)
-		return !pmd_none(pmdp_get_lockless(pmd));
+	if (!pte) {
+		pmd_t huge = pmdp_get_lockless(pmd);
+
+		return !pmd_none(huge) && !(pmd_present(huge) && is_huge_zero_pmd(huge));
+	}
 	val = ptep_get(pte);
 	pte_unmap(pte);
 	if (pte_present(val))
-		return true;
+		return !is_zero_pfn(pte_pfn(val));
 	entry = softleaf_from_pte(val);
 	return !softleaf_is_none(entry) && !softleaf_is_marker(entry);
 }
@@ -92,11 +96,12 @@ static bool is_private(struct vm_area_struct *vma, unsigned long addr)
  * userfaultfd is not notified, and its write protection stays.
  *
  * Context: sleeps.
- * Return: the page, with a reference; %NULL if there is no private page; -%ENOMEM and others, as of
- * a page fault.
+ * Return: the page, with a reference; %NULL if there is no private page; -%EINTR if the caller is
+ * killed; -%ENOMEM and others, as of a page fault.
  */
 struct page *private_copy_own(struct vm_area_struct *vma, unsigned long addr)
 {
+	bool again = false;
 	struct page *page;
 	vm_fault_t fault;
 
@@ -107,10 +112,16 @@ struct page *private_copy_own(struct vm_area_struct *vma, unsigned long addr)
 		page = private_copy_get(vma, addr);
 		if (page || !is_private(vma, addr))
 			return page;
+		/* There a fault that finds no memory does not fail. */
+		if (again && vma->vm_flags & VM_DROPPABLE)
+			return ERR_PTR(-ENOMEM);
+		if (again && fatal_signal_pending(current))
+			return ERR_PTR(-EINTR);
 		/* As break_ksm() does. It may back out, and is repeated then. */
 		fault = handle_mm_fault(vma, addr, FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE, NULL);
 		if (fault & VM_FAULT_ERROR)
 			return ERR_PTR(vm_fault_to_errno(fault, 0));
+		again = true;
 		cond_resched();
 	}
 }

@@ -261,4 +261,19 @@ TEST_F_TIMEOUT(module, new_instruction_over_a_lost_one, TIMEOUT)
 	close(mem);
 }
 
+/* The page that a probe was in is discarded, and read. No page is made for the removal. */
+TEST_F_TIMEOUT(module, zero_page, TIMEOUT)
+{
+	unsigned char *text = start(_metadata, 0);
+	int id = PROBE(text);
+
+	ASSERT_EQ(0, madvise(text, PAGE, MADV_DONTNEED));
+	EXPECT_EQ(0, byte_at(text));
+	EXPECT_EQ(0, smaps_kb(getpid(), text, "Anonymous"));
+	UNPROBE(id);
+	EXPECT_EQ(0, smaps_kb(getpid(), text, "Anonymous"));
+	EXPECT_EQ(0, byte_at(text));
+	close(mem);
+}
+
 TEST_HARNESS_MAIN
