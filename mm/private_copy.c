@@ -16,6 +16,7 @@
 #include <linux/rmap.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
+#include <linux/userfaultfd_k.h>
 
 #include <asm/tlbflush.h>
 
@@ -85,6 +86,27 @@ static bool is_private(struct vm_area_struct *vma, unsigned long addr)
 	return private;
 }
 
+/* Whether an access to the page at @addr, which is present, would be a userfaultfd's to resolve. */
+static bool is_access_tracked(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct folio_walk fw;
+	struct folio *folio;
+	bool tracked;
+
+	if (!userfaultfd_rwp(vma))
+		return false;
+	folio = folio_walk_start(&fw, vma, addr, 0);
+	if (!folio)
+		return false;
+	if (fw.level == FW_LEVEL_PTE)
+		tracked = pte_protnone(fw.pte) && userfaultfd_pte_rwp(vma, fw.pte);
+	else
+		tracked = fw.level == FW_LEVEL_PMD && pmd_protnone(fw.pmd) &&
+			  userfaultfd_huge_pmd_rwp(vma, fw.pmd);
+	folio_walk_end(&fw, vma);
+	return tracked;
+}
+
 /**
  * private_copy_own - get the private page at an address, which becomes the process's alone
  * @vma: the mapping, of an address space whose mmap_lock is held for writing
@@ -93,11 +115,13 @@ static bool is_private(struct vm_area_struct *vma, unsigned long addr)
  * A private page that the process shares, with a child or by KSM, is copied, and one that was
  * swapped out is read back. This does not wait for a filesystem or for user space, because a
  * private page is in memory or in swap, and because FAULT_FLAG_UNSHARE changes no contents: a
- * userfaultfd is not notified, and its write protection stays.
+ * userfaultfd is not notified, and its write protection stays. A userfaultfd that tracks accesses
+ * would take the fault for one, so that a shared page under its protection is not copied.
  *
  * Context: sleeps.
- * Return: the page, with a reference; %NULL if there is no private page; -%EINTR if the caller is
- * killed; -%ENOMEM and others, as of a page fault.
+ * Return: the page, with a reference; %NULL if there is no private page; -%EAGAIN if the page must
+ * be accessed first, for a userfaultfd to resolve that; -%EINTR if the caller is killed; -%ENOMEM
+ * and others, as of a page fault.
  */
 struct page *private_copy_own(struct vm_area_struct *vma, unsigned long addr)
 {
@@ -112,6 +136,8 @@ struct page *private_copy_own(struct vm_area_struct *vma, unsigned long addr)
 		page = private_copy_get(vma, addr);
 		if (page || !is_private(vma, addr))
 			return page;
+		if (is_access_tracked(vma, addr))
+			return ERR_PTR(-EAGAIN);
 		/* There a fault that finds no memory does not fail. */
 		if (again && vma->vm_flags & VM_DROPPABLE)
 			return ERR_PTR(-ENOMEM);

@@ -193,7 +193,7 @@ impl<'a> MmapWrite<'a> {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] and others, as of `private_copy_own()`.
+    /// [`ENOMEM`], [`EAGAIN`] and others, as of `private_copy_own()`.
     pub fn own_page(&self, addr: usize) -> Result<Option<PrivatePage<'_>>> {
         let Some(vma) = self.vma_lookup(addr) else {
             return Ok(None);
