@@ -134,7 +134,7 @@ TEST_F_TIMEOUT(module, data_on_a_stack, TIMEOUT)
 		UNPROBE(id);
 		EXPECT_EQ(0, memcmp(data, text, PAGE));
 		memcpy(text, push_code, sizeof(push_code));
-		use(_metadata, self->dev, text + 1);
+		use(_metadata, self->dev, text);
 		munmap(text, PAGE);
 		close(mem);
 	}
