@@ -14,7 +14,9 @@
 #include <linux/pagewalk.h>
 #include <linux/private_copy.h>
 #include <linux/rmap.h>
+#include <linux/sched/signal.h>
 #include <linux/swap.h>
+#include <linux/userfaultfd_k.h>
 
 #include <asm/tlbflush.h>
 
@@ -45,7 +47,7 @@ static struct page *private_copy_get(struct vm_area_struct *vma, unsigned long a
 
 /*
  * Whether the page at @addr was swapped out, or is being moved. It may be back already, so that a
- * page that is present counts as well.
+ * page that is present counts as well, but for the zero page, which is nobody's copy.
  */
 static bool is_away(struct vm_area_struct *vma, unsigned long addr)
 {
@@ -56,12 +58,15 @@ static bool is_away(struct vm_area_struct *vma, unsigned long addr)
 	if (!pmd)
 		return false;
 	pte = pte_offset_map(pmd, addr);
-	if (!pte)
-		return !pmd_none(pmdp_get_lockless(pmd));
+	if (!pte) {
+		pmd_t huge = pmdp_get_lockless(pmd);
+
+		return !pmd_none(huge) && !(pmd_present(huge) && is_huge_zero_pmd(huge));
+	}
 	val = ptep_get(pte);
 	pte_unmap(pte);
 	if (pte_present(val))
-		return true;
+		return !is_zero_pfn(pte_pfn(val));
 	entry = softleaf_from_pte(val);
 	return !softleaf_is_none(entry) && !softleaf_is_marker(entry);
 }
@@ -81,6 +86,27 @@ static bool is_private(struct vm_area_struct *vma, unsigned long addr)
 	return private;
 }
 
+/* Whether an access to the page at @addr, which is present, would be a userfaultfd's to resolve. */
+static bool is_access_tracked(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct folio_walk fw;
+	struct folio *folio;
+	bool tracked;
+
+	if (!userfaultfd_rwp(vma))
+		return false;
+	folio = folio_walk_start(&fw, vma, addr, 0);
+	if (!folio)
+		return false;
+	if (fw.level == FW_LEVEL_PTE)
+		tracked = pte_protnone(fw.pte) && userfaultfd_pte_rwp(vma, fw.pte);
+	else
+		tracked = fw.level == FW_LEVEL_PMD && pmd_protnone(fw.pmd) &&
+			  userfaultfd_huge_pmd_rwp(vma, fw.pmd);
+	folio_walk_end(&fw, vma);
+	return tracked;
+}
+
 /**
  * private_copy_own - get the private page at an address, which becomes the process's alone
  * @vma: the mapping, of an address space whose mmap_lock is held for writing
@@ -89,14 +115,17 @@ static bool is_private(struct vm_area_struct *vma, unsigned long addr)
  * A private page that the process shares, with a child or by KSM, is copied, and one that was
  * swapped out is read back. This does not wait for a filesystem or for user space, because a
  * private page is in memory or in swap, and because FAULT_FLAG_UNSHARE changes no contents: a
- * userfaultfd is not notified, and its write protection stays.
+ * userfaultfd is not notified, and its write protection stays. A userfaultfd that tracks accesses
+ * would take the fault for one, so that a shared page under its protection is not copied.
  *
  * Context: sleeps.
- * Return: the page, with a reference; %NULL if there is no private page; -%ENOMEM and others, as of
- * a page fault.
+ * Return: the page, with a reference; %NULL if there is no private page; -%EAGAIN if the page must
+ * be accessed first, for a userfaultfd to resolve that; -%EINTR if the caller is killed; -%ENOMEM
+ * and others, as of a page fault.
  */
 struct page *private_copy_own(struct vm_area_struct *vma, unsigned long addr)
 {
+	bool again = false;
 	struct page *page;
 	vm_fault_t fault;
 
@@ -107,10 +136,18 @@ struct page *private_copy_own(struct vm_area_struct *vma, unsigned long addr)
 		page = private_copy_get(vma, addr);
 		if (page || !is_private(vma, addr))
 			return page;
+		if (is_access_tracked(vma, addr))
+			return ERR_PTR(-EAGAIN);
+		/* There a fault that finds no memory does not fail. */
+		if (again && vma->vm_flags & VM_DROPPABLE)
+			return ERR_PTR(-ENOMEM);
+		if (again && fatal_signal_pending(current))
+			return ERR_PTR(-EINTR);
 		/* As break_ksm() does. It may back out, and is repeated then. */
 		fault = handle_mm_fault(vma, addr, FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE, NULL);
 		if (fault & VM_FAULT_ERROR)
 			return ERR_PTR(vm_fault_to_errno(fault, 0));
+		again = true;
 		cond_resched();
 	}
 }

@@ -17,6 +17,10 @@
 
 use crate::{
     access,
+    breakpoint::{
+        Breakpoint,
+        State, //
+    },
     insert::Refused,
     space::Space, //
 };
@@ -146,23 +150,31 @@ pub(crate) fn read_byte(mmap: &MmapWrite<'_>, at: Vaddr) -> Option<u8> {
     (page.read(at.offset_in_page(), &mut byte) == 1).then_some(byte[0])
 }
 
-/// The pages of an instruction that is about to be changed.
+/// The pages of a byte of text that is about to be changed, and of those that follow it.
 struct Pages<'a> {
-    insn: &'a Insn,
+    at: Vaddr,
+    /// The bytes that the program has there.
+    expected: &'a [u8],
     first: PrivatePage<'a>,
     second: Option<UserPage>,
 }
 
 impl<'a> Pages<'a> {
-    /// Returns the pages of an instruction that begins in `first`. A second page that is not present
-    /// is missing in the comparison.
-    fn new(mmap: &MmapWrite<'_>, insn: &'a Insn, first: PrivatePage<'a>) -> Self {
-        let end = insn.at().checked_add(insn.bytes().len().saturating_sub(1));
-        let second = end
-            .filter(|end| end.page() != insn.at().page())
-            .and_then(|end| mmap.page(end.as_usize()).ok());
+    /// Returns the pages of the bytes `expected` at `at`, which begin in `first`. A second page that
+    /// was swapped out is read back. A page of a file that is not in memory is missing, because the
+    /// filesystem may need `mmap_lock` to read it.
+    fn new(mmap: &MmapWrite<'_>, at: Vaddr, expected: &'a [u8], first: PrivatePage<'a>) -> Self {
+        let end = at.checked_add(expected.len().saturating_sub(1));
+        let second = end.filter(|end| end.page() != at.page()).and_then(|end| {
+            let end = end.as_usize();
+            mmap.page(end).ok().or_else(|| {
+                let page = mmap.own_page(end).ok().flatten();
+                page.map(PrivatePage::into_page)
+            })
+        });
         Self {
-            insn,
+            at,
+            expected,
             first,
             second,
         }
@@ -170,38 +182,25 @@ impl<'a> Pages<'a> {
 
     fn first_byte(&self) -> Option<u8> {
         let mut byte = [0];
-        let offset = self.insn.at().offset_in_page();
+        let offset = self.at.offset_in_page();
         (self.first.read(offset, &mut byte) == 1).then_some(byte[0])
     }
 
-    /// Returns whether the instruction is there, but for its first byte. Breakpoints within it do
-    /// not count.
-    fn hold_rest(&self, space: &Space) -> bool {
+    /// Compares the text with the bytes that are expected, but for the first. Breakpoints within
+    /// them do not count. Returns how many bytes are there, or `None` if one is different.
+    fn hold_rest(&self, space: &Space) -> Option<usize> {
         let mut buf = [0; MAX_INSN_SIZE];
-        let [_, expected @ ..] = self.insn.bytes() else {
-            return false;
-        };
-        let Some(at) = self.insn.at().checked_add(1) else {
-            return expected.is_empty();
-        };
-        let Some(bytes) = buf.get_mut(..expected.len()) else {
-            return false;
-        };
-        let mut len = 0;
-        if at.page() == self.insn.at().page() {
-            len = self.first.read(at.offset_in_page(), bytes);
-        }
+        let bytes = buf.get_mut(..self.expected.len())?;
+        let mut len = self.first.read(self.at.offset_in_page(), bytes);
         if let (Some(second), Some(rest)) = (&self.second, bytes.get_mut(len..)) {
             len += second.read(0, rest);
         }
-        access::hide(space, at.as_usize(), bytes);
-        len == expected.len() && bytes == expected
+        access::compare(space, self.at, self.expected, bytes.get(..len)?)
     }
 
     /// Changes the first byte, if it is `old`. Returns whether it was.
     fn exchange(&self, old: u8, new: u8, _stopped: &Stopped) -> bool {
-        let at = self.insn.at();
-        self.first.exchange_byte(at.offset_in_page(), old, new)
+        self.first.exchange_byte(self.at.offset_in_page(), old, new)
     }
 }
 
@@ -256,11 +255,13 @@ pub(crate) fn arm(
     publish: impl FnOnce() -> Result,
     stop: impl FnOnce() -> Result<Stopped>,
 ) -> Result {
-    let original = *insn.bytes().first().ok_or(EINVAL)?;
-    let pages = Pages::new(mmap, insn, page);
+    let bytes = insn.bytes();
+    let original = *bytes.first().ok_or(EINVAL)?;
+    let pages = Pages::new(mmap, insn.at(), bytes, page);
     publish()?;
     let stopped = stop()?;
-    if pages.hold_rest(space) && pages.exchange(original, BREAKPOINT, &stopped) {
+    let is_whole = pages.hold_rest(space) == Some(bytes.len());
+    if is_whole && pages.exchange(original, BREAKPOINT, &stopped) {
         Ok(())
     } else {
         Err(EAGAIN)
@@ -269,22 +270,48 @@ pub(crate) fn arm(
 
 /// What a breakpoint displaces.
 pub(crate) struct Displaced {
-    insn: Insn,
+    at: Vaddr,
+    /// [`Breakpoint::evidence`], in the first `len` bytes.
+    bytes: [u8; MAX_INSN_SIZE],
+    len: u8,
     /// Whether the pages were discarded since, so that the byte in the place of the breakpoint may
     /// be of anything.
     is_lost: bool,
 }
 
 impl Displaced {
-    pub(crate) fn new(insn: &Insn, is_lost: bool) -> Self {
-        Self {
-            insn: *insn,
-            is_lost,
+    /// Returns what a breakpoint displaces, unless its `int3` is not in the text.
+    pub(crate) fn new(bp: &Breakpoint) -> Option<Self> {
+        let is_lost = match bp.state() {
+            State::Armed | State::Outdated => false,
+            State::Lost => true,
+            State::Covered | State::Gone => return None,
+        };
+        let mut bytes = [0; MAX_INSN_SIZE];
+        let mut len = 0;
+        for (to, from) in bytes.iter_mut().zip(bp.evidence()) {
+            *to = *from;
+            len += 1;
         }
+        Some(Self {
+            at: bp.at(),
+            bytes,
+            len,
+            is_lost,
+        })
     }
 
     pub(crate) fn at(&self) -> Vaddr {
-        self.insn.at()
+        self.at
+    }
+
+    /// Returns the byte in the place of which the `int3` is.
+    pub(crate) fn original(&self) -> Option<u8> {
+        self.bytes().first().copied()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len.into()).unwrap_or(&[])
     }
 }
 
@@ -301,9 +328,9 @@ pub(crate) enum Restored {
 /// the page is there.
 ///
 /// A program that overwrites text by data may have a byte of data there that looks like a
-/// breakpoint. So the rest of the instruction must be there where that is likely: on a stack, and
-/// where the original pages are gone. Elsewhere the program may have changed the rest, as compilers
-/// do that patch the operand of a jump, and would die of a breakpoint that stays.
+/// breakpoint. So the bytes of [`Breakpoint::evidence`] must be there, too. If the page of some of
+/// them is not in memory, the others decide. The mapping must be executable then if the text was
+/// lost, because few bytes, or none, are compared.
 ///
 /// # Errors
 ///
@@ -316,23 +343,24 @@ pub(crate) fn restore(
     stop: impl FnOnce() -> Result<Stopped>,
 ) -> Result<Restored> {
     let at = displaced.at();
-    let original = *displaced.insn.bytes().first().ok_or(EINVAL)?;
+    let original = displaced.original().ok_or(EINVAL)?;
     let vma = match text_or_was(mmap, at) {
         Err(_) if displaced.is_lost => return Ok(Restored::Foreign),
         vma => vma?,
     };
-    let must_be_whole = displaced.is_lost || vma.is_growing_stack();
     // A breakpoint is in a private page, and nowhere else.
     let Some(page) = mmap.own_page(at.as_usize())? else {
         return Ok(Restored::Foreign);
     };
-    let pages = Pages::new(mmap, &displaced.insn, page);
+    let pages = Pages::new(mmap, at, displaced.bytes(), page);
     // Threads are stopped for a reason only.
     if pages.first_byte() != Some(BREAKPOINT) {
         return Ok(Restored::Foreign);
     }
     let stopped = stop()?;
-    let is_ours = !must_be_whole || pages.hold_rest(space);
+    let is_ours = pages.hold_rest(space).is_some_and(|len| {
+        !displaced.is_lost || len == MAX_INSN_SIZE || vma.flags() & flags::EXEC != 0
+    });
     if is_ours && pages.exchange(BREAKPOINT, original, &stopped) {
         Ok(Restored::Written)
     } else {

@@ -17,8 +17,10 @@
 //! ```
 //!
 //! The `int3` of a breakpoint whose pages were discarded ([`State::Lost`]) may be in a copy of the
-//! text that the program has put in the place of the text. It is hidden as well, as long as the rest
-//! of the instruction agrees, and a write to it makes it the debugger's.
+//! text that the program has put in the place of the text. It is hidden as well, as long as the
+//! bytes that follow it are the original ones, and a write to it makes it the debugger's. On a stack
+//! an `int3` is hidden under the same condition. See [`Breakpoint::evidence`]. A debugger that reads
+//! fewer bytes gets the original byte if the bytes that it reads are the original ones.
 //!
 //! So a debugger that saves a byte never saves one of our `int3`s, and may write it back at any
 //! time; its own breakpoints work in place of ours, and survive the removal of those.
@@ -37,7 +39,7 @@ use kernel::{
     sync::tasks_trace, //
 };
 use ubp_arch::{
-    Insn,
+    Vaddr,
     BREAKPOINT,
     MAX_INSN_SIZE, //
 };
@@ -46,24 +48,40 @@ use ubp_arch::{
 pub(crate) fn hide(space: &Space, addr: usize, bytes: &mut [u8]) {
     let guard = tasks_trace::read_lock();
     for bp in space.known_in(addr, addr.saturating_add(bytes.len()), &guard) {
-        let is_there = |rest: &[u8]| match bp.state() {
-            State::Armed | State::Outdated => true,
-            State::Lost => is_rest_of(bp.insn(), rest),
-            State::Covered | State::Gone => false,
-        };
+        if matches!(bp.state(), State::Covered | State::Gone) {
+            continue;
+        }
         let offset = bp.at().as_usize().wrapping_sub(addr);
-        match (bytes.get_mut(offset..), bp.insn().bytes()) {
-            (Some([byte, rest @ ..]), [original, ..]) if *byte == BREAKPOINT && is_there(rest) => {
-                *byte = *original;
-            }
-            _ => (),
+        let Some(here) = bytes.get_mut(offset..) else {
+            continue;
+        };
+        let evidence = bp.evidence();
+        if here.first() != Some(&BREAKPOINT) || compare(space, bp.at(), evidence, here).is_none() {
+            continue;
+        }
+        if let ([byte, ..], [original, ..]) = (here, evidence) {
+            *byte = *original;
         }
     }
 }
 
-/// Returns whether `rest`, as far as it goes, follows the first byte of an instruction.
-fn is_rest_of(insn: &Insn, rest: &[u8]) -> bool {
-    insn.bytes().iter().skip(1).zip(rest).all(|(a, b)| a == b)
+/// Compares `bytes`, which have been read at `at`, with the original bytes, `expected`, but for the
+/// first. An `int3` in the place of an original byte counts as that byte if a breakpoint displaces
+/// it, because the caller may find other breakpoints' `int3`s beside its own.
+///
+/// Returns the number of bytes that were compared, including the first, or `None` if one differs.
+/// It is lower than that of `expected` if `bytes` ends before.
+pub(crate) fn compare(space: &Space, at: Vaddr, expected: &[u8], bytes: &[u8]) -> Option<usize> {
+    let is_displaced = |i, expected: u8| {
+        let displaced = at.checked_add(i).and_then(|at| space.displaced_byte(at));
+        displaced == Some(expected)
+    };
+    let mut pairs = expected.iter().zip(bytes).enumerate().skip(1);
+    pairs
+        .all(|(i, (expected, byte))| {
+            byte == expected || (*byte == BREAKPOINT && is_displaced(i, *expected))
+        })
+        .then_some(expected.len().min(bytes.len()))
 }
 
 /// Writes `bytes` to the text at `addr`, below the breakpoints. `copy` is called for parts of them,

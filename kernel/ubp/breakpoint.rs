@@ -85,18 +85,21 @@ pub(crate) struct Breakpoint {
     /// Its address, once it is there; 0 before that.
     slot_addr: Atomic<usize>,
     owner: DirectArc<dyn OnHit>,
+    /// Whether the text is on a stack, where data may be written over it at any time.
+    on_stack: bool,
     state: Atomic<i32>,
     /// Whether it was to be removed, and could not be.
     abandoned: Atomic<bool>,
 }
 
 impl Breakpoint {
-    pub(crate) fn new(insn: Insn, owner: Arc<dyn OnHit>) -> Self {
+    pub(crate) fn new(insn: Insn, owner: Arc<dyn OnHit>, on_stack: bool) -> Self {
         Self {
             insn,
             slot: SetOnce::new(),
             slot_addr: Atomic::new(0),
             owner: owner.into(),
+            on_stack,
             state: Atomic::new(State::Armed as i32),
             abandoned: Atomic::new(false),
         }
@@ -110,6 +113,28 @@ impl Breakpoint {
     #[inline]
     pub(crate) fn insn(&self) -> &Insn {
         &self.insn
+    }
+
+    /// Returns the original bytes that the text must hold, but for the first, for the byte of a
+    /// breakpoint to be the `int3` of this one.
+    ///
+    /// The program may have written data to a stack, or mapped data in the place of pages that were
+    /// discarded, and a byte of the data may look like an `int3`. Elsewhere the first byte is
+    /// enough: the program may have changed the rest, as compilers do that patch the operand of a
+    /// jump, and would die of an `int3` that stays.
+    ///
+    /// If the pages were discarded, the bytes that followed the instruction must be there as well,
+    /// because a short instruction is no evidence against data. On a stack this holds only for an
+    /// instruction of one byte, because the program may change its data beside the text.
+    pub(crate) fn evidence(&self) -> &[u8] {
+        let insn = self.insn.bytes();
+        if self.state() == State::Lost || (self.on_stack && insn.len() == 1) {
+            self.insn.known_bytes()
+        } else if self.on_stack {
+            insn
+        } else {
+            insn.get(..1).unwrap_or(&[])
+        }
     }
 
     #[inline]

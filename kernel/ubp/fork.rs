@@ -8,7 +8,6 @@
 //! does `fork()`.
 
 use crate::{
-    breakpoint::State,
     private_text::{
         self,
         Displaced,
@@ -37,25 +36,35 @@ pub unsafe fn fork_start(from: &MmWithUser, to: &MmWithUser) {
     let Some(space) = Space::of(from) else {
         return;
     };
-    let inherit = || {
-        let mut list = KVec::new();
-        let guard = tasks_trace::read_lock();
-        for bp in space.known_in(0, usize::MAX, &guard) {
-            let is_lost = match bp.state() {
-                State::Armed | State::Outdated => false,
-                State::Lost => true,
-                State::Covered | State::Gone => continue,
-            };
-            list.push(Displaced::new(bp.insn(), is_lost), GFP_KERNEL_ACCOUNT)?;
-        }
+    let inherited = displaced(space).and_then(|list| {
         if list.is_empty() {
             return Ok(());
         }
         space.create_inherited(to, list)
-    };
-    if inherit().is_err() {
+    });
+    if inherited.is_err() {
         Space::set_lost(to);
     }
+}
+
+/// Returns what the breakpoints of `space` displace, by address. The caller holds the mmap lock for
+/// writing, so that their number does not grow.
+///
+/// Memory is allocated outside of the read-side critical section, because removals in the whole
+/// system wait for readers.
+fn displaced(space: &Space) -> Result<KVVec<Displaced>> {
+    let count = space
+        .known_in(0, usize::MAX, &tasks_trace::read_lock())
+        .count();
+    let mut list = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+    let guard = tasks_trace::read_lock();
+    for displaced in space
+        .known_in(0, usize::MAX, &guard)
+        .filter_map(|bp| Displaced::new(bp))
+    {
+        list.push_within_capacity(displaced).map_err(|_| ENOMEM)?;
+    }
+    Ok(list)
 }
 
 /// Restores the text of a copied address space, and frees the list of what it inherited.

@@ -33,6 +33,7 @@ use kernel::{
         tasks_trace,
         Arc, //
     },
+    task::Task,
     time::{
         delay::fsleep,
         Delta, //
@@ -151,8 +152,10 @@ pub fn insert(
     }
     heal(space, &mmap, mm, at)?;
     let insn = decode(&mmap, at)?;
+    let on_stack = private_text::text_vma(&mmap, at)?.is_growing_stack();
     let page = mmap.private_page(at.as_usize())?;
-    let bp = Arc::new(Breakpoint::new(insn, owner), GFP_KERNEL).map_err(Error::from)?;
+    let bp = Breakpoint::new(insn, owner, on_stack);
+    let bp = Arc::new(bp, GFP_KERNEL).map_err(Error::from)?;
     if insn.plan().needs_slot() {
         make_slot(space, &mmap, &bp)?;
     } else if insn.plan().gains_by_slot() {
@@ -218,9 +221,10 @@ impl Inserted {
     /// # Errors
     ///
     /// If the page cannot be had, the breakpoint stays, which gets hit and calls its owner. The
-    /// next hit for which that calls [`Hit::remove`](crate::Hit::remove) tries again, and so
-    /// does who inserts a breakpoint there. Want of memory is not among the reasons: that is waited
-    /// for.
+    /// next hit for which that calls [`Hit::remove`](crate::Hit::remove) tries again, and so does
+    /// [`insert`] at its address. `ENOMEM`: there was no memory for about a second, or until the
+    /// caller was killed. The caller must not wait for longer, because the cgroup of the process
+    /// may be full for good, and the reference to the address space keeps its memory.
     pub fn remove(&self) -> Result {
         let Some(mm) = self.mm.mmget_not_zero() else {
             return Ok(());
@@ -228,24 +232,25 @@ impl Inserted {
         let Some(space) = Space::of(&mm) else {
             return Ok(());
         };
-        loop {
-            {
-                let mmap = mm.mmap_write_lock();
-                let _changes = space.changes.lock();
-                let removed = take_out(space, &mmap, &mm, &self.bp);
-                if removed != Err(ENOMEM) {
-                    return removed.inspect_err(|_| self.bp.abandon());
-                }
+        let try_once = || {
+            let mmap = mm.mmap_write_lock();
+            let _changes = space.changes.lock();
+            take_out(space, &mmap, &mm, &self.bp)
+        };
+        let mut removed = try_once();
+        for _ in 0..MEMORY_RETRIES {
+            if removed != Err(ENOMEM) || Task::is_current_killed() {
+                break;
             }
-            wait_for_memory();
+            fsleep(Delta::from_millis(1));
+            removed = try_once();
         }
+        removed.inspect_err(|_| self.bp.abandon())
     }
 }
 
-/// Others give memory back, meanwhile.
-fn wait_for_memory() {
-    fsleep(Delta::from_millis(1));
-}
+/// How often [`Inserted::remove`] tries again when there is no memory, a millisecond apart.
+const MEMORY_RETRIES: u32 = 1000;
 
 /// Takes out a breakpoint that cannot be resumed: the thread then executes the instruction in its
 /// place. Whoever owns the breakpoint gets no more hits.
@@ -264,19 +269,16 @@ fn take_out(
     bp: &Arc<Breakpoint>,
 ) -> Result {
     let at = bp.at();
-    match bp.state() {
-        state @ (State::Armed | State::Outdated | State::Lost) => {
-            let displaced = Displaced::new(bp.insn(), state == State::Lost);
-            let restored =
-                private_text::restore(space, mmap, &displaced, || Stopped::threads_of(space, mm))?;
-            bp.set_gone();
-            if restored == Restored::Written && !is_page_probed(space, at) {
-                private_text::give_back_page(mmap, at);
-            }
+    if let Some(displaced) = Displaced::new(bp) {
+        let restored =
+            private_text::restore(space, mmap, &displaced, || Stopped::threads_of(space, mm))?;
+        bp.set_gone();
+        if restored == Restored::Written && !is_page_probed(space, at) {
+            private_text::give_back_page(mmap, at);
         }
+    } else if bp.state() == State::Covered {
         // What is there is a debugger's.
-        State::Covered => bp.set_gone(),
-        State::Gone => (),
+        bp.set_gone();
     }
     // There may be another breakpoint by now, if this one was gone.
     let guard = tasks_trace::read_lock();
@@ -300,11 +302,13 @@ pub(crate) fn is_page_probed(space: &Space, at: Vaddr) -> bool {
     probed
 }
 
-/// Takes out every breakpoint within `start..end`, whose pages are about to move. Waits for memory.
+/// Takes out every breakpoint within `start..end`, but those whose text cannot be restored.
 ///
 /// # Errors
 ///
-/// If the text of one cannot be restored: pages that hold breakpoints must not be moved.
+/// That of the first one that stays, as of `MmapWrite::own_page`. The caller must not wait for
+/// memory, because it holds `mmap_lock`, and because the OOM killer may have chosen the current
+/// thread, whose exit would give memory back.
 pub(crate) fn take_out_range(
     space: &Space,
     mmap: &MmapWrite<'_>,
@@ -313,18 +317,18 @@ pub(crate) fn take_out_range(
 ) -> Result {
     let mm = ARef::from(mmap.mm());
     let _changes = space.changes.lock();
+    let mut next = start;
+    let mut all = Ok(());
     loop {
         let there = space
-            .known_in(start, end, &tasks_trace::read_lock())
+            .known_in(next, end, &tasks_trace::read_lock())
             .next()
             .cloned();
         let Some(bp) = there else {
-            return Ok(());
+            return all;
         };
-        match take_out(space, mmap, &mm, &bp) {
-            Err(ENOMEM) => wait_for_memory(),
-            taken_out => taken_out?,
-        }
+        next = bp.at().as_usize().saturating_add(1);
+        all = all.and(take_out(space, mmap, &mm, &bp));
     }
 }
 

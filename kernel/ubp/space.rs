@@ -30,6 +30,7 @@ use kernel::{
             Full, //
         },
         tasks_trace::{
+            self,
             Guard,
             Handle,
             Map, //
@@ -66,8 +67,9 @@ pub(crate) struct Space {
     /// See [`crate::reclaim`].
     #[pin]
     pub(crate) reclaim: DelayedWork<Self>,
-    /// Of an address space that `fork()` has copied: what its text holds in place of which bytes.
-    pub(crate) inherited: KVec<Displaced>,
+    /// Of an address space that `fork()` has copied: what its text holds in place of which bytes,
+    /// by address.
+    pub(crate) inherited: KVVec<Displaced>,
     /// The process that uses the address space. Others may share it, by `CLONE_VM`.
     group: SetOnce<Group>,
     active: Switches,
@@ -118,7 +120,7 @@ fn pointer(mm: &Mm) -> &Atomic<*mut c_void> {
 pub(crate) const LOST: *mut c_void = core::ptr::without_provenance_mut(1);
 
 impl Space {
-    fn init(mm: &Mm, inherited: KVec<Displaced>, active: Switches) -> Result<Arc<Self>> {
+    fn init(mm: &Mm, inherited: KVVec<Displaced>, active: Switches) -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
                 mm: ARef::from(mm),
@@ -169,7 +171,7 @@ impl Space {
     /// Context: as of [`Active::new`].
     pub(crate) fn get_or_create(mm: &MmWithUser) -> Result<&Self> {
         if Self::of(mm).is_none() {
-            Self::set(mm, Self::init(mm, KVec::new(), Switches::on())?)?;
+            Self::set(mm, Self::init(mm, KVVec::new(), Switches::on())?)?;
         }
         let space = Self::of(mm).ok_or(ENOMEM)?;
         if space.group.as_ref().is_none() {
@@ -184,7 +186,7 @@ impl Space {
     /// Gives an address space, the copy of that of `self`, a space that says what it inherited.
     ///
     /// Context: may sleep. `mmap_lock` may be held.
-    pub(crate) fn create_inherited(&self, to: &MmWithUser, list: KVec<Displaced>) -> Result {
+    pub(crate) fn create_inherited(&self, to: &MmWithUser, list: KVVec<Displaced>) -> Result {
         Self::set(to, Self::init(to, list, self.active.try_clone()?)?)
     }
 
@@ -246,6 +248,18 @@ impl Space {
         self.map
             .get(at.as_usize(), guard)
             .filter(|bp| bp.state() != State::Gone)
+    }
+
+    /// Returns the byte that the breakpoint at an address displaces, if its `int3` may be there. In
+    /// a copied address space, it is that of a breakpoint of the address space that was copied.
+    pub(crate) fn displaced_byte(&self, at: Vaddr) -> Option<u8> {
+        let guard = tasks_trace::read_lock();
+        if let Some(bp) = self.known(at, &guard) {
+            let may_be_there = bp.state() != State::Covered;
+            return bp.insn().bytes().first().filter(|_| may_be_there).copied();
+        }
+        let found = self.inherited.binary_search_by_key(&at, Displaced::at);
+        self.inherited.get(found.ok()?)?.original()
     }
 
     /// Returns the breakpoints within `start..end` that are neither lost nor gone.

@@ -193,7 +193,7 @@ impl<'a> MmapWrite<'a> {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] and others, as of `private_copy_own()`.
+    /// [`ENOMEM`], [`EAGAIN`] and others, as of `private_copy_own()`.
     pub fn own_page(&self, addr: usize) -> Result<Option<PrivatePage<'_>>> {
         let Some(vma) = self.vma_lookup(addr) else {
             return Ok(None);
@@ -207,9 +207,14 @@ impl<'a> MmapWrite<'a> {
         Ok(page.map(|page| PrivatePage { page, _lock: self }))
     }
 
-    /// Faults in the page at `addr`, which the caller knows to be in memory, for reading.
+    /// Faults in the page at `addr` for reading, if it is in memory. Does not wait for the page,
+    /// because a filesystem that has locked it may need the lock that is held.
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`]: the page would have to be waited for. Others as of `get_user_pages_remote()`.
     pub fn populate(&self, addr: usize) -> Result {
-        self.get_page(addr, 0).map(drop)
+        self.get_page(addr, bindings::FOLL_NOWAIT).map(drop)
     }
 
     fn get_page(&self, addr: usize, gup_flags: u32) -> Result<UserPage> {
@@ -332,6 +337,11 @@ pub struct PrivatePage<'a> {
 }
 
 impl PrivatePage<'_> {
+    /// Returns the page as one that others may get to have as well.
+    pub fn into_page(self) -> UserPage {
+        self.page
+    }
+
     /// Exchanges the byte at `offset` for `new` if it is `old`, and returns whether it was.
     ///
     /// Threads that execute or read the page see the old byte or the new one. The exchange is

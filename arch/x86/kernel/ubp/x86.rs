@@ -170,6 +170,12 @@ impl Insn {
         self.bytes.get(..self.len.into()).unwrap_or(&[])
     }
 
+    /// Returns the bytes of the text from the instruction on, including those that follow the
+    /// instruction: [`MAX_INSN_SIZE`] bytes, or fewer at the end of the text.
+    pub fn known_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.known.into()).unwrap_or(&[])
+    }
+
     /// Returns whether it is one of the instructions that functions with a frame pointer begin or
     /// end with, outside of their frame: the top of the stack is the return address then, and the
     /// frame pointer is the caller's.
@@ -194,8 +200,7 @@ impl Insn {
 
     /// What the same bytes are in the other kind of code.
     pub fn in_mode(&self, mode: Mode) -> Result<Self, Refusal> {
-        let known = self.bytes.get(..self.known.into()).unwrap_or(&[]);
-        analyze(known, self.at, mode)
+        analyze(self.known_bytes(), self.at, mode)
     }
 
     /// Executes the instruction for the thread, if that takes nothing but the registers.

@@ -192,4 +192,39 @@ TEST_F_TIMEOUT(module, process_ends, TIMEOUT)
 	EXPECT_EQ(-ESRCH, BULK(how));
 }
 
+/* So many that what fork() notes of them takes some memory. */
+TEST_F_TIMEOUT(module, many_and_fork, TIMEOUT)
+{
+	enum { PARTS = 36 };
+	unsigned char *text[PARTS];
+	struct uprobes_test_bulk how;
+	int ids[PARTS], status;
+	unsigned int i;
+	pid_t pid;
+
+	for (i = 0; i < PARTS; i++) {
+		text[i] = make_text();
+		ASSERT_NE(NULL, text[i]);
+		how = bulk_of(text[i]);
+		ids[i] = BULK(how);
+		ASSERT_LT(0, ids[i]);
+	}
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		for (i = 0; i < PARTS; i++)
+			if (((probed_fn)text[i])(1, 0) != PROBES + 1)
+				_exit(1);
+		_exit(0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	for (i = 0; i < PARTS; i++) {
+		EXPECT_EQ(PROBES + 1, ((probed_fn)text[i])(1, 0));
+		EXPECT_EQ(PROBES, BULK_HITS(ids[i]));
+		UNPROBE(ids[i]);
+		munmap(text[i], PAGE);
+	}
+}
+
 TEST_HARNESS_MAIN

@@ -109,3 +109,23 @@ bool set_file(const char *path, const char *value)
 	close(fd);
 	return done;
 }
+
+#define KSM	"/sys/kernel/mm/ksm/"
+
+bool merges(pid_t pid, const void *at, pid_t other, const void *other_at)
+{
+	uint64_t end = now_ms() + 20000, one, two;
+	bool merged = false;
+
+	set_file(KSM "sleep_millisecs", "1");
+	set_file(KSM "pages_to_scan", "1000");
+	set_file(KSM "run", "1");
+	while (!merged && now_ms() < end) {
+		sleep_ms(10);
+		one = pagemap_entry(pid, at);
+		two = pagemap_entry(other, other_at);
+		merged = (one & two & PM_PRESENT) && PM_PFN(one) == PM_PFN(two);
+	}
+	set_file(KSM "run", "0");
+	return merged;
+}

@@ -39,4 +39,7 @@ uint64_t pagemap_entry(pid_t pid, const void *at);
 /* Writes a whole file at once, as those in /proc and /sys want it. */
 bool set_file(const char *path, const char *value);
 
+/* Whether KSM makes one page of the pages of two processes. */
+bool merges(pid_t pid, const void *at, pid_t other, const void *other_at);
+
 #endif /* _TEXT_H */

@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Each allocation of what changes text fails once: kernels with fault injection only. */
+/*
+ * Each allocation of what changes text fails once, or all of them do: kernels with fault injection
+ * or with memory cgroups only.
+ */
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
 #include "fail_nth.h"
 #include "text_fixture.h"
 
@@ -127,6 +134,105 @@ TEST_F_TIMEOUT(module, forked, TIMEOUT)
 	EXPECT_LT(0, refused);
 	UNPROBE(id);
 	EXPECT_EQ(0, memcmp(text, add_code, sizeof(add_code)));
+}
+
+#define CGROUPS	"/sys/fs/cgroup/"
+#define FULL	CGROUPS "text_no_memory"
+
+/* What a process in a cgroup without memory has to do, and has done. */
+struct orders {
+	atomic_int turn;
+	unsigned char *text[2];
+	int ids[2];
+	int error;
+	unsigned long called;
+	unsigned char byte;
+};
+
+/*
+ * Two pages with a breakpoint each, which KSM merges, so that it takes a copy to restore one. Nobody
+ * kills the process for the memory of its cgroup.
+ */
+static void obey(int dev, struct orders *orders)
+{
+	unsigned char *place = anonymous_text(PROT_NONE), *text;
+	unsigned int i;
+
+	if (place == MAP_FAILED || !set_file(FULL "/cgroup.procs", "0") ||
+	    !set_file("/proc/self/oom_score_adj", "-1000"))
+		_exit(1);
+	for (i = 0; i < 2; i++) {
+		text = anonymous_text(RX);
+		if (text == MAP_FAILED || madvise(text, PAGE, MADV_MERGEABLE))
+			_exit(1);
+		orders->text[i] = text;
+		orders->ids[i] = dev_register(dev, getpid(), text, UPROBES_TEST_TASK);
+	}
+	orders->turn = 1;
+	while (orders->turn != 2)
+		syscall(SYS_sched_yield);
+	if (syscall(SYS_mremap, text, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, place) < 0)
+		orders->error = errno;
+	orders->turn = 3;
+	while (orders->turn != 4)
+		syscall(SYS_sched_yield);
+	orders->called = call(text, 1, 2);
+	orders->byte = byte_at(text);
+	orders->turn = 5;
+	pause();
+}
+
+static bool takes_turn(struct orders *orders, int turn)
+{
+	uint64_t end = now_ms() + 20000;
+
+	while (orders->turn != turn && now_ms() < end)
+		sleep_ms(5);
+	return orders->turn == turn;
+}
+
+/* Nobody waits for ever for the memory of a process whose cgroup has none. */
+TEST_F_TIMEOUT(module, full_cgroup, TIMEOUT)
+{
+	struct orders *orders;
+	uint64_t start;
+	int status;
+	pid_t pid;
+
+	mount("cgroup2", CGROUPS, "cgroup2", 0, NULL);
+	if (!set_file(CGROUPS "cgroup.subtree_control", "+memory") || mkdir(FULL, 0755))
+		SKIP(return, "no memory cgroups");
+	orders = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, orders);
+	memset(orders, 0, PAGE);
+	pid = fork();
+	if (!pid)
+		obey(self->dev, orders);
+	ASSERT_TRUE(takes_turn(orders, 1));
+	ASSERT_LT(0, orders->ids[0]);
+	ASSERT_LT(0, orders->ids[1]);
+	ASSERT_TRUE(merges(pid, orders->text[0], pid, orders->text[1]));
+	set_file(FULL "/memory.max", "0");
+	/* CPUs give back what they have in stock. */
+	sleep_ms(500);
+	orders->turn = 2;
+	EXPECT_TRUE(takes_turn(orders, 3));
+	EXPECT_EQ(ENOMEM, orders->error);
+
+	/* Who removes the probe gives up after a while. The next hit removes it. */
+	start = now_ms();
+	UNPROBE(orders->ids[1]);
+	TH_LOG("removed after %llu ms", (unsigned long long)(now_ms() - start));
+	set_file(FULL "/memory.max", "max");
+	orders->turn = 4;
+	EXPECT_TRUE(takes_turn(orders, 5));
+	EXPECT_EQ(3, orders->called);
+	EXPECT_EQ(add_code[0], orders->byte);
+	kill(pid, SIGKILL);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	UNPROBE(orders->ids[0]);
+	rmdir(FULL);
+	set_file(CGROUPS "cgroup.subtree_control", "-memory");
 }
 
 TEST_HARNESS_MAIN

@@ -239,27 +239,6 @@ TEST_F_TIMEOUT(module, hugetlb, TIMEOUT)
 	set_file("/proc/sys/vm/nr_hugepages", "0");
 }
 
-#define KSM	"/sys/kernel/mm/ksm/"
-
-/* Whether the pages of two processes become the same page. */
-static bool merges(pid_t pid, const void *at, pid_t other, const void *other_at)
-{
-	uint64_t end = now_ms() + 20000, one, two;
-	bool merged = false;
-
-	set_file(KSM "sleep_millisecs", "1");
-	set_file(KSM "pages_to_scan", "1000");
-	set_file(KSM "run", "1");
-	while (!merged && now_ms() < end) {
-		sleep_ms(10);
-		one = pagemap_entry(pid, at);
-		two = pagemap_entry(other, other_at);
-		merged = (one & two & PM_PRESENT) && PM_PFN(one) == PM_PFN(two);
-	}
-	set_file(KSM "run", "0");
-	return merged;
-}
-
 TEST_F_TIMEOUT(module, merged_page, TIMEOUT)
 {
 	unsigned char *one = anonymous_text(RX), *two = anonymous_text(RX);
