@@ -36,7 +36,9 @@ use kernel::{
     task::Task,
     time::{
         delay::fsleep,
-        Delta, //
+        Delta,
+        Instant,
+        Monotonic, //
     },
 };
 use ubp_arch::{
@@ -238,10 +240,9 @@ impl Inserted {
             take_out(space, &mmap, &mm, &self.bp)
         };
         let mut removed = try_once();
-        for _ in 0..MEMORY_RETRIES {
-            if removed != Err(ENOMEM) || Task::is_current_killed() {
-                break;
-            }
+        let start = Instant::<Monotonic>::now();
+        while removed == Err(ENOMEM) && start.elapsed() < MEMORY_WAIT && !Task::is_current_killed()
+        {
             fsleep(Delta::from_millis(1));
             removed = try_once();
         }
@@ -249,8 +250,8 @@ impl Inserted {
     }
 }
 
-/// How often [`Inserted::remove`] tries again when there is no memory, a millisecond apart.
-const MEMORY_RETRIES: u32 = 1000;
+/// How long [`Inserted::remove`] waits for memory.
+const MEMORY_WAIT: Delta = Delta::from_secs(1);
 
 /// Takes out a breakpoint that cannot be resumed: the thread then executes the instruction in its
 /// place. Whoever owns the breakpoint gets no more hits.
