@@ -93,6 +93,7 @@ pub(crate) unsafe extern "C" fn __ubp_settle(regs: *mut bindings::pt_regs) {
     if regs.is_null() {
         return;
     }
+    step::end_forgotten();
     // SAFETY: `exit_to_user_mode_loop()` passes the registers that the current thread is going to
     // load, and does not access them until resume_user_mode_work() has returned.
     slot::settle(unsafe { PtRegs::from_raw_mut(regs) });

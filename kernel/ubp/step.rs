@@ -124,11 +124,14 @@ impl Stepping {
     }
 
     /// Starts: `Running` to `Stepping`.
+    ///
+    /// Must be called with interrupts enabled.
     #[inline]
     fn start(&self, bp: Arc<Breakpoint>, state: StepState) {
         const { assert!(size_of::<StepState>() <= size_of::<[c_ulong; 2]>()) };
         const { assert!(align_of::<StepState>() <= align_of::<c_ulong>()) };
 
+        end_forgotten();
         TrapNumber(self.0).forget();
         // Engines must not change the trap flag before `end()`, because `state` holds its value.
         utrace::hold_steps();
@@ -142,6 +145,13 @@ impl Stepping {
         }
     }
 
+    /// Leaves the end to [`end_forgotten`].
+    fn set_forgotten(&self, state: StepState) {
+        // SAFETY: Only the current thread accesses its own state, and `saved` has the room: see
+        // `start`.
+        unsafe { (&raw mut (*self.0).saved).cast::<StepState>().write(state) };
+    }
+
     /// What is being stepped.
     #[inline]
     fn get(&self) -> Option<(&Breakpoint, &Step, StepState)> {
@@ -153,9 +163,11 @@ impl Stepping {
         Some((bp, bp.insn().plan().step()?, state))
     }
 
-    /// Ends: `Stepping` to `Running`. Returns whether signals have been waiting.
+    /// Ends: `Stepping` to `Running`.
+    ///
+    /// Must be called with interrupts enabled, because this may drop the last reference.
     #[inline]
-    fn end(self) -> bool {
+    fn end(self) {
         // SAFETY: As in `get`.
         //
         // INVARIANT: The reference is taken out.
@@ -164,7 +176,7 @@ impl Stepping {
             (bp, core::mem::take(&mut (*self.0).signal_denied))
         };
         if bp.is_null() {
-            return false;
+            return;
         }
         // SAFETY: By the type invariants it was of an `Arc` that was owned.
         drop(unsafe { Arc::from_raw(bp.cast::<Breakpoint>()) });
@@ -173,7 +185,6 @@ impl Stepping {
         if denied {
             Task::recheck_signals();
         }
-        denied
     }
 
     /// Has signals wait until the end.
@@ -182,6 +193,20 @@ impl Stepping {
         // SAFETY: Only the current thread accesses its own state.
         unsafe { (*self.0).signal_denied = true };
         Task::postpone_signals();
+    }
+}
+
+/// Ends a step that the current thread is out of since [`moved_away`].
+///
+/// Must be called with interrupts enabled.
+#[inline]
+pub(crate) fn end_forgotten() {
+    let stepping = Stepping::current();
+    if stepping
+        .get()
+        .is_some_and(|(_, _, state)| state.is_forgotten())
+    {
+        stepping.end();
     }
 }
 
@@ -243,6 +268,7 @@ pub(crate) fn debug(regs: &mut PtRegs, step: bool, others: bool, trap: &mut Trap
 /// it; if not, the thread was being stepped by a debugger too.
 fn step_trap(regs: &mut PtRegs, others: bool, trap: &mut Trap) -> bool {
     trap.with_interrupts(|| {
+        end_forgotten();
         let stepping = Stepping::current();
         let Some((_, step, state)) = stepping.get() else {
             return false;
@@ -282,6 +308,7 @@ pub unsafe fn deny_signal() -> bool {
     // SAFETY: By the requirement on the caller.
     let regs = unsafe { PtRegs::of_current() };
     let may_wait = || !Task::is_current_killed() && !Task::has_synchronous_signal();
+    end_forgotten();
     let stepping = Stepping::current();
     let Some((_, step, state)) = stepping.get() else {
         return slot::leave(regs, may_wait);
@@ -307,12 +334,11 @@ pub(crate) fn moved_away(regs: &mut PtRegs) {
     let Some((_, step, state)) = stepping.get() else {
         return;
     };
-    step.forget(state, regs);
-    if stepping.end() {
-        // The thread may have looked for signals for the last time: an interrupt on its way out
-        // makes it look again.
-        smp::interrupt_self();
-    }
+    // The reference must not be dropped with interrupts disabled. The thread may have looked for
+    // work for the last time: an interrupt on its way out makes it look again.
+    stepping.set_forgotten(step.forget(state, regs));
+    current!().notify_resume();
+    smp::interrupt_self();
 }
 
 /// The current thread gives up its address space; it returns to no slot.

@@ -107,6 +107,7 @@ pub struct StepState {
     slot: SlotAddr,
     trap_flag: bool,
     block_step: bool,
+    is_forgotten: bool,
 }
 
 impl StepState {
@@ -114,6 +115,12 @@ impl StepState {
     #[inline]
     pub fn slot(&self) -> SlotAddr {
         self.slot
+    }
+
+    /// Whether [`Step::forget`] has ended the step.
+    #[inline]
+    pub fn is_forgotten(&self) -> bool {
+        self.is_forgotten
     }
 }
 
@@ -198,6 +205,7 @@ impl Step {
             slot,
             trap_flag: regs.flags() & flags::TF != 0,
             block_step,
+            is_forgotten: false,
         };
         regs.set_flags(regs.flags() | flags::TF);
         regs.set_ip(slot.as_usize().wrapping_add(self.start()));
@@ -215,6 +223,7 @@ impl Step {
             slot,
             trap_flag: false,
             block_step: false,
+            is_forgotten: false,
         })
     }
 
@@ -317,10 +326,15 @@ impl Step {
     /// Ends the step of a thread whose instruction pointer has been changed meanwhile: it was in
     /// the slot, and had not executed the instruction. May be called with interrupts disabled.
     ///
-    /// A debugger that steps by blocks gets its next trap after one instruction.
+    /// A debugger that steps by blocks gets its next trap after one instruction. Returns the state,
+    /// with which the step must be neither finished nor aborted.
     #[inline]
-    pub fn forget(&self, state: StepState, regs: &mut PtRegs) {
+    pub fn forget(&self, state: StepState, regs: &mut PtRegs) -> StepState {
         restore_trap_flag(state, regs);
+        StepState {
+            is_forgotten: true,
+            ..state
+        }
     }
 
     /// Corrects what has been pushed, or takes the push back.

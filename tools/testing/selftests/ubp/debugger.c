@@ -21,12 +21,12 @@
 #include "kselftest_harness.h"
 
 #define STEPS	60
+/* The bits that are set in DR6 when there is nothing to say. */
+#define DR6_RESERVED	0xffff0ff0
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 struct stop {
-/* The bits that are set in DR6 when there is nothing to say. */
-#define DR6_RESERVED	0xffff0ff0
 	uintptr_t ip, flags, sp, cx, dr6;
 	int signal, code;
 	uintptr_t addr;
@@ -121,13 +121,13 @@ static int follow(int dev, enum how how, bool with_probes, struct stop *stops, i
 	if (prepare(child, how))
 		goto fail;
 	for (;;) {
+		/* Nothing must be left of the stop before. */
+		if (how == SINGLE && set_debug_register(child, 6, DR6_RESERVED))
+			goto fail;
 		if (ptrace(request, child, NULL, NULL) || waitpid(child, &status, 0) != child)
 			goto fail;
 		if (!WIFSTOPPED(status))
 			return status ? -1 : count;
-		/* Nothing must be left of the stop before. */
-		if (how == SINGLE && set_debug_register(child, 6, DR6_RESERVED))
-			goto fail;
 		if (count == max || look(child, status, &stops[count]))
 			goto fail;
 		/* The C library's part is not of interest. */
