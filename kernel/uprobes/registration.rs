@@ -7,6 +7,7 @@ use crate::{
         Client,
         Spot, //
     },
+    presence,
     probe::{
         Counts,
         Gate,
@@ -60,7 +61,7 @@ pub(crate) fn register_probe(
     let probe = Probe::new(client, spot)?;
     // Until it is live no hit calls the client, so that nothing has to be waited for if this fails.
     // But a process that the probed one has created since may have it already.
-    probe.enter(process).inspect_err(|_| probe.take_out())?;
+    presence::enter(&probe, process).inspect_err(|_| probe.take_out())?;
     probe.go_live();
     Ok(probe)
 }

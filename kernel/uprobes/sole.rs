@@ -8,13 +8,11 @@ use crate::{
         Returning, //
     },
     contain::Calls,
-    entry::Entry,
-    places::Place,
-    probe::Probe,
-    returns::{
-        Here,
-        Returns, //
+    entry::{
+        Entry,
+        ReturnPoint, //
     },
+    probe::Probe, //
 };
 
 use kernel::{
@@ -74,27 +72,21 @@ pub(crate) struct SoleFunction {
     sole: Sole,
     /// Whether it has a handler for the entry.
     at_entry: bool,
-    returns: Arc<Returns>,
+    entrance: Arc<dyn ReturnPoint>,
 }
 
 impl SoleFunction {
-    pub(crate) fn of(entry: &Entry, returns: &Arc<Returns>) -> Self {
+    pub(crate) fn of(entry: &Entry, entrance: &Arc<dyn ReturnPoint>) -> Self {
         Self {
             sole: Sole::of(entry),
             at_entry: entry.probe.wants.task,
-            returns: returns.clone(),
+            entrance: entrance.clone(),
         }
     }
 
-    /// A thread of `group` enters the function that is here.
+    /// A thread of `group` enters the function, which begins at `at`.
     #[inline(always)]
-    pub(crate) fn enter(
-        &self,
-        here: Here<'_>,
-        group: ThreadGroup,
-        regs: &mut PtRegs,
-        guard: &Guard,
-    ) {
+    pub(crate) fn enter(&self, at: usize, group: ThreadGroup, regs: &mut PtRegs, guard: &Guard) {
         let calls = Calls::begin(false);
         let Some(probe) = self.sole.firing(group, &calls) else {
             return;
@@ -103,11 +95,11 @@ impl SoleFunction {
         if self.at_entry {
             calls.call_sole(probe, Handler::Task, regs);
             // A thread that has been sent elsewhere does not call the function.
-            if regs.ip() != here.at {
+            if regs.ip() != at {
                 return;
             }
         }
-        let expected = self.returns.expect(here, probe.id, regs, guard);
+        let expected = self.entrance.reached(probe.id, regs, guard);
         if expected.is_err() {
             self.miss(group);
         }
@@ -132,29 +124,5 @@ impl SoleFunction {
         };
         probe.returns.increment();
         calls.call_sole(probe, Handler::Return(Returning::From), regs);
-    }
-}
-
-/// The only one who is called, where functions of others return.
-pub(crate) struct SolePlace {
-    group: ThreadGroup,
-    place: Arc<Place>,
-}
-
-impl SolePlace {
-    pub(crate) fn of(entry: &Entry, place: &Arc<Place>) -> Self {
-        Self {
-            group: entry.group,
-            place: place.clone(),
-        }
-    }
-
-    /// A thread of `group` has come here, to `at`.
-    // Who is told of a return sees for himself whether he is to be called.
-    #[inline(always)]
-    pub(crate) fn come_to(&self, at: usize, group: ThreadGroup, regs: &mut PtRegs, guard: &Guard) {
-        if self.group == group {
-            self.place.came_to_inline(at, regs, guard);
-        }
     }
 }

@@ -1,16 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Finding the instructions by which a function returns.
-
-use crate::{
-    access,
-    insert::Refused,
-    private_text::{
-        self,
-        fault_in_to_read, //
-    },
-    space::Space, //
-};
+//! Return instructions of a function of known size.
 
 use kernel::{
     mm::{
@@ -19,13 +9,13 @@ use kernel::{
     },
     prelude::*, //
 };
-use ubp_arch::{
-    flow,
+use ubp::{
+    fault_in_to_read,
+    flow_at,
     Depth,
     Flow,
-    Flowed,
-    Mode,
     Refusal,
+    Refused,
     Vaddr, //
 };
 
@@ -55,8 +45,12 @@ struct Found {
 /// `EOPNOTSUPP`: a jump leads out of the function, so that there may be other ways to leave it.
 /// `EINVAL`: there is no return; or these are not the bytes of a whole function, or not only of
 /// instructions: some cannot be decoded, the last one does not end with it, a jump leads into the
-/// middle of one. `E2BIG`: more than a megabyte. Others as of [`insert`](crate::insert).
-pub fn exits(mm: &MmWithUser, start: Vaddr, size: usize) -> Result<KVec<Vaddr>, Refused> {
+/// middle of one. `E2BIG`: more than a megabyte. Others as of [`insert`](ubp::insert).
+pub(crate) fn return_instructions(
+    mm: &MmWithUser,
+    start: Vaddr,
+    size: usize,
+) -> Result<KVec<Vaddr>, Refused> {
     if size > MAX_SIZE {
         return Err(E2BIG.into());
     }
@@ -103,7 +97,7 @@ impl Found {
             if at.as_usize() >= self.end {
                 break;
             }
-            let flowed = match decode(mmap, at, Depth::ENTRY) {
+            let flowed = match flow_at(mmap, at, Depth::ENTRY) {
                 Err(Refused::Insn(Refusal::Undecodable | Refusal::CutOff)) => {
                     return Err(EINVAL.into())
                 }
@@ -139,18 +133,5 @@ impl Found {
         self.targets
             .iter()
             .all(|target| self.starts.binary_search(target).is_ok())
-    }
-}
-
-/// Decodes the instruction of the program at an address: breakpoints are not looked at.
-pub(crate) fn decode(mmap: &MmapWrite<'_>, at: Vaddr, depth: Depth) -> Result<Flowed, Refused> {
-    private_text::text_vma(mmap, at)?;
-    let mut code = private_text::read(mmap, at)?;
-    if let Some(space) = Space::of(mmap.mm()) {
-        access::hide(space, at.as_usize(), code.as_mut_bytes());
-    }
-    match flow(code.as_bytes(), at, Mode::of_mm(mmap.mm()), depth) {
-        Err(Refusal::CutOff) => Err(code.cut_off()),
-        flowed => flowed.map_err(Refused::Insn),
     }
 }

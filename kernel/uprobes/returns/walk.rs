@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Finding the instructions by which a function returns whose size is not known, by following it
-//! from its first instruction.
+//! The control-flow walk: the return instructions of a function whose size is not known, found by
+//! following it from its first instruction.
 //!
 //! Jumps and branches are followed, also those to parts that the compiler has put elsewhere and to
 //! other functions, whose returns are then this one's (tail calls), as long as they stay within the
@@ -14,12 +14,6 @@
 //! A path ends where a register says where it goes on, or where the mapping does, or where the
 //! stack cannot be followed: there may be other ways then in which the function returns.
 
-use crate::{
-    exits::decode,
-    insert::Refused,
-    private_text::fault_in_to_read, //
-};
-
 use kernel::{
     mm::{
         write::MmapWrite,
@@ -27,10 +21,13 @@ use kernel::{
     },
     prelude::*, //
 };
-use ubp_arch::{
+use ubp::{
+    fault_in_to_read,
+    flow_at,
     Depth,
     Flow,
     Refusal,
+    Refused,
     Vaddr, //
 };
 
@@ -43,12 +40,12 @@ const MAX_ENDS: usize = 256;
 /// How many with the lock held.
 const AT_ONCE: usize = 256;
 
-/// The returns of a function.
-pub struct Explored {
+/// How a function returns.
+pub(crate) struct Walked {
     /// Instructions by which it returns.
-    pub exits: KVec<Vaddr>,
+    pub(crate) exits: KVec<Vaddr>,
     /// Whether there are no others.
-    pub complete: bool,
+    pub(crate) complete: bool,
 }
 
 /// Where to go on.
@@ -56,7 +53,7 @@ pub struct Explored {
 struct Path {
     at: Vaddr,
     depth: Depth,
-    /// The last call before, as an index of [`Explorer::calls`].
+    /// The last call before, as an index of [`Walk::calls`].
     call: Option<usize>,
 }
 
@@ -75,7 +72,7 @@ struct Range {
     call: Option<usize>,
 }
 
-struct Explorer {
+struct Walk {
     paths: KVec<Path>,
     calls: KVec<Call>,
     /// In the order of addresses.
@@ -95,9 +92,9 @@ struct Explorer {
 ///
 /// # Errors
 ///
-/// As of [`insert`](crate::insert).
-pub fn explore(mm: &MmWithUser, entry: Vaddr) -> Result<Explored, Refused> {
-    let mut explorer = Explorer {
+/// As of [`insert`](ubp::insert).
+pub(crate) fn walk(mm: &MmWithUser, entry: Vaddr) -> Result<Walked, Refused> {
+    let mut walk = Walk {
         paths: KVec::new(),
         calls: KVec::new(),
         seen: KVec::new(),
@@ -107,29 +104,29 @@ pub fn explore(mm: &MmWithUser, entry: Vaddr) -> Result<Explored, Refused> {
         insns: 0,
         ends: 0,
     };
-    explorer.go_on_later(Path {
+    walk.go_on_later(Path {
         at: entry,
         depth: Depth::ENTRY,
         call: None,
     })?;
-    while let Some(path) = explorer.paths.pop() {
+    while let Some(path) = walk.paths.pop() {
         let rest = {
             let mmap = mm.mmap_write_lock_killable()?;
-            explorer.follow(&mmap, path)?
+            walk.follow(&mmap, path)?
         };
         match rest {
             Rest::Nothing => (),
-            Rest::Path(path) => explorer.go_on_later(path)?,
+            Rest::Path(path) => walk.go_on_later(path)?,
             Rest::Missing(path) => match fault_in_to_read(mm, path.at) {
-                Err(EFAULT) => explorer.note_open(path.call)?,
+                Err(EFAULT) => walk.note_open(path.call)?,
                 faulted_in => {
                     faulted_in?;
-                    explorer.go_on_later(path)?;
+                    walk.go_on_later(path)?;
                 }
             },
         }
     }
-    Ok(explorer.conclude()?)
+    Ok(walk.conclude()?)
 }
 
 /// What is left of a path.
@@ -140,7 +137,7 @@ enum Rest {
     Missing(Path),
 }
 
-impl Explorer {
+impl Walk {
     fn go_on_later(&mut self, path: Path) -> Result {
         Ok(self.paths.push(path, GFP_KERNEL)?)
     }
@@ -169,7 +166,7 @@ impl Explorer {
                 self.joined.push(path, GFP_KERNEL).map_err(Error::from)?;
                 return Ok(Rest::Nothing);
             }
-            let flowed = match decode(mmap, path.at, path.depth) {
+            let flowed = match flow_at(mmap, path.at, path.depth) {
                 Ok(flowed) => flowed,
                 Err(Refused::Errno(EAGAIN)) => return Ok(Rest::Missing(path)),
                 // No program has this; but what is read may not be one.
@@ -284,7 +281,7 @@ impl Explorer {
             .map_err(|_| ENOMEM)
     }
 
-    fn conclude(self) -> Result<Explored> {
+    fn conclude(self) -> Result<Walked> {
         let mut exits = KVec::with_capacity(self.exits.len(), GFP_KERNEL)?;
         for (at, call) in &self.exits {
             if !self.is_beyond(*call) {
@@ -293,6 +290,6 @@ impl Explorer {
         }
         // One that has no exits ends in a call that does not return.
         let complete = self.open.iter().all(|call| self.is_beyond(*call));
-        Ok(Explored { exits, complete })
+        Ok(Walked { exits, complete })
     }
 }

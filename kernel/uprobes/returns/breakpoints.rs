@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Return breakpoints: at return instructions, and at return addresses.
+//!
+//! A return breakpoint stays for as long as the process has return probes. See
+//! [`crate::returns`].
+//!
+//! # Locks
+//!
+//! `Breakpoints::open`, a mutex, is held while a breakpoint is added, so that none is added after
+//! the last return probe has gone. The state of probepoints nests inside. It is not held while text
+//! is faulted in: a thread at a hit waits for it, and every unregistration waits for hits.
+
+use crate::{
+    entry::ReturnPoint,
+    probepoint::{
+        self,
+        Probepoint, //
+    },
+    returns::process::{
+        Function,
+        Returns, //
+    },
+    BUILT_IN, //
+};
+
+use kernel::{
+    mm::MmWithUser,
+    new_mutex,
+    prelude::*,
+    ptregs::PtRegs,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        tasks_trace::{
+            self,
+            Guard,
+            Map,
+            Published, //
+        },
+        Arc,
+        Mutex, //
+    },
+    threads::ThreadGroup, //
+};
+use ubp::Vaddr;
+
+/// What may return, or be returned to, at an address.
+pub(crate) struct ReturnBreakpoint {
+    at: Vaddr,
+    returns: Arc<Returns>,
+    is_return_instruction: Atomic<bool>,
+    /// Set before the first instance of a call from there is kept.
+    is_return_address: Atomic<bool>,
+    /// The last of the functions that are known to return by the instruction: mostly there is one,
+    /// which need not be looked up then. Changed under `Returns::adding`.
+    function: Published<Arc<Function>>,
+}
+
+/// What an address is to a function.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// The function returns by the instruction there.
+    Instruction,
+    /// The function returns to there.
+    Address,
+}
+
+impl ReturnBreakpoint {
+    fn new(at: Vaddr, returns: &Arc<Returns>) -> Result<Arc<Self>> {
+        let this = Self {
+            at,
+            returns: returns.clone(),
+            is_return_instruction: Atomic::new(false),
+            is_return_address: Atomic::new(false),
+            function: Published::empty(BUILT_IN),
+        };
+        Ok(Arc::new(this, GFP_KERNEL)?)
+    }
+
+    fn flag(&self, kind: Kind) -> &Atomic<bool> {
+        match kind {
+            Kind::Instruction => &self.is_return_instruction,
+            Kind::Address => &self.is_return_address,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn at(&self) -> Vaddr {
+        self.at
+    }
+
+    /// Returns the function that returns by the instruction here, if it is the one at `entry`.
+    #[inline(always)]
+    pub(crate) fn function_at<'a>(
+        &'a self,
+        entry: usize,
+        guard: &'a Guard,
+    ) -> Option<&'a Function> {
+        let function = self.function.read(guard)?;
+        function.is_at(entry).then_some(&**function)
+    }
+
+    #[inline(never)]
+    fn reached_slowly(&self, regs: &mut PtRegs, guard: &Guard) {
+        // A function that has returned to here comes before one that is going to return from here.
+        if self.is_return_address.load(Relaxed) {
+            self.returns.returned_to(self.at.as_usize(), regs, guard);
+        }
+        if self.is_return_instruction.load(Relaxed) {
+            self.returns.returning_from(self, regs, guard);
+        }
+    }
+}
+
+impl ReturnPoint for ReturnBreakpoint {
+    #[inline]
+    fn reached(&self, _generation: u64, regs: &mut PtRegs, guard: &Guard) -> Result {
+        if self.is_return_address.load(Relaxed)
+            || !self.returns.returning_from_lockless(self, regs, guard)
+        {
+            self.reached_slowly(regs, guard);
+        }
+        Ok(())
+    }
+}
+
+/// A return breakpoint, and where it is.
+#[derive(Clone)]
+struct Inserted {
+    breakpoint: Arc<ReturnBreakpoint>,
+    /// Nothing if there can be no breakpoint.
+    probepoint: Option<Arc<Probepoint>>,
+}
+
+impl Inserted {
+    fn remove(&self) {
+        if let Some(probepoint) = &self.probepoint {
+            probepoint.remove_return_point(&*self.breakpoint);
+        }
+    }
+}
+
+/// The return breakpoints of a process.
+#[pin_data]
+pub(crate) struct Breakpoints {
+    group: ThreadGroup,
+    #[pin]
+    inserted: Map<Inserted>,
+    /// Whether the process has return probes.
+    #[pin]
+    open: Mutex<bool>,
+}
+
+impl Breakpoints {
+    pub(crate) fn new(group: ThreadGroup) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            group,
+            inserted <- Map::new(BUILT_IN),
+            open <- new_mutex!(true),
+        })
+    }
+
+    /// Removes all of them: no return is detected any more.
+    ///
+    /// Context: may sleep.
+    pub(crate) fn close(&self) {
+        *self.open.lock() = false;
+        let guard = tasks_trace::read_lock();
+        for (at, inserted) in self.inserted.range(0..=usize::MAX, &guard) {
+            inserted.remove();
+            // It refers back to the owner of this.
+            self.inserted.remove(at);
+        }
+    }
+
+    /// Returns whether there is a breakpoint at an address for returns to there.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM`: there can be none.
+    pub(crate) fn is_return_address(&self, at: usize, guard: &Guard) -> Result<bool> {
+        let Some(inserted) = self.inserted.get(at, guard) else {
+            return Ok(false);
+        };
+        let probepoint = inserted.probepoint.as_ref().ok_or(EPERM)?;
+        Ok(!probepoint.is_gone() && inserted.breakpoint.is_return_address.load(Relaxed))
+    }
+
+    fn known(&self, at: Vaddr) -> Option<Inserted> {
+        let guard = tasks_trace::read_lock();
+        self.inserted.get(at.as_usize(), &guard).cloned()
+    }
+
+    /// Says that a function returns by the instruction at an address, if there is a breakpoint.
+    /// The caller must hold `Returns::adding`.
+    pub(crate) fn set_function(&self, exit: Vaddr, function: &Arc<Function>) -> Result {
+        if let Some(Inserted { breakpoint, .. }) = self.known(exit) {
+            breakpoint.function.publish(function.clone(), GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
+    /// Inserts a breakpoint at an address for `returns`, which these belong to, unless there is
+    /// one.
+    ///
+    /// Context: may sleep; takes `mmap_lock`.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN`: the text is absent; see [`probepoint::place`]. `ESRCH`: the last return probe has
+    /// gone. Else as of [`register`](crate::register).
+    #[cold]
+    pub(crate) fn add(
+        &self,
+        returns: &Arc<Returns>,
+        mm: &ARef<MmWithUser>,
+        at: Vaddr,
+        kind: Kind,
+    ) -> Result {
+        let open = self.open.lock();
+        if !*open {
+            return Err(ESRCH);
+        }
+        let known = self.known(at);
+        let breakpoint = match &known {
+            Some(inserted) => inserted.breakpoint.clone(),
+            None => ReturnBreakpoint::new(at, returns)?,
+        };
+        breakpoint.flag(kind).store(true, Relaxed);
+        if let Some(Inserted { probepoint, .. }) = known {
+            if !probepoint.ok_or(EPERM)?.is_gone() {
+                return Ok(());
+            }
+        }
+        // The text of one that is there has gone, and there is another text by now.
+        self.inserted.remove(at.as_usize());
+        let point: Arc<dyn ReturnPoint> = breakpoint.clone();
+        let (probepoint, result) = match probepoint::place_return_point(mm, at, self.group, &point)
+        {
+            Ok(probepoint) => (Some(probepoint), Ok(())),
+            // These may not be so the next time.
+            Err(error) if matches!(error, ENOMEM | EINTR | EAGAIN) => return Err(error),
+            Err(error) => (None, Err(error)),
+        };
+        let inserted = Inserted {
+            breakpoint,
+            probepoint,
+        };
+        self.inserted
+            .insert(at.as_usize(), inserted.clone(), GFP_KERNEL)
+            .inspect_err(|_| inserted.remove())?;
+        result
+    }
+}
