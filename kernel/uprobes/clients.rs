@@ -102,9 +102,9 @@ impl Course {
 
 /// Copies those that `keep` holds for, with room for `more`.
 fn copied<T: Clone>(list: &[T], more: usize, keep: impl Fn(&T) -> bool) -> Result<KVec<T>> {
-    let mut copy = KVec::with_capacity(list.len() + more, GFP_KERNEL)?;
+    let mut copy = KVec::with_capacity(list.len() + more, GFP_KERNEL_ACCOUNT)?;
     for item in list.iter().filter(|item| keep(item)) {
-        copy.push(item.clone(), GFP_KERNEL)?;
+        copy.push(item.clone(), GFP_KERNEL_ACCOUNT)?;
     }
     Ok(copy)
 }
@@ -147,14 +147,14 @@ impl Clients {
     pub(crate) fn with(&self, entry: Entry) -> Result<Self> {
         let points = copied(&self.return_points, 0, |_| true)?;
         let mut entries = copied(&self.entries, 1, |_| true)?;
-        entries.push(entry, GFP_KERNEL)?;
+        entries.push(entry, GFP_KERNEL_ACCOUNT)?;
         Ok(Self::of(entries, points))
     }
 
     /// Returns a list that has one more return breakpoint.
     pub(crate) fn with_return_point(&self, point: GroupReturnPoint) -> Result<Self> {
         let mut points = copied(&self.return_points, 1, |_| true)?;
-        points.push(point, GFP_KERNEL)?;
+        points.push(point, GFP_KERNEL_ACCOUNT)?;
         Ok(Self::of(copied(&self.entries, 0, |_| true)?, points))
     }
 

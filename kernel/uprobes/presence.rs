@@ -174,7 +174,10 @@ impl Presence {
         wanted: &Wanted,
     ) -> Result {
         let entry = |role| Entry::new(probe.clone(), group, role);
-        let returns = self.returns.as_ref().map(|used| used.returns().clone());
+        let returns = match &self.returns {
+            Some(used) => Some(used.returns()?),
+            None => None,
+        };
         if let Some(at) = wanted.entry {
             match returns.as_ref().zip(wanted.walked.as_ref()) {
                 Some((returns, walked)) => {

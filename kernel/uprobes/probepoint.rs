@@ -123,7 +123,7 @@ fn find_or_add(mm: &MmWithUser, at: Vaddr) -> Result<Arc<Probepoint>> {
         return Ok(found);
     }
     let new = Probepoint::new(mm, at)?;
-    let node = RBTreeNode::new(key, new.clone(), GFP_KERNEL)?;
+    let node = RBTreeNode::new(key, new.clone(), GFP_KERNEL_ACCOUNT)?;
     with_registry(|registry| match registry.get(&key) {
         Some(found) => found.clone(),
         None => {
@@ -215,7 +215,7 @@ impl Probepoint {
                 state <- new_mutex!(State::New),
                 gone: Atomic::new(false),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
     }
 
@@ -234,12 +234,12 @@ impl Probepoint {
             }
             State::Probed(_) => {
                 let list = self.read(with)?;
-                self.clients.publish(list, GFP_KERNEL)?;
+                self.clients.publish(list, GFP_KERNEL_ACCOUNT)?;
             }
             State::New => {
                 // The client is there before the first hit.
                 let added = with(&Clients::new())
-                    .and_then(|list| Ok(self.clients.publish(list, GFP_KERNEL)?))
+                    .and_then(|list| Ok(self.clients.publish(list, GFP_KERNEL_ACCOUNT)?))
                     .and_then(|()| Ok(ubp::insert(mm, self.at, self.clone())?));
                 match added {
                     Ok(inserted) => *state = State::Probed(inserted),
@@ -287,7 +287,7 @@ impl Probepoint {
                     self.die(&mut state, text);
                     return;
                 }
-                Ok(list) => self.clients.publish(list, GFP_KERNEL).is_ok(),
+                Ok(list) => self.clients.publish(list, GFP_KERNEL_ACCOUNT).is_ok(),
                 Err(_) => false,
             };
             if done {

@@ -41,6 +41,7 @@ mod breakpoints;
 mod buckets;
 mod instances;
 mod instructions;
+mod limits;
 mod process;
 mod walk;
 

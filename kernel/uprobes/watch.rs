@@ -181,6 +181,11 @@ impl Watch {
         probepoint::for_each(&self.mm, |probepoint| {
             probepoint.remove_group(self.group, text)
         });
+        // What the process has made the kernel keep goes with it.
+        let returns = self.returns.lock().1.take();
+        if let Some(returns) = returns {
+            returns.close();
+        }
     }
 
     /// What is to become of the text of a process whose last thread, the current one, exits.
@@ -237,10 +242,9 @@ impl Watched {
             Some(returns) => returns.clone(),
             None => Returns::new(self.0.group, &self.0.mm)?,
         };
-        *used = (used.0 + 1, Some(returns.clone()));
+        *used = (used.0 + 1, Some(returns));
         Ok(UsedReturns {
             watch: self.0.clone(),
-            returns,
         })
     }
 
@@ -261,12 +265,12 @@ impl Drop for Watched {
 /// The use of a process's [`Returns`] by a registration.
 pub(crate) struct UsedReturns {
     watch: Arc<Watch>,
-    returns: Arc<Returns>,
 }
 
 impl UsedReturns {
-    pub(crate) fn returns(&self) -> &Arc<Returns> {
-        &self.returns
+    /// Returns the return probes of the process, unless it has exited, or has another image.
+    pub(crate) fn returns(&self) -> Result<Arc<Returns>> {
+        self.watch.returns.lock().1.clone().ok_or(ESRCH)
     }
 }
 

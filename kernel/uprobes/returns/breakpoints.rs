@@ -17,9 +17,15 @@ use crate::{
         self,
         Probepoint, //
     },
-    returns::process::{
-        Function,
-        Returns, //
+    returns::{
+        limits::{
+            Memory,
+            Rate, //
+        },
+        process::{
+            Function,
+            Returns, //
+        },
     },
     BUILT_IN, //
 };
@@ -62,11 +68,11 @@ pub(crate) struct ReturnBreakpoint {
 
 /// What an address is to a function.
 #[derive(Clone, Copy)]
-pub(crate) enum Kind {
+pub(crate) enum Kind<'a> {
     /// The function returns by the instruction there.
     Instruction,
-    /// The function returns to there.
-    Address,
+    /// The function returns to there. The breakpoint is charged to the process.
+    Address(&'a Memory),
 }
 
 impl ReturnBreakpoint {
@@ -78,13 +84,13 @@ impl ReturnBreakpoint {
             is_return_address: Atomic::new(false),
             function: Published::empty(BUILT_IN),
         };
-        Ok(Arc::new(this, GFP_KERNEL)?)
+        Ok(Arc::new(this, GFP_KERNEL_ACCOUNT)?)
     }
 
-    fn flag(&self, kind: Kind) -> &Atomic<bool> {
+    fn flag(&self, kind: Kind<'_>) -> &Atomic<bool> {
         match kind {
             Kind::Instruction => &self.is_return_instruction,
-            Kind::Address => &self.is_return_address,
+            Kind::Address(_) => &self.is_return_address,
         }
     }
 
@@ -128,6 +134,10 @@ impl ReturnPoint for ReturnBreakpoint {
     }
 }
 
+/// Bytes that a return breakpoint takes: with its probepoint, what UBP keeps of it, and their
+/// entries in the maps.
+const BREAKPOINT_BYTES: usize = 1280;
+
 /// A return breakpoint, and where it is.
 #[derive(Clone)]
 struct Inserted {
@@ -150,9 +160,10 @@ pub(crate) struct Breakpoints {
     group: ThreadGroup,
     #[pin]
     inserted: Map<Inserted>,
-    /// Whether the process has return probes.
+    /// How fast those at return addresses are added; nothing when the process has no return probes
+    /// any more.
     #[pin]
-    open: Mutex<bool>,
+    open: Mutex<Option<Rate>>,
 }
 
 impl Breakpoints {
@@ -160,7 +171,7 @@ impl Breakpoints {
         try_pin_init!(Self {
             group,
             inserted <- Map::new(BUILT_IN),
-            open <- new_mutex!(true),
+            open <- new_mutex!(Some(Rate::new())),
         })
     }
 
@@ -168,7 +179,7 @@ impl Breakpoints {
     ///
     /// Context: may sleep.
     pub(crate) fn close(&self) {
-        *self.open.lock() = false;
+        *self.open.lock() = None;
         let guard = tasks_trace::read_lock();
         for (at, inserted) in self.inserted.range(0..=usize::MAX, &guard) {
             inserted.remove();
@@ -211,31 +222,44 @@ impl Breakpoints {
     ///
     /// # Errors
     ///
-    /// `EAGAIN`: the text is absent; see [`probepoint::place`]. `ESRCH`: the last return probe has
-    /// gone. Else as of [`register`](crate::register).
+    /// `EAGAIN`: the text is absent (see [`probepoint::place`]), or the process adds return addresses
+    /// too fast. `ENOMEM`: this includes that the process has no room. `ESRCH`: the last return probe
+    /// has gone. Else as of [`register`](crate::register).
     #[cold]
     pub(crate) fn add(
         &self,
         returns: &Arc<Returns>,
         mm: &ARef<MmWithUser>,
         at: Vaddr,
-        kind: Kind,
+        kind: Kind<'_>,
     ) -> Result {
-        let open = self.open.lock();
-        if !*open {
-            return Err(ESRCH);
-        }
+        let mut open = self.open.lock();
+        let rate = (*open).as_mut().ok_or(ESRCH)?;
         let known = self.known(at);
+        if let Some(Inserted {
+            breakpoint,
+            probepoint,
+        }) = &known
+        {
+            breakpoint.flag(kind).store(true, Relaxed);
+            if !probepoint.as_ref().ok_or(EPERM)?.is_gone() {
+                return Ok(());
+            }
+        }
+        let charge = match kind {
+            Kind::Address(memory) => {
+                if !rate.take() {
+                    return Err(EAGAIN);
+                }
+                Some(memory.try_charge(BREAKPOINT_BYTES)?)
+            }
+            Kind::Instruction => None,
+        };
         let breakpoint = match &known {
             Some(inserted) => inserted.breakpoint.clone(),
             None => ReturnBreakpoint::new(at, returns)?,
         };
         breakpoint.flag(kind).store(true, Relaxed);
-        if let Some(Inserted { probepoint, .. }) = known {
-            if !probepoint.ok_or(EPERM)?.is_gone() {
-                return Ok(());
-            }
-        }
         // The text of one that is there has gone, and there is another text by now.
         self.inserted.remove(at.as_usize());
         let point: Arc<dyn ReturnPoint> = breakpoint.clone();
@@ -251,8 +275,12 @@ impl Breakpoints {
             probepoint,
         };
         self.inserted
-            .insert(at.as_usize(), inserted.clone(), GFP_KERNEL)
+            .insert(at.as_usize(), inserted.clone(), GFP_KERNEL_ACCOUNT)
             .inspect_err(|_| inserted.remove())?;
+        // Breakpoints stay until the last return probe, or the process, goes.
+        if let Some(charge) = charge {
+            charge.keep();
+        }
         result
     }
 }

@@ -131,10 +131,13 @@ pub(crate) struct Buckets {
 }
 
 impl Buckets {
+    /// What they take besides the structure.
+    pub(crate) const BYTES: usize = size_of::<[Bucket; BUCKETS]>();
+
     pub(crate) fn new() -> Result<Self> {
         let buckets = init_array_from_fn(|_| Ok::<_, Error>(Bucket::new()));
         Ok(Self {
-            buckets: KBox::init(buckets, GFP_KERNEL)?,
+            buckets: KBox::init(buckets, GFP_KERNEL_ACCOUNT)?,
             others: Atomic::new(0),
         })
     }

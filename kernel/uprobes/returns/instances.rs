@@ -26,7 +26,10 @@
 //!    at without faults only.
 
 use crate::{
-    returns::buckets::Buckets,
+    returns::{
+        buckets::Buckets,
+        limits::Memory, //
+    },
     stack,
     BUILT_IN, //
 };
@@ -93,6 +96,12 @@ const MOST: usize = 2 * PAGE_SIZE / 4;
 /// How many pages there are before any is given up.
 const PAGES: usize = 256;
 
+/// Bytes that a page takes, without its list: the buckets, and its entry in the map.
+const PAGE_BYTES: usize = size_of::<Page>() + Buckets::BYTES + 64;
+
+/// Bytes that each instance in a list takes.
+const LIST_BYTES: usize = size_of::<Instance>();
+
 /// What was found for an instance, which has been taken out.
 pub(crate) struct Popped<R> {
     pub(crate) found: R,
@@ -114,7 +123,7 @@ enum Pushed {
 
 impl List {
     fn with_capacity(capacity: usize) -> Result<Self> {
-        Ok(Self(KVec::with_capacity(capacity, GFP_KERNEL)?))
+        Ok(Self(KVec::with_capacity(capacity, GFP_KERNEL_ACCOUNT)?))
     }
 
     /// Returns where the first instance is that is not above `location`.
@@ -215,7 +224,7 @@ impl Page {
                 buckets,
                 list <- new_spinlock!(Some(list)),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
     }
 
@@ -320,31 +329,37 @@ impl Page {
 
     /// Makes room in the list.
     #[cold]
-    fn make_room(&self) -> Result {
+    fn make_room(&self, memory: &Memory) -> Result {
         let left = self.drop_dead()?;
         if left >= MOST {
             return Err(ENOMEM);
         }
-        let mut larger = Some(List::with_capacity((2 * left).clamp(FIRST, MOST))?);
+        let capacity = (2 * left).clamp(FIRST, MOST);
+        let charge = memory.try_charge(capacity * LIST_BYTES)?;
+        let mut larger = Some(List::with_capacity(capacity)?);
         let mut now = self.list.lock();
         let (Some(list), Some(to)) = (&*now, &mut larger) else {
             return Ok(());
         };
+        let mut unused = capacity;
         // Others may have come meanwhile.
         if to.0.capacity() > list.0.len() {
             for instance in &list.0 {
                 let _ = to.0.push_within_capacity(*instance);
             }
+            unused = list.0.capacity();
             core::mem::swap(&mut *now, &mut larger);
         }
         // What is not needed any more is freed without the lock.
         drop(now);
         drop(larger);
+        charge.keep();
+        memory.uncharge(unused * LIST_BYTES);
         Ok(())
     }
 
-    /// Gives the page up if it is empty. Returns whether it was.
-    fn give_up(&self) -> bool {
+    /// Gives the page up if it is empty. Returns the capacity of its list if it was.
+    fn give_up(&self) -> Option<usize> {
         let mut list = self.list.lock();
         let is_empty = list.as_ref().is_some_and(|list| list.0.is_empty());
         let gone = if is_empty && self.buckets.close() {
@@ -353,7 +368,7 @@ impl Page {
             None
         };
         drop(list);
-        gone.is_some()
+        gone.map(|list| list.0.capacity())
     }
 }
 
@@ -364,6 +379,8 @@ pub(crate) struct Instances {
     #[pin]
     pages: Map<Arc<Page>>,
     count: Atomic<i64>,
+    /// How often there was no room since pages were given up last.
+    refused: Atomic<i64>,
     /// At how many pages some are to be given up.
     #[pin]
     pages_limit: Mutex<usize>,
@@ -374,6 +391,7 @@ impl Instances {
         try_pin_init!(Self {
             pages <- Map::new(BUILT_IN),
             count: Atomic::new(0),
+            refused: Atomic::new(0),
             pages_limit <- new_mutex!(PAGES),
         })
     }
@@ -419,16 +437,16 @@ impl Instances {
     ///
     /// - `EINVAL`: the return address is in the first page of memory, for which there are no buckets.
     /// - `ENOMEM`.
-    pub(crate) fn push(&self, instance: Instance, guard: &Guard) -> Result {
+    pub(crate) fn push(&self, instance: Instance, memory: &Memory, guard: &Guard) -> Result {
         loop {
             let Some(page) = self.page_of(instance.location, guard) else {
-                self.add_page(Self::number(instance.location))?;
+                self.add_page(Self::number(instance.location), memory)?;
                 continue;
             };
             match page.push(instance, Instance::may_be_alive) {
                 Pushed::Yes => return Ok(()),
-                Pushed::Full => page.make_room()?,
-                // Another one takes its place, once who gives it up is done.
+                Pushed::Full => page.make_room(memory)?,
+                // Another page takes its place, once the thread that gives it up is done.
                 Pushed::Gone => drop(self.pages_limit.lock()),
             }
         }
@@ -461,37 +479,69 @@ impl Instances {
     }
 
     #[cold]
-    fn add_page(&self, number: usize) -> Result {
+    fn add_page(&self, number: usize, memory: &Memory) -> Result {
         if number == 0 {
             return Err(EINVAL);
         }
-        match self.pages.insert(number, Page::new()?, GFP_KERNEL) {
+        let Ok(charge) = memory.try_charge(PAGE_BYTES) else {
+            return self.make_room(memory);
+        };
+        match self.pages.insert(number, Page::new()?, GFP_KERNEL_ACCOUNT) {
             Ok(()) => {
+                charge.keep();
                 let count = self.count.fetch_add(1, Relaxed) + 1;
-                self.limit_pages(count as usize)
+                self.limit_pages(count as usize, memory)
             }
             Err(EEXIST) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
+    /// Gives up pages without instances, where the process has no room for another page. This takes
+    /// a look at all pages, so it is done once for as many refusals as there are pages.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: there is no room. Else the caller must try again.
+    #[cold]
+    fn make_room(&self, memory: &Memory) -> Result {
+        let count = self.count.load(Relaxed);
+        if self.refused.fetch_add(1, Relaxed) < count {
+            return Err(ENOMEM);
+        }
+        self.refused.store(0, Relaxed);
+        self.give_up_pages(memory)?;
+        match self.count.load(Relaxed) < count {
+            true => Ok(()),
+            false => Err(ENOMEM),
+        }
+    }
+
     /// Gives up pages without instances, if there are many.
-    fn limit_pages(&self, count: usize) -> Result {
+    fn limit_pages(&self, count: usize, memory: &Memory) -> Result {
         let Some(mut limit) = self.pages_limit.try_lock() else {
-            // Somebody else is at it.
+            // Another thread is doing so.
             return Ok(());
         };
-        if count <= *limit {
-            return Ok(());
+        if count > *limit {
+            self.give_up_pages(memory)?;
+            *limit = PAGES.max(2 * self.count.load(Relaxed) as usize);
         }
+        Ok(())
+    }
+
+    fn give_up_pages(&self, memory: &Memory) -> Result {
         let guard = tasks_trace::read_lock();
         for (number, page) in self.pages.range(0..=usize::MAX, &guard) {
-            if page.drop_dead()? == 0 && page.give_up() {
+            if page.drop_dead()? != 0 {
+                continue;
+            }
+            if let Some(capacity) = page.give_up() {
                 self.pages.remove(number);
                 self.count.fetch_sub(1, Relaxed);
+                memory.uncharge(PAGE_BYTES + capacity * LIST_BYTES);
             }
         }
-        *limit = PAGES.max(2 * self.count.load(Relaxed) as usize);
         Ok(())
     }
 }

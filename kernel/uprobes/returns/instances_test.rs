@@ -189,17 +189,17 @@ mod page {
     #[test]
     fn a_page_is_given_up_when_it_is_empty() -> Result {
         let page = page_with(&[instance(0x80, 1, 8), instance(0x80, 1, 9)])?;
-        assert!(!page.give_up());
+        assert!(page.give_up().is_none());
         assert!(popped(&page, 0x80, 1).is_some());
-        assert!(!page.give_up());
+        assert!(page.give_up().is_none());
         push(&page, instance(0x60, 1, 8));
         for location in [0x60, 0x80] {
             assert!(popped(&page, location, 1).is_some());
         }
-        assert!(page.give_up());
+        assert!(page.give_up().is_some());
         assert!(!page.buckets.take(instance(0x80, 1, 8)));
         assert_eq!(page.push(instance(0x80, 1, 8), |_| true), Pushed::Gone);
-        assert!(!page.give_up());
+        assert!(page.give_up().is_none());
         Ok(())
     }
 

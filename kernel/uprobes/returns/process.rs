@@ -16,6 +16,7 @@ use crate::{
             Instance,
             Instances, //
         },
+        limits::Memory,
         walk::Walked, //
     },
     stack::{
@@ -92,7 +93,8 @@ impl Entrance {
             self.returns
                 .need_return_address(instance.return_address, guard)?;
         }
-        self.returns.instances.push(instance, guard)
+        let returns = &self.returns;
+        returns.instances.push(instance, &returns.memory, guard)
     }
 }
 
@@ -122,6 +124,7 @@ pub(crate) struct Returns {
     breakpoints: Breakpoints,
     #[pin]
     instances: Instances,
+    memory: Memory,
     /// Held while a function is added.
     #[pin]
     adding: Mutex<()>,
@@ -137,6 +140,7 @@ impl Returns {
                 functions <- Map::new(BUILT_IN),
                 breakpoints <- breakpoints,
                 instances <- Instances::new(),
+                memory: Memory::new(),
                 adding <- new_mutex!(()),
             }),
             GFP_KERNEL,
@@ -258,8 +262,8 @@ impl Returns {
             return Ok(());
         }
         let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
-        self.breakpoints
-            .add(self, &mm, Vaddr::new(address), Kind::Address)
+        let kind = Kind::Address(&self.memory);
+        self.breakpoints.add(self, &mm, Vaddr::new(address), kind)
     }
 
     /// The current thread is at a return instruction. Functions that were entered last return
