@@ -39,6 +39,7 @@
 
 mod breakpoints;
 mod buckets;
+mod callees;
 mod instances;
 mod instructions;
 mod limits;

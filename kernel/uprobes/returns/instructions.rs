@@ -42,7 +42,8 @@ struct Found {
 ///
 /// # Errors
 ///
-/// `EOPNOTSUPP`: a jump leads out of the function, so that there may be other ways to leave it.
+/// `EOPNOTSUPP`: a jump leads out of the function, so that there may be other ways to leave it, or
+/// it calls a part of itself, so that it may not return by each `ret`.
 /// `EINVAL`: there is no return; or these are not the bytes of a whole function, or not only of
 /// instructions: some cannot be decoded, the last one does not end with it, a jump leads into the
 /// middle of one. `E2BIG`: more than a megabyte. Others as of [`insert`](ubp::insert).
@@ -108,8 +109,11 @@ impl Found {
                 .push(self.offset(at), GFP_KERNEL)
                 .map_err(Error::from)?;
             match flowed.flow {
-                Flow::Next | Flow::Call | Flow::Anywhere | Flow::Nowhere => (),
-                Flow::Return => self.exits.push(at, GFP_KERNEL).map_err(Error::from)?,
+                Flow::Call(Some(to)) if self.is_within(to, at, flowed.len) => {
+                    return Err(EOPNOTSUPP.into());
+                }
+                Flow::Next | Flow::Call(_) | Flow::Anywhere | Flow::Nowhere => (),
+                Flow::Return(_) => self.exits.push(at, GFP_KERNEL).map_err(Error::from)?,
                 Flow::Branch(to) | Flow::Jump(to) => {
                     if !(self.start..self.end).contains(&to.as_usize()) {
                         return Err(EOPNOTSUPP.into());
@@ -121,6 +125,13 @@ impl Found {
             at = at.checked_add(flowed.len).ok_or(EINVAL)?;
         }
         Ok(at)
+    }
+
+    /// Returns whether a call at `at` calls a part of the function, whose `ret` may be none of the
+    /// function then. A call of the next instruction reads the instruction pointer.
+    fn is_within(&self, to: Vaddr, at: Vaddr, len: usize) -> bool {
+        let parts = self.start + 1..self.end;
+        parts.contains(&to.as_usize()) && at.checked_add(len) != Some(to)
     }
 
     /// Not larger than [`MAX_SIZE`].

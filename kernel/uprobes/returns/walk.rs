@@ -3,18 +3,32 @@
 //! The control-flow walk: the return instructions of a function whose size is not known, found by
 //! following it from its first instruction.
 //!
-//! Jumps and branches are followed, also those to parts that the compiler has put elsewhere and to
-//! other functions, whose returns are then this one's (tail calls), as long as they stay within the
-//! mapping. Calls are taken to return. Some do not, as those that end the program or throw
-//! exceptions, and what comes after them is another function. Whether it is shows when that
-//! returns: the stack pointer is not where it was at the entry of the function then, as whoever
-//! makes a call has something on the stack, if only to align it. What has been found after such a
-//! call does not belong to the function.
+//! The walk follows jumps and branches, also those to parts that the compiler has put elsewhere and
+//! to other functions, whose returns are then this one's (tail calls), as long as they stay within
+//! the mapping. A direct call is one of a [callee](callees) that
+//!
+//! - returns, with its arguments off the stack or not: the walk goes on behind the call;
+//! - takes or changes its own return address, as the thunks against Spectre do, and code that reads
+//!   the instruction pointer: the walk goes on in it.
+//!
+//! An indirect call is taken to return as the ABI says. Some calls do not return, as those of
+//! functions that end the program or throw exceptions, and another function comes after such a call.
+//! The walk sees that when it gets to a return there, where the stack pointer is not where it was at
+//! the entry: the caller has something on the stack, if only to align it. Nothing after the call
+//! belongs to the function then. In 32-bit code the callee may also have taken its arguments off the
+//! stack, so that nothing is known of the function's returns.
 //!
 //! A path ends where a register says where it goes on, or where the mapping does, or where the
-//! stack cannot be followed: there may be other ways then in which the function returns.
+//! stack cannot be followed. There may be other return instructions then.
+
+use crate::returns::callees::{
+    callee,
+    word,
+    Callee, //
+};
 
 use kernel::{
+    insn::Mode,
     mm::{
         write::MmapWrite,
         MmWithUser, //
@@ -26,6 +40,7 @@ use ubp::{
     flow_at,
     Depth,
     Flow,
+    Flowed,
     Refusal,
     Refused,
     Vaddr, //
@@ -55,6 +70,17 @@ struct Path {
     depth: Depth,
     /// The last call before, as an index of [`Walk::calls`].
     call: Option<usize>,
+    /// In a callee that the walk has gone on in.
+    inner: Option<Inner>,
+}
+
+/// The return address of a callee.
+#[derive(Clone, Copy)]
+struct Inner {
+    /// How deep it is on the stack.
+    depth: i32,
+    /// What it is, unless the callee has changed it.
+    address: Option<Vaddr>,
 }
 
 /// A call that has been passed.
@@ -73,6 +99,9 @@ struct Range {
 }
 
 struct Walk {
+    mode: Mode,
+    /// The callees that have been looked at.
+    callees: KVec<(Vaddr, Callee)>,
     paths: KVec<Path>,
     calls: KVec<Call>,
     /// In the order of addresses.
@@ -95,6 +124,8 @@ struct Walk {
 /// As of [`insert`](ubp::insert).
 pub(crate) fn walk(mm: &MmWithUser, entry: Vaddr) -> Result<Walked, Refused> {
     let mut walk = Walk {
+        mode: Mode::of_mm(mm),
+        callees: KVec::new(),
         paths: KVec::new(),
         calls: KVec::new(),
         seen: KVec::new(),
@@ -108,6 +139,7 @@ pub(crate) fn walk(mm: &MmWithUser, entry: Vaddr) -> Result<Walked, Refused> {
         at: entry,
         depth: Depth::ENTRY,
         call: None,
+        inner: None,
     })?;
     while let Some(path) = walk.paths.pop() {
         let rest = {
@@ -117,7 +149,11 @@ pub(crate) fn walk(mm: &MmWithUser, entry: Vaddr) -> Result<Walked, Refused> {
         match rest {
             Rest::Nothing => (),
             Rest::Path(path) => walk.go_on_later(path)?,
-            Rest::Missing(path) => match fault_in_to_read(mm, path.at) {
+            Rest::Missing(path, at) => match fault_in_to_read(mm, at) {
+                Err(EFAULT) if at != path.at => {
+                    walk.note_callee(at, Callee::RETURNS)?;
+                    walk.go_on_later(path)?;
+                }
                 Err(EFAULT) => walk.note_open(path.call)?,
                 faulted_in => {
                     faulted_in?;
@@ -133,8 +169,18 @@ pub(crate) fn walk(mm: &MmWithUser, entry: Vaddr) -> Result<Walked, Refused> {
 enum Rest {
     Nothing,
     Path(Path),
-    /// Somebody has to provide the text.
-    Missing(Path),
+    /// The text at the address must be faulted in.
+    Missing(Path, Vaddr),
+}
+
+impl Inner {
+    /// What is known after an instruction; nothing once the address is off the stack.
+    fn after(self, flowed: &Flowed) -> Option<Self> {
+        let sp = flowed.depth.sp()?;
+        let is_changed = flowed.writes == Some(self.depth);
+        let address = self.address.filter(|_| !is_changed);
+        (sp >= self.depth).then_some(Self { address, ..self })
+    }
 }
 
 impl Walk {
@@ -168,7 +214,7 @@ impl Walk {
             }
             let flowed = match flow_at(mmap, path.at, path.depth) {
                 Ok(flowed) => flowed,
-                Err(Refused::Errno(EAGAIN)) => return Ok(Rest::Missing(path)),
+                Err(Refused::Errno(EAGAIN)) => return Ok(Rest::Missing(path, path.at)),
                 // No program has this; but what is read may not be one.
                 Err(Refused::Insn(Refusal::Undecodable | Refusal::CutOff))
                 | Err(Refused::Errno(EINVAL | EFAULT)) => {
@@ -180,24 +226,63 @@ impl Walk {
             let Some(next) = path.at.checked_add(flowed.len) else {
                 return Ok(Rest::Nothing);
             };
+            let called = match flowed.flow {
+                Flow::Call(Some(to)) => match self.callee(mmap, to)? {
+                    None => return Ok(Rest::Missing(path, to)),
+                    called => called.map(|callee| (to, callee)),
+                },
+                _ => None,
+            };
             self.see(path.at, next, path.call)?;
             let at_return = path.depth;
             path.depth = flowed.depth;
+            path.inner = path.inner.and_then(|inner| inner.after(&flowed));
             path.at = match flowed.flow {
                 Flow::Next => next,
-                Flow::Call => {
-                    path.call = Some(self.note_call(path.call)?);
-                    next
-                }
+                Flow::Call(_) => match called {
+                    Some((to, Callee::TakesReturnAddress)) => {
+                        path.depth = path.depth.deeper_by(word(self.mode));
+                        let depth = path.depth.sp().filter(|_| path.inner.is_none());
+                        let Some(depth) = depth else {
+                            self.note_open(path.call)?;
+                            return Ok(Rest::Nothing);
+                        };
+                        path.inner = Some(Inner {
+                            depth,
+                            address: Some(next),
+                        });
+                        to
+                    }
+                    Some((_, Callee::Returns(popped))) => {
+                        path.depth = path.depth.deeper_by(-popped);
+                        path.call = Some(self.note_call(path.call)?);
+                        next
+                    }
+                    None => {
+                        path.call = Some(self.note_call(path.call)?);
+                        next
+                    }
+                },
                 Flow::Branch(to) => {
                     self.go_on_later(Path { at: to, ..path })?;
                     next
                 }
                 Flow::Jump(to) => to,
-                Flow::Return => {
-                    self.note_return(path.at, at_return, path.call)?;
-                    return Ok(Rest::Nothing);
-                }
+                Flow::Return(popped) => match path.inner {
+                    Some(Inner { depth, address }) if at_return.sp() == Some(depth) => {
+                        let Some(address) = address else {
+                            self.note_open(path.call)?;
+                            return Ok(Rest::Nothing);
+                        };
+                        path.depth = at_return.deeper_by(-word(self.mode) - popped);
+                        path.inner = None;
+                        address
+                    }
+                    _ => {
+                        self.note_return(path.at, at_return, path.call)?;
+                        return Ok(Rest::Nothing);
+                    }
+                },
                 Flow::Anywhere => {
                     self.note_open(path.call)?;
                     return Ok(Rest::Nothing);
@@ -206,6 +291,26 @@ impl Walk {
             };
         }
         Ok(Rest::Path(path))
+    }
+
+    /// Returns what a callee does with its return address; nothing if its text is absent.
+    fn callee(&mut self, mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Option<Callee>> {
+        if let Some((_, known)) = self.callees.iter().find(|(known, _)| *known == at) {
+            return Ok(Some(*known));
+        }
+        let found = match callee(mmap, at, self.mode) {
+            Ok(found) => found,
+            Err(Refused::Errno(EAGAIN)) => return Ok(None),
+            Err(Refused::Errno(ENOMEM)) => return Err(ENOMEM),
+            // The call raises an exception; or it is none.
+            Err(_) => Callee::RETURNS,
+        };
+        self.note_callee(at, found)?;
+        Ok(Some(found))
+    }
+
+    fn note_callee(&mut self, at: Vaddr, found: Callee) -> Result {
+        Ok(self.callees.push((at, found), GFP_KERNEL)?)
     }
 
     fn note_call(&mut self, before: Option<usize>) -> Result<usize> {
@@ -222,14 +327,18 @@ impl Walk {
     }
 
     fn note_return(&mut self, at: Vaddr, depth: Depth, call: Option<usize>) -> Result {
-        match (depth.is_as_at_entry(), call) {
-            (Some(true), _) => Ok(self.exits.push((at, call), GFP_KERNEL)?),
-            (Some(false), Some(call)) => {
-                // It is another function's, so that the call before has not returned.
+        match (depth.sp(), call) {
+            (Some(0), _) => Ok(self.exits.push((at, call), GFP_KERNEL)?),
+            (Some(1..), Some(call)) => {
+                // It is another function's, so that the call before has not returned; or that has
+                // taken something off the stack.
+                if self.mode == Mode::Bits32 {
+                    self.note_open(None)?;
+                }
                 self.note_end(call)
             }
             // It returns in a way of its own, or not.
-            (Some(false), None) | (None, _) => self.note_open(call),
+            (Some(_), _) | (None, _) => self.note_open(call),
         }
     }
 
