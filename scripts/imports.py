@@ -15,8 +15,6 @@ FOLDER = os.path.join(st.TOP, "kernel/uprobes")
 ALLOWED = {
     # A return breakpoint calls the return probes of its process, which own the breakpoints.
     frozenset({"returns/breakpoints", "returns/process"}),
-    # What a bucket holds is a return instance, and instances are kept in buckets.
-    frozenset({"returns/buckets", "returns/instances"}),
 }
 
 

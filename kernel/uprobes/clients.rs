@@ -266,7 +266,7 @@ impl Clients {
     }
 
     #[cold]
-    fn count_missed(&self, group: ThreadGroup, calls: &Calls, newest: u64) {
+    pub(crate) fn count_missed(&self, group: ThreadGroup, calls: &Calls, newest: u64) {
         for entry in self.waiting_for_return(group, calls, newest) {
             entry.probe.misses.increment();
         }

@@ -332,6 +332,13 @@ impl Probepoint {
         }
     }
 
+    /// The function here returns, or has, which could not be detected.
+    pub(crate) fn missed(&self, group: ThreadGroup, newest: u64, guard: &Guard) {
+        if let Some(clients) = self.clients.read(guard) {
+            clients.count_missed(group, &Calls::begin(false), newest);
+        }
+    }
+
     /// As [`Probepoint::returned`], of a thread that is about to return.
     #[inline(always)]
     pub(crate) fn returning_inline(

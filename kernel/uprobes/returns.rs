@@ -3,7 +3,7 @@
 //! Return probes of functions whose size is not known.
 //!
 //! Nothing that belongs to the program is changed: neither return addresses on stacks, nor shadow
-//! stacks. When a thread enters the function, a [return instance](instances) keeps the location of
+//! stacks. When a thread enters the function, a [return instance](instance) keeps the location of
 //! the return address on the stack. [Return breakpoints](breakpoints) of two kinds detect that the
 //! function returns:
 //!
@@ -40,9 +40,11 @@
 mod breakpoints;
 mod buckets;
 mod callees;
+mod instance;
 mod instances;
 mod instructions;
 mod limits;
+mod page;
 mod process;
 mod walk;
 

@@ -40,7 +40,10 @@
 //! one in the bucket. [`Buckets::others`] is the number of instances in the list, at any location:
 //! if there are any, or the page has been given up, all accesses take the lock.
 
-use crate::returns::instances::Instance;
+use crate::returns::instance::{
+    Caller,
+    Instance, //
+};
 
 use kernel::{
     prelude::*,
@@ -76,7 +79,7 @@ struct Bucket {
     location: Atomic<usize>,
     return_address: Atomic<usize>,
     function: Atomic<usize>,
-    generation: Atomic<u64>,
+    caller: Atomic<u64>,
 }
 
 impl Bucket {
@@ -85,7 +88,7 @@ impl Bucket {
             location: Atomic::new(FREE),
             return_address: Atomic::new(0),
             function: Atomic::new(0),
-            generation: Atomic::new(0),
+            caller: Atomic::new(0),
         }
     }
 
@@ -94,7 +97,7 @@ impl Bucket {
     fn write(&self, instance: Instance) {
         self.return_address.store(instance.return_address, Relaxed);
         self.function.store(instance.function, Relaxed);
-        self.generation.store(instance.generation, Relaxed);
+        self.caller.store(instance.caller.as_raw(), Relaxed);
         self.location.store(instance.location, Release);
     }
 
@@ -111,7 +114,7 @@ impl Bucket {
             location,
             return_address: self.return_address.load(Relaxed),
             function: self.function.load(Relaxed),
-            generation: self.generation.load(Relaxed),
+            caller: Caller::from_raw(self.caller.load(Relaxed)),
         }
     }
 

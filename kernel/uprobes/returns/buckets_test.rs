@@ -13,7 +13,7 @@ fn instance(location: usize, function: usize) -> Instance {
         location,
         return_address: 1,
         function,
-        generation: 3,
+        caller: Caller::from_raw(3),
     }
 }
 

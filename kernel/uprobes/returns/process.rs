@@ -12,10 +12,11 @@ use crate::{
             Kind,
             ReturnBreakpoint, //
         },
-        instances::{
-            Instance,
-            Instances, //
+        instance::{
+            Caller,
+            Instance, //
         },
+        instances::Instances,
         limits::Memory,
         walk::Walked, //
     },
@@ -81,7 +82,7 @@ impl Entrance {
             location: regs.sp(),
             return_address: stack::return_address(regs)?,
             function: self.function.probepoint.at.as_usize(),
-            generation,
+            caller: Caller::current(generation),
         })
     }
 
@@ -94,7 +95,10 @@ impl Entrance {
                 .need_return_address(instance.return_address, guard)?;
         }
         let returns = &self.returns;
-        returns.instances.push(instance, &returns.memory, guard)
+        let dropped = |dead: &Instance| returns.left(dead, &instance, guard);
+        returns
+            .instances
+            .push(instance, &returns.memory, guard, dropped)
     }
 }
 
@@ -235,7 +239,7 @@ impl Returns {
             Some(function) => function,
             None => self.function_with_exit(instance.function, breakpoint.at(), guard)?,
         };
-        Some((function, instance.generation))
+        Some((function, instance.caller.generation()))
     }
 
     /// Returns the function at `entry`, if it returns by the instruction at `exit`.
@@ -326,6 +330,23 @@ impl Returns {
         (function.probepoint).returned(self.group, generation, how_at, regs, guard);
     }
 
+    /// The call of `dead` was left, by the time of that of `new` with the same location.
+    ///
+    /// If its function is followed, and has not returned, the thread left it in another way. Else
+    /// the function may have gone on, in a circle of tail calls, to the function that is entered now
+    /// in the same way: its return is a miss, since it cannot be told from that of the new call.
+    #[cold]
+    fn left(&self, dead: &Instance, new: &Instance, guard: &Guard) {
+        if dead.return_address != new.return_address || !dead.caller.is_alive() {
+            return;
+        }
+        if let Some(function) = self.functions.get(dead.function, guard) {
+            if !function.is_followed {
+                (function.probepoint).missed(self.group, dead.caller.generation(), guard);
+            }
+        }
+    }
+
     /// Takes out the instance of the call from which the current thread has returned. Its stack
     /// pointer is just above `top`.
     fn pop_returned<'a>(
@@ -337,8 +358,11 @@ impl Returns {
     ) -> Option<Called<'a>> {
         let called = |instance: &Instance| {
             let function = self.functions.get(instance.function, guard)?;
-            let is_here = instance.return_address == address && !function.is_followed;
-            is_here.then_some((&**function, instance.generation))
+            // The thread may have ended within the function, and its stack be another one's now.
+            let is_here = instance.return_address == address
+                && !function.is_followed
+                && instance.caller.is_alive();
+            is_here.then_some((&**function, instance.caller.generation()))
         };
         let pop = |location| Some(self.instances.pop(location, guard, called)?.found);
         pop(top).or_else(|| {

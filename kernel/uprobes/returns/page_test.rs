@@ -4,14 +4,17 @@
 
 use super::*;
 
-use crate::returns::buckets::tests::collision;
+use crate::returns::{
+    buckets::tests::collision,
+    instance::Caller, //
+};
 
 fn instance(location: usize, return_address: usize, function: usize) -> Instance {
     Instance {
         location,
         return_address,
         function,
-        generation: 0,
+        caller: Caller::from_raw(0),
     }
 }
 
@@ -31,7 +34,13 @@ fn page() -> Result<Arc<Page>> {
 fn push(page: &Page, instance: Instance) -> bool {
     let is_in_bucket = page.buckets.take(instance);
     if !is_in_bucket {
-        assert_eq!(page.push(instance, |_| true), Pushed::Yes);
+        let pushed = loop {
+            match page.push(instance, |_| true) {
+                Pushed::Dropped(dead) => assert_eq!(dead.location, instance.location),
+                pushed => break pushed,
+            }
+        };
+        assert_eq!(pushed, Pushed::Yes);
     }
     is_in_bucket
 }
@@ -67,7 +76,7 @@ fn is_empty(page: &Page) -> bool {
     page.highest(usize::MAX, 0, |_| true).is_none()
 }
 
-#[kunit_tests(uprobes_return_instances)]
+#[kunit_tests(uprobes_return_page)]
 mod page {
     use super::*;
 
