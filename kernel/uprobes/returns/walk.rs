@@ -227,9 +227,11 @@ impl Walk {
                 return Ok(Rest::Nothing);
             };
             let called = match flowed.flow {
-                Flow::Call(Some(to)) => match self.callee(mmap, to)? {
+                Flow::Call(Some(to)) => match self.known_callee(to) {
+                    Some(callee) => Some((to, callee)),
+                    // Others get the lock before the path goes on.
+                    None if self.look_at_callee(mmap, to)? => return Ok(Rest::Path(path)),
                     None => return Ok(Rest::Missing(path, to)),
-                    called => called.map(|callee| (to, callee)),
                 },
                 _ => None,
             };
@@ -293,20 +295,23 @@ impl Walk {
         Ok(Rest::Path(path))
     }
 
-    /// Returns what a callee does with its return address; nothing if its text is absent.
-    fn callee(&mut self, mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Option<Callee>> {
-        if let Some((_, known)) = self.callees.iter().find(|(known, _)| *known == at) {
-            return Ok(Some(*known));
-        }
+    /// Returns what a callee does with its return address, if it has been looked at.
+    fn known_callee(&self, at: Vaddr) -> Option<Callee> {
+        let known = self.callees.iter().find(|(known, _)| *known == at)?;
+        Some(known.1)
+    }
+
+    /// Looks at a callee. Returns whether its text is present.
+    fn look_at_callee(&mut self, mmap: &MmapWrite<'_>, at: Vaddr) -> Result<bool> {
         let found = match callee(mmap, at, self.mode) {
             Ok(found) => found,
-            Err(Refused::Errno(EAGAIN)) => return Ok(None),
+            Err(Refused::Errno(EAGAIN)) => return Ok(false),
             Err(Refused::Errno(ENOMEM)) => return Err(ENOMEM),
             // The call raises an exception; or it is none.
             Err(_) => Callee::RETURNS,
         };
         self.note_callee(at, found)?;
-        Ok(Some(found))
+        Ok(true)
     }
 
     fn note_callee(&mut self, at: Vaddr, found: Callee) -> Result {

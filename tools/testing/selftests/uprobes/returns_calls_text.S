@@ -157,4 +157,19 @@ function calls_popping_again
 	add	$16, %rsp
 	ret
 
+	/* Go on to each other by tail calls, @base times. */
+.macro circle name, other
+function \name
+	test	%rdi, %rdi
+	je	1f
+	dec	%rdi
+	lea	\other(%rip), %r11
+	jmp	*%r11
+1:	lea	(%rdi,%rsi), %rax
+	ret
+.endm
+
+	circle calls_circle, calls_circle_other
+	circle calls_circle_other, calls_circle
+
 	.section .note.GNU-stack, "", @progbits
