@@ -263,8 +263,17 @@ impl Breakpoints {
         // The text of one that is there has gone, and there is another text by now.
         self.inserted.remove(at.as_usize());
         let point: Arc<dyn ReturnPoint> = breakpoint.clone();
-        let (probepoint, result) = match probepoint::place_return_point(mm, at, self.group, &point)
-        {
+        let place = || probepoint::place_return_point(mm, at, self.group, &point);
+        let placed = match (place(), kind) {
+            // The first breakpoint in a page of text needs a copy of the page.
+            (Err(EAGAIN), Kind::Address(_)) => {
+                mm.mmap_write_lock_killable()?
+                    .populate_nowait(at.as_usize())?;
+                place()
+            }
+            (placed, _) => placed,
+        };
+        let (probepoint, result) = match placed {
             Ok(probepoint) => (Some(probepoint), Ok(())),
             // These may not be so the next time.
             Err(error) if matches!(error, ENOMEM | EINTR | EAGAIN) => return Err(error),

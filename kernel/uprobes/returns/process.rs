@@ -257,7 +257,7 @@ impl Returns {
 
     /// Inserts a breakpoint at a return address of the current thread, unless there is one.
     ///
-    /// If the text there is absent, this call is a miss: the thread is within a hit, and all
+    /// If the text there is not in memory, this call is a miss: the thread is within a hit, and all
     /// unregistrations wait for hits, so it must not wait for a server of faults, which the probed
     /// process may control. The next call from there tries again.
     #[inline(never)]
