@@ -9,7 +9,7 @@
 #include <linux/uprobes.h>
 
 unsigned long uprobe_handler_budget_us __read_mostly;
-unsigned long uprobe_returns_kb __read_mostly = 8192;
+unsigned long uprobe_returns_kb __read_mostly = 16384;
 
 static const struct ctl_table uprobes_table[] = {
 	{
