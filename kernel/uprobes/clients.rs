@@ -16,7 +16,8 @@ use crate::{
     },
     sole::{
         Sole,
-        SoleFunction, //
+        SoleFunction,
+        SoleReturnPoint, //
     },
 };
 
@@ -45,7 +46,7 @@ pub(crate) enum Course {
     SoleInTask(Sole),
     SoleAtExit(Sole),
     SoleFunction(SoleFunction),
-    SoleReturnPoint(GroupReturnPoint),
+    SoleReturnPoint(SoleReturnPoint),
     General(General),
 }
 
@@ -80,7 +81,7 @@ impl General {
 impl Course {
     fn of(entries: &[Entry], return_points: &[GroupReturnPoint]) -> Self {
         match (entries, return_points) {
-            ([], [point]) => return Self::SoleReturnPoint(point.clone()),
+            ([], [point]) => return Self::SoleReturnPoint(SoleReturnPoint::of(point)),
             ([entry], []) => match (&entry.role, entry.is_for_interrupt, entry.is_for_task) {
                 (Role::Hit(None), true, false) => {
                     return Self::SoleInInterrupt(Sole::of(entry));

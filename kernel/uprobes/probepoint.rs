@@ -34,7 +34,8 @@ use crate::{
     },
     sole::{
         Sole,
-        SoleFunction, //
+        SoleFunction,
+        SoleReturnPoint, //
     },
     BUILT_IN, //
 };
@@ -415,13 +416,11 @@ impl Probepoint {
         &'h self,
         hit: Hit<'h>,
         regs: &mut PtRegs,
-        point: &'h GroupReturnPoint,
+        point: &'h SoleReturnPoint,
     ) -> Resumed {
         let group = Task::current_group();
         hit.in_task(regs, |regs, guard| {
-            if point.group == group {
-                let _ = point.point.reached(0, regs, guard);
-            }
+            point.reached(group, regs, guard);
         })
     }
 

@@ -10,6 +10,7 @@ use crate::{
     contain::Calls,
     entry::{
         Entry,
+        GroupReturnPoint,
         ReturnPoint, //
     },
     probe::Probe, //
@@ -20,7 +21,8 @@ use kernel::{
     sync::{
         tasks_trace::Guard,
         Arc,
-        ArcBorrow, //
+        ArcBorrow,
+        DirectArc, //
     },
     threads::ThreadGroup, //
 };
@@ -72,7 +74,7 @@ pub(crate) struct SoleFunction {
     sole: Sole,
     /// Whether it has a handler for the entry.
     at_entry: bool,
-    entrance: Arc<dyn ReturnPoint>,
+    entrance: DirectArc<dyn ReturnPoint>,
 }
 
 impl SoleFunction {
@@ -80,7 +82,7 @@ impl SoleFunction {
         Self {
             sole: Sole::of(entry),
             at_entry: entry.probe.wants.task,
-            entrance: entrance.clone(),
+            entrance: entrance.clone().into(),
         }
     }
 
@@ -124,5 +126,29 @@ impl SoleFunction {
         };
         probe.returns.increment();
         calls.call_sole(probe, Handler::Return(Returning::From), regs);
+    }
+}
+
+/// The only return breakpoint, where there is no consumer.
+pub(crate) struct SoleReturnPoint {
+    group: ThreadGroup,
+    point: DirectArc<dyn ReturnPoint>,
+}
+
+impl SoleReturnPoint {
+    pub(crate) fn of(point: &GroupReturnPoint) -> Self {
+        Self {
+            group: point.group,
+            point: point.point.clone().into(),
+        }
+    }
+
+    /// A thread of `group` is there. The point notifies consumers elsewhere, each of which filters
+    /// for itself.
+    #[inline(always)]
+    pub(crate) fn reached(&self, group: ThreadGroup, regs: &mut PtRegs, guard: &Guard) {
+        if self.group == group {
+            let _ = self.point.reached(0, regs, guard);
+        }
     }
 }

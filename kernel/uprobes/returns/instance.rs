@@ -30,8 +30,13 @@ impl Caller {
     /// Thread numbers are below `PID_MAX_LIMIT`.
     const THREAD_BITS: u32 = 22;
 
-    /// Creates one for the current thread.
+    /// Creates one that does not say which thread.
     #[inline(always)]
+    pub(crate) const fn any_thread(generation: u64) -> Self {
+        Self(generation << Self::THREAD_BITS)
+    }
+
+    /// Creates one for the current thread.
     pub(crate) fn current(generation: u64) -> Self {
         Self(generation << Self::THREAD_BITS | kernel::current!().pid() as u64)
     }

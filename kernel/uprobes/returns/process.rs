@@ -71,26 +71,36 @@ impl Function {
 /// The entry of a function that has return probes.
 pub(crate) struct Entrance {
     returns: Arc<Returns>,
-    function: Arc<Function>,
+    /// The first byte of the function.
+    at: usize,
+    is_followed: bool,
 }
 
 impl Entrance {
     /// Returns the instance of a call by the current thread, which is at the entry.
     #[inline(always)]
-    fn instance(&self, generation: u64, regs: &PtRegs) -> Result<Instance> {
+    fn instance(&self, caller: Caller, regs: &PtRegs) -> Result<Instance> {
         Ok(Instance {
             location: regs.sp(),
             return_address: stack::return_address(regs)?,
-            function: self.function.probepoint.at.as_usize(),
-            caller: Caller::current(generation),
+            function: self.at,
+            caller,
         })
+    }
+
+    /// Only of a function that is not followed is it asked whether the thread has ended.
+    fn caller(&self, generation: u64) -> Caller {
+        match self.is_followed {
+            true => Caller::any_thread(generation),
+            false => Caller::current(generation),
+        }
     }
 
     // Begins anew, so that `reached` need not keep anything across the call.
     #[inline(never)]
     fn reached_slowly(&self, generation: u64, regs: &PtRegs, guard: &Guard) -> Result {
-        let instance = self.instance(generation, regs)?;
-        if !self.function.is_followed {
+        let instance = self.instance(self.caller(generation), regs)?;
+        if !self.is_followed {
             self.returns
                 .need_return_address(instance.return_address, guard)?;
         }
@@ -105,9 +115,11 @@ impl Entrance {
 impl ReturnPoint for Entrance {
     #[inline]
     fn reached(&self, generation: u64, regs: &mut PtRegs, guard: &Guard) -> Result {
-        let instance = self.instance(generation, regs)?;
-        if self.function.is_followed && self.returns.instances.push_lockless(instance, guard) {
-            return Ok(());
+        if self.is_followed {
+            let instance = self.instance(Caller::any_thread(generation), regs)?;
+            if self.returns.instances.push_lockless(instance, guard) {
+                return Ok(());
+            }
         }
         self.reached_slowly(generation, regs, guard)
     }
@@ -189,9 +201,11 @@ impl Returns {
         walked: &Walked,
         is_followed: bool,
     ) -> Result<Arc<dyn ReturnPoint>> {
+        let function = self.function(probepoint, walked, is_followed)?;
         let entrance = Entrance {
             returns: self.clone(),
-            function: self.function(probepoint, walked, is_followed)?,
+            at: probepoint.at.as_usize(),
+            is_followed: function.is_followed,
         };
         Ok(Arc::new(entrance, GFP_KERNEL)?)
     }
@@ -337,13 +351,14 @@ impl Returns {
     /// in the same way: its return is a miss, since it cannot be told from that of the new call.
     #[cold]
     fn left(&self, dead: &Instance, new: &Instance, guard: &Guard) {
-        if dead.return_address != new.return_address || !dead.caller.is_alive() {
+        if dead.return_address != new.return_address {
             return;
         }
-        if let Some(function) = self.functions.get(dead.function, guard) {
-            if !function.is_followed {
-                (function.probepoint).missed(self.group, dead.caller.generation(), guard);
-            }
+        let Some(function) = self.functions.get(dead.function, guard) else {
+            return;
+        };
+        if !function.is_followed && dead.caller.is_alive() {
+            (function.probepoint).missed(self.group, dead.caller.generation(), guard);
         }
     }
 
