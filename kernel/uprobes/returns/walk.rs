@@ -334,7 +334,7 @@ impl Walk {
     fn note_return(&mut self, at: Vaddr, depth: Depth, call: Option<usize>) -> Result {
         match (depth.sp(), call) {
             (Some(0), _) => Ok(self.exits.push((at, call), GFP_KERNEL)?),
-            (Some(1..), Some(call)) => {
+            (Some(_), Some(call)) => {
                 // It is another function's, so that the call before has not returned; or that has
                 // taken something off the stack.
                 if self.mode == Mode::Bits32 {
@@ -343,7 +343,7 @@ impl Walk {
                 self.note_end(call)
             }
             // It returns in a way of its own, or not.
-            (Some(_), _) | (None, _) => self.note_open(call),
+            (Some(_), None) | (None, _) => self.note_open(call),
         }
     }
 
