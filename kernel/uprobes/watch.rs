@@ -235,9 +235,17 @@ impl Watched {
         Ok(Self(used?))
     }
 
-    /// Has returns of the process noticed.
+    /// Has returns of the process detected.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH`: it has exited, or has another image. `ENOMEM`.
     pub(crate) fn use_returns(&self) -> Result<UsedReturns> {
         let mut used = self.0.returns.lock();
+        // `Watch::end()` says so before it takes what is here, under the lock.
+        if self.is_over() {
+            return Err(ESRCH);
+        }
         let returns = match &used.1 {
             Some(returns) => returns.clone(),
             None => Returns::new(self.0.group, &self.0.mm)?,
