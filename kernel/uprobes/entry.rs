@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is called at a probepoint: consumers, and return probes.
+//! Chain entries of a probepoint: consumers, and return probes.
 
 use crate::probe::Probe;
 
@@ -14,8 +14,8 @@ use kernel::{
     threads::ThreadGroup, //
 };
 
-/// What return probes do at a probepoint: at the entry of a function they expect its return, at a
-/// return breakpoint they detect it. [`crate::returns`] implements it.
+/// The part of return probes at a probepoint: at the entry of a function they expect its return, at
+/// a return breakpoint they detect it. [`crate::returns`] implements it.
 pub(crate) trait ReturnPoint: Send + Sync {
     /// Called for a thread of the process, whose registers are `regs`, after the handlers of the
     /// consumers. At the entry of a function, `generation` is the number of the newest consumer

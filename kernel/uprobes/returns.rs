@@ -45,13 +45,13 @@
 //! # What is not detected
 //!
 //! - If the stack has been moved since the entry, as Go's are, the return is not detected.
-//! - If a function that is not followed was left by an exception or `longjmp()`, and the same thread
-//!   then comes to the return address with the same stack pointer, by a jump or from another
+//! - If a function that is not followed was left by an exception or `longjmp()`, and the same
+//!   thread then comes to the return address with the same stack pointer, by a jump or from another
 //!   function, then that is taken for its return.
 //!
-//! A function that ends by jumping to another one (a tail call) returns when that returns. Where the
-//! size of the function is known, [its return instructions](return_instructions) are probed for each
-//! consumer, without instances: see [`crate::client::Spot`].
+//! A function that ends by jumping to another one (a tail call) returns when that returns. Where
+//! the size of the function is known, [its return instructions](return_instructions) are probed for
+//! each consumer, without instances: see [`crate::client::Spot`].
 //!
 //! # Imports
 //!

@@ -181,7 +181,7 @@ impl Watch {
         probepoint::for_each(&self.mm, |probepoint| {
             probepoint.remove_group(self.group, text)
         });
-        // What the process has made the kernel keep goes with it.
+        // The memory that the process has made the kernel keep is freed with it.
         let returns = self.returns.lock().1.take();
         if let Some(returns) = returns {
             returns.close();
@@ -229,7 +229,7 @@ impl Watched {
         let watch = Watch::attach(process, &mm)?;
         let used = add_watch(&watch);
         if !matches!(&used, Ok(used) if Arc::ptr_eq(used, &watch)) {
-            // Somebody else was faster, or there is no memory.
+            // Another registrar was faster, or there is no memory.
             watch.detach();
         }
         Ok(Self(used?))

@@ -54,7 +54,7 @@ use kernel::{
 };
 use ubp::Vaddr;
 
-/// What may return, or be returned to, at an address.
+/// A return breakpoint: a return instruction, a return address, or both.
 pub(crate) struct ReturnBreakpoint {
     at: Vaddr,
     returns: Arc<Returns>,
@@ -66,7 +66,7 @@ pub(crate) struct ReturnBreakpoint {
     function: Published<Arc<Function>>,
 }
 
-/// What an address is to a function.
+/// The role of an address for a function.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind<'a> {
     /// The function returns by the instruction there.
@@ -134,8 +134,8 @@ impl ReturnPoint for ReturnBreakpoint {
     }
 }
 
-/// Bytes that a return breakpoint takes: with its probepoint, what UBP keeps of it, and their
-/// entries in the maps.
+/// Bytes that a return breakpoint takes, with its probepoint, its breakpoint in UBP, and the
+/// entries of all of these in maps.
 const BREAKPOINT_BYTES: usize = 1280;
 
 /// A return breakpoint, and where it is.
@@ -160,8 +160,7 @@ pub(crate) struct Breakpoints {
     group: ThreadGroup,
     #[pin]
     inserted: Map<Inserted>,
-    /// How fast those at return addresses are added; nothing when the process has no return probes
-    /// any more.
+    /// The rate of breakpoints at return addresses; `None` once the process has no return probes.
     #[pin]
     open: Mutex<Option<Rate>>,
 }
@@ -222,9 +221,9 @@ impl Breakpoints {
     ///
     /// # Errors
     ///
-    /// `EAGAIN`: the text is absent (see [`probepoint::place`]), or the process adds return addresses
-    /// too fast. `ENOMEM`: this includes that the process has no room. `ESRCH`: the last return probe
-    /// has gone. Else as of [`register`](crate::register).
+    /// `EAGAIN`: the text is absent (see [`probepoint::place`]), or the process adds return
+    /// addresses too fast. `ENOMEM`: this includes that the process has no room. `ESRCH`: the last
+    /// return probe has gone. Else as of [`register`](crate::register).
     #[cold]
     pub(crate) fn add(
         &self,

@@ -63,7 +63,7 @@ const BUCKETS: usize = 64;
 /// Bytes of the stack for each: the ABI aligns the stack to that at calls.
 const BYTES_A_BUCKET: usize = 16;
 
-/// Bytes of the stack, aligned, in which each place has a bucket of its own.
+/// Bytes of the stack, aligned, in which no two locations share a bucket.
 #[cfg(CONFIG_UPROBES_KUNIT_TEST)]
 const REACH: usize = BUCKETS * BYTES_A_BUCKET;
 
@@ -71,7 +71,7 @@ const REACH: usize = BUCKETS * BYTES_A_BUCKET;
 const FREE: usize = 0;
 const BUSY: usize = 1;
 
-/// In place of the number of others.
+/// The number of others of a page that has been given up.
 const CLOSED: usize = usize::MAX;
 
 struct Bucket {
@@ -101,7 +101,7 @@ impl Bucket {
         self.location.store(instance.location, Release);
     }
 
-    /// What is noted here, for whatever location.
+    /// Returns the instance in the bucket, of any location.
     #[inline(always)]
     fn instance(&self) -> Option<Instance> {
         let location = self.location.load(Acquire);
@@ -134,7 +134,7 @@ pub(crate) struct Buckets {
 }
 
 impl Buckets {
-    /// What they take besides the structure.
+    /// Bytes that the buckets take besides the structure.
     pub(crate) const BYTES: usize = size_of::<[Bucket; BUCKETS]>();
 
     pub(crate) fn new() -> Result<Self> {
@@ -152,14 +152,14 @@ impl Buckets {
         &self.buckets[(location ^ location / BUCKETS) / BYTES_A_BUCKET % BUCKETS]
     }
 
-    /// Notes an instance, if its bucket is free and nothing is in the list. Returns whether it has.
+    /// Adds an instance if its bucket is free and the list is empty. Returns whether it has.
     #[inline(always)]
     pub(crate) fn take(&self, instance: Instance) -> bool {
         let bucket = self.bucket(instance.location);
         if !bucket.step(FREE, BUSY) {
             return false;
         }
-        // Asked after the claim: who closes the page looks for those after saying so.
+        // Checked after the claim, because `close()` looks for claims after it has set `CLOSED`.
         if self.others.load(Relaxed) != 0 {
             bucket.location.store(FREE, Release);
             return false;
@@ -185,7 +185,8 @@ impl Buckets {
         bucket.step(location, FREE).then_some(found)
     }
 
-    // What follows is for the way over the list, whose lock is held where nothing else is said.
+    // The caller of the following functions must hold the lock of the list, except where they say
+    // otherwise.
 
     /// Says how many instances are in the list.
     pub(crate) fn set_others(&self, count: usize) {
@@ -198,7 +199,7 @@ impl Buckets {
         (bucket.location.load(Acquire) == location).then(|| bucket.frame_of(location))
     }
 
-    /// Notes an instance, where the bucket is free or holds a dead one in the same location.
+    /// Adds an instance if the bucket is free or has a dead one of the same location.
     /// Returns whether it has.
     pub(crate) fn put(&self, instance: Instance) -> bool {
         let bucket = self.bucket(instance.location);
@@ -233,12 +234,13 @@ impl Buckets {
             .max()
     }
 
-    /// What is noted, with the lock held or not.
+    /// Returns the instances in the buckets, with the lock held or not.
     pub(crate) fn instances(&self) -> impl Iterator<Item = Instance> + '_ {
         self.buckets.iter().filter_map(Bucket::instance)
     }
 
-    /// The instance that keeps the bucket of `location` from that place, with the lock held or not.
+    /// Returns the collision in the bucket of `location`: an instance of another location. With the
+    /// lock held or not.
     pub(crate) fn in_the_way(&self, location: usize) -> Option<Instance> {
         let instance = self.bucket(location).instance();
         instance.filter(|instance| instance.location != location)
@@ -258,7 +260,7 @@ impl Buckets {
 
     /// Sees to it that no bucket is taken any more, if all are free. Returns whether they are.
     pub(crate) fn close(&self) -> bool {
-        // Who claims one meanwhile either finds this, or is found.
+        // A thread that claims a bucket now either finds this, or is found below.
         self.others.xchg(CLOSED, Full);
         let is_free = |bucket: &Bucket| bucket.location.load(Relaxed) == FREE;
         let are_free = self.buckets.iter().all(is_free);

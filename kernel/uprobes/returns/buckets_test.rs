@@ -17,7 +17,7 @@ fn instance(location: usize, function: usize) -> Instance {
     }
 }
 
-/// Another place of the same page with the same bucket.
+/// Another location in the same page with the same bucket.
 pub(crate) const fn collision(location: usize) -> usize {
     location ^ (REACH | BYTES_A_BUCKET)
 }
@@ -98,7 +98,7 @@ mod buckets {
         assert_eq!(buckets.leave(SLOT, any), Some(instance(SLOT, 9)));
         assert!(buckets.close());
         assert!(!buckets.take(instance(SLOT, 9)));
-        // What was claimed for that is free again.
+        // The claimed bucket is free again.
         assert_eq!(buckets.bucket(SLOT).location.load(Relaxed), FREE);
         Ok(())
     }
@@ -130,7 +130,7 @@ mod buckets {
     fn what_is_not_dead_any_more_stays() -> Result {
         let buckets = Buckets::new()?;
         let dead = instance(SLOT, 9);
-        // It has gone, and its bucket is that of another place, or of another call.
+        // The instance is gone, and its bucket has one of another location, or of another call.
         buckets.drop_dead(&dead, |_| false);
         for other in [instance(collision(SLOT), 9), instance(SLOT, 8)] {
             assert!(buckets.take(other));

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Callees: what a function that is called does with its return address.
+//! Callees: the ways in which a called function treats its return address.
 //!
 //! Only the beginning of a function is looked at, since functions that take their own return
-//! address do so at once. What comes after it follows the ABI.
+//! address do so at once. The rest is taken to follow the ABI.
 
 use kernel::{
     insn::Mode,
@@ -27,7 +27,7 @@ const INSNS_TO_RETURN: usize = 1024;
 /// How many callees that take their return address one may be within.
 const NESTED: usize = 2;
 
-/// What a callee does with its return address.
+/// The way in which a callee treats its return address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Callee {
     /// It returns, if it does, with that many bytes of arguments off the stack.

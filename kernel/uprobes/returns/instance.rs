@@ -17,12 +17,12 @@ pub(crate) struct Instance {
     pub(crate) location: usize,
     /// The return address.
     pub(crate) return_address: usize,
-    /// What has been called.
+    /// The first byte of the function.
     pub(crate) function: usize,
     pub(crate) caller: Caller,
 }
 
-/// Who has made a call: the thread, and the newest consumer that is called when it returns.
+/// The thread that has made a call, and the newest consumer that is called when it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Caller(u64);
 

@@ -95,7 +95,7 @@ impl Instances {
         Some(self.pages.get(Self::number(location), guard)?)
     }
 
-    /// Notes a call, if its place has a bucket that is free. Returns whether it has.
+    /// Adds an instance if its bucket is free. Returns whether it has.
     #[inline(always)]
     pub(crate) fn push_lockless(&self, instance: Instance, guard: &Guard) -> bool {
         match self.page_of(instance.location, guard) {
@@ -104,7 +104,7 @@ impl Instances {
         }
     }
 
-    /// Takes out the call whose return address is at `location`, if `returns` finds something for
+    /// Removes the instance whose return address is at `location`, if `returns` finds something for
     /// it, it has a bucket, as it mostly does, and is the only one there.
     #[inline(always)]
     pub(crate) fn pop_lockless<R>(
@@ -118,14 +118,15 @@ impl Instances {
             .leave(location, returns)
     }
 
-    /// Notes a call, in a bucket or without one. Calls `dropped` for each instance that had the same
-    /// location, and is dead.
+    /// Adds an instance, to its bucket or to the list. Calls `dropped` for each instance that had
+    /// the same location, and is dead.
     ///
     /// Context: may sleep; the current thread is of the process.
     ///
     /// # Errors
     ///
-    /// - `EINVAL`: the return address is in the first page of memory, for which there are no buckets.
+    /// - `EINVAL`: the return address is in the first page of memory, for which there are no
+    ///   buckets.
     /// - `ENOMEM`.
     pub(crate) fn push(
         &self,
@@ -143,13 +144,13 @@ impl Instances {
                 Pushed::Yes => return Ok(()),
                 Pushed::Dropped(dead) => dropped(&dead),
                 Pushed::Full => page.make_room(memory)?,
-                // Another page takes its place, once the thread that gives it up is done.
+                // Another page replaces it, once the thread that gives it up is done.
                 Pushed::Gone => drop(self.pages_limit.lock()),
             }
         }
     }
 
-    /// Takes out the newest call, of those whose return address is at `location`, that `returns`
+    /// Removes the newest instance whose return address is at `location` that `returns`
     /// finds something for.
     pub(crate) fn pop<R>(
         &self,
@@ -160,7 +161,7 @@ impl Instances {
         self.page_of(location, guard)?.pop(location, returns)
     }
 
-    /// Returns the highest place at or below `top`, but not below `lowest`, of a call that
+    /// Returns the highest location at or below `top`, but not below `lowest`, of an instance that
     /// `returns` holds for.
     pub(crate) fn highest(
         &self,

@@ -22,7 +22,7 @@ use ubp::{
 /// The largest function that is looked through, in bytes.
 const MAX_SIZE: usize = 1 << 20;
 
-/// What has been found in a function so far.
+/// Instructions of a function that have been found so far.
 struct Found {
     start: usize,
     end: usize,
@@ -75,7 +75,7 @@ pub(crate) fn return_instructions(
 
 impl Found {
     /// Looks at the instructions from `at` on, as many as can be without waiting for text that
-    /// somebody else has to provide. Returns the address of the next one.
+    /// must be faulted in. Returns the address of the next one.
     fn look_at(&mut self, mm: &MmWithUser, at: Vaddr) -> Result<Vaddr, Refused> {
         let added = {
             let mmap = mm.mmap_write_lock_killable()?;

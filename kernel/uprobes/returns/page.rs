@@ -41,22 +41,22 @@ pub(crate) const PAGE_BYTES: usize = size_of::<Page>() + Buckets::BYTES + 64;
 /// Bytes that each instance in a list takes.
 pub(crate) const LIST_BYTES: usize = size_of::<Instance>();
 
-/// What was found for an instance, which has been taken out.
+/// The result of a search for an instance, which has been removed.
 pub(crate) struct Popped<R> {
     pub(crate) found: R,
-    /// Whether there are others in the same place.
+    /// Whether there are others at the same location.
     pub(crate) any_left: bool,
 }
 
 /// Instances of a page, in the order of falling locations, and then of time.
 struct List(KVec<Instance>);
 
-/// What came of an attempt to note an instance.
+/// The result of an attempt to add an instance.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
     Yes,
     Full,
-    /// This one had the same location, and is dead. The new one is not noted yet.
+    /// This dead instance of the same location has been removed. The new one has not been added.
     Dropped(Instance),
     /// The page has been given up.
     Gone,
@@ -81,8 +81,8 @@ impl List {
     }
 
     /// Returns where the instances are that have the location of a new one, and the last of them
-    /// that is dead. Those are alive that have led to the new call by tail calls: they have the same
-    /// return address, and the function is not among them, nor `again` before them.
+    /// that is dead. Those are alive that have led to the new call by tail calls: they have the
+    /// same return address, and the function is not among them, nor `again` before them.
     fn before(&self, new: &Instance, mut again: bool) -> (Range<usize>, Option<usize>) {
         let first = self.position(new.location);
         let mut at = first;
@@ -97,13 +97,13 @@ impl List {
         (first..at, dead)
     }
 
-    /// The instances in a place.
+    /// Returns the instances at a location.
     fn at(&self, location: usize) -> impl Iterator<Item = &Instance> + '_ {
         let below = self.0.iter().skip(self.position(location));
         below.take_while(move |instance| instance.location == location)
     }
 
-    /// Takes out the newest instance in a place that `returns` finds something for.
+    /// Removes the newest instance at a location that `returns` finds something for.
     fn pop<R>(
         &mut self,
         location: usize,
@@ -130,8 +130,8 @@ impl List {
         })
     }
 
-    /// The highest place at or below `top`, but not below `lowest`, of an instance that `returns`
-    /// holds for.
+    /// Returns the highest location at or below `top`, but not below `lowest`, of an instance that
+    /// `returns` holds for.
     fn highest(
         &self,
         top: usize,
@@ -151,7 +151,7 @@ impl List {
 #[pin_data]
 pub(crate) struct Page {
     pub(crate) buckets: Buckets,
-    /// Those that have no bucket; nothing once the page has been given up.
+    /// Instances that found their bucket taken; `None` once the page has been given up.
     #[pin]
     list: SpinLock<Option<List>>,
 }
@@ -169,7 +169,7 @@ impl Page {
         )
     }
 
-    /// Notes an instance, in its bucket or in the list. May sleep.
+    /// Adds an instance, to its bucket or to the list. May sleep.
     pub(crate) fn push(&self, new: Instance, is_alive: impl Fn(&Instance) -> bool) -> Pushed {
         let in_the_way = self.buckets.in_the_way(new.location);
         let dead = in_the_way.filter(|instance| !is_alive(instance));
@@ -208,7 +208,7 @@ impl Page {
         }
     }
 
-    /// Takes out the newest instance in a place that `returns` finds something for.
+    /// Removes the newest instance at a location that `returns` finds something for.
     pub(crate) fn pop<R>(
         &self,
         location: usize,
@@ -266,7 +266,7 @@ impl Page {
         let Some(list) = &mut *list else {
             return Ok(0);
         };
-        // The same call may have been made again meanwhile.
+        // A thread may have made the same call again since.
         let is_dead = |instance: &Instance| dead.at(instance.location).any(|dead| dead == instance);
         (list.0).retain(|instance| !is_dead(instance) || instance.is_seen_alive());
         self.buckets.set_others(list.0.len());
@@ -288,7 +288,7 @@ impl Page {
             return Ok(());
         };
         let mut unused = capacity;
-        // Others may have come meanwhile.
+        // Other threads may have added instances since.
         if to.0.capacity() > list.0.len() {
             for instance in &list.0 {
                 let _ = to.0.push_within_capacity(*instance);
@@ -296,7 +296,7 @@ impl Page {
             unused = list.0.capacity();
             core::mem::swap(&mut *now, &mut larger);
         }
-        // What is not needed any more is freed without the lock.
+        // The smaller list is freed without the lock.
         drop(now);
         drop(larger);
         charge.keep();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KUnit tests of the calls that are noted.
+//! KUnit tests of the return instances in a page.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn instance(location: usize, return_address: usize, function: usize) -> Instance
     }
 }
 
-/// What returns to `return_address`.
+/// Finds instances that return to `return_address`.
 fn to(return_address: usize) -> impl Fn(&Instance) -> Option<Instance> {
     move |instance| (instance.return_address == return_address).then_some(*instance)
 }
@@ -30,7 +30,7 @@ fn page() -> Result<Arc<Page>> {
     Ok(page)
 }
 
-/// Notes an instance as a hit does. Returns whether that was in a bucket at once.
+/// Adds an instance as a hit does. Returns whether it went to its bucket at once.
 fn push(page: &Page, instance: Instance) -> bool {
     let is_in_bucket = page.buckets.take(instance);
     if !is_in_bucket {
@@ -45,8 +45,8 @@ fn push(page: &Page, instance: Instance) -> bool {
     is_in_bucket
 }
 
-/// Takes out what returns to `return_address`, as a hit does. Returns also whether it was found in
-/// a bucket at once.
+/// Removes an instance that returns to `return_address`, as a hit does. Returns also whether it was
+/// found in a bucket at once.
 fn pop(page: &Page, location: usize, return_address: usize) -> (Option<Popped<Instance>>, bool) {
     let sole = |found| Popped {
         found,
@@ -58,7 +58,7 @@ fn pop(page: &Page, location: usize, return_address: usize) -> (Option<Popped<In
     }
 }
 
-/// The same, without what else is known of it.
+/// As [`pop`], for the instance only.
 fn popped(page: &Page, location: usize, return_address: usize) -> Option<Instance> {
     Some(pop(page, location, return_address).0?.found)
 }
@@ -71,7 +71,7 @@ fn page_with(instances: &[Instance]) -> Result<Arc<Page>> {
     Ok(page)
 }
 
-/// Whether nothing is noted any more.
+/// Returns whether there is no instance.
 fn is_empty(page: &Page) -> bool {
     page.highest(usize::MAX, 0, |_| true).is_none()
 }
@@ -230,7 +230,7 @@ mod page {
         Ok(())
     }
 
-    /// What there is to know of a page, in one list, in the order of calls.
+    /// A model of a page: one list, in the order of calls.
     struct Model(KVec<Instance>);
 
     impl Model {
@@ -264,7 +264,7 @@ mod page {
     #[test]
     fn buckets_and_list_do_what_one_list_would() -> Result {
         let (page, mut model) = (page()?, Model(KVec::new()));
-        // Places of one bucket, and of another one.
+        // Locations of one bucket, and of another one.
         let locations = [0x1010, 0x1018, collision(0x1010), 0x1020];
         let mut random = 1u64;
         let mut below = |limit: usize| {

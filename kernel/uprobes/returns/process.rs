@@ -234,7 +234,7 @@ impl Returns {
         for exit in &function.exits {
             self.breakpoints.set_function(*exit, &function)?;
         }
-        // A function that is there is one whose text has gone.
+        // A known function at the address is one whose text has been unmapped.
         self.functions.remove(at);
         self.functions.insert(at, function.clone(), GFP_KERNEL)?;
         Ok(function)
@@ -347,8 +347,9 @@ impl Returns {
     /// The call of `dead` was left, by the time of that of `new` with the same location.
     ///
     /// If its function is followed, and has not returned, the thread left it in another way. Else
-    /// the function may have gone on, in a circle of tail calls, to the function that is entered now
-    /// in the same way: its return is a miss, since it cannot be told from that of the new call.
+    /// the function may have gone on, in a circle of tail calls, to the function that is entered
+    /// now in the same way: its return is a miss, since it cannot be told from that of the new
+    /// call.
     #[cold]
     fn left(&self, dead: &Instance, new: &Instance, guard: &Guard) {
         if dead.return_address != new.return_address {

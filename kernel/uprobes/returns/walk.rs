@@ -12,11 +12,11 @@
 //!   the instruction pointer: the walk goes on in it.
 //!
 //! An indirect call is taken to return as the ABI says. Some calls do not return, as those of
-//! functions that end the program or throw exceptions, and another function comes after such a call.
-//! The walk sees that when it gets to a return there, where the stack pointer is not where it was at
-//! the entry: the caller has something on the stack, if only to align it. Nothing after the call
-//! belongs to the function then. In 32-bit code the callee may also have taken its arguments off the
-//! stack, so that nothing is known of the function's returns.
+//! functions that end the program or throw exceptions, and another function comes after such a
+//! call. The walk sees that when it gets to a return there, where the stack pointer is not where it
+//! was at the entry: the caller has something on the stack, if only to align it. Nothing after the
+//! call belongs to the function then. In 32-bit code the callee may also have taken its arguments
+//! off the stack, so that nothing is known of the function's returns.
 //!
 //! A path ends where a register says where it goes on, or where the mapping does, or where the
 //! stack cannot be followed. There may be other return instructions then.
@@ -79,7 +79,7 @@ struct Path {
 struct Inner {
     /// How deep it is on the stack.
     depth: i32,
-    /// What it is, unless the callee has changed it.
+    /// Its value, unless the callee has changed it.
     address: Option<Vaddr>,
 }
 
@@ -90,7 +90,7 @@ struct Call {
     ends: bool,
 }
 
-/// What has been looked at.
+/// A range of instructions that the walk has seen.
 struct Range {
     start: usize,
     end: usize,
@@ -106,7 +106,7 @@ struct Walk {
     calls: KVec<Call>,
     /// In the order of addresses.
     seen: KVec<Range>,
-    /// Paths that have come to what has been seen.
+    /// Paths that have come to a range that the walk has seen.
     joined: KVec<Path>,
     exits: KVec<(Vaddr, Option<usize>)>,
     /// Where returns may be that are not found, as the index of the last call before.
@@ -165,7 +165,7 @@ pub(crate) fn walk(mm: &MmWithUser, entry: Vaddr) -> Result<Walked, Refused> {
     Ok(walk.conclude()?)
 }
 
-/// What is left of a path.
+/// The rest of a path.
 enum Rest {
     Nothing,
     Path(Path),
@@ -174,7 +174,7 @@ enum Rest {
 }
 
 impl Inner {
-    /// What is known after an instruction; nothing once the address is off the stack.
+    /// Returns the state after an instruction; `None` once the address is off the stack.
     fn after(self, flowed: &Flowed) -> Option<Self> {
         let sp = flowed.depth.sp()?;
         let is_changed = flowed.writes == Some(self.depth);
@@ -215,7 +215,7 @@ impl Walk {
             let flowed = match flow_at(mmap, path.at, path.depth) {
                 Ok(flowed) => flowed,
                 Err(Refused::Errno(EAGAIN)) => return Ok(Rest::Missing(path, path.at)),
-                // No program has this; but what is read may not be one.
+                // No program executes this, but the bytes may not be a program.
                 Err(Refused::Insn(Refusal::Undecodable | Refusal::CutOff))
                 | Err(Refused::Errno(EINVAL | EFAULT)) => {
                     self.note_open(path.call)?;
@@ -295,7 +295,7 @@ impl Walk {
         Ok(Rest::Path(path))
     }
 
-    /// Returns what a callee does with its return address, if it has been looked at.
+    /// Returns how a callee treats its return address, if the walk has looked at it.
     fn known_callee(&self, at: Vaddr) -> Option<Callee> {
         let known = self.callees.iter().find(|(known, _)| *known == at)?;
         Some(known.1)
@@ -347,7 +347,7 @@ impl Walk {
         }
     }
 
-    /// A call does not return: forgets what was seen after it, which others may come to that are
+    /// A call does not return: forgets the ranges after it, which other paths may come to that are
     /// of the function.
     fn note_end(&mut self, call: usize) -> Result {
         self.ends += 1;
