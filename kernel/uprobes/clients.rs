@@ -266,8 +266,15 @@ impl Clients {
         }
     }
 
+    /// A return of the function here cannot be detected. Its entry was, when `newest` was the newest
+    /// probe.
     #[cold]
-    pub(crate) fn count_missed(&self, group: ThreadGroup, calls: &Calls, newest: u64) {
+    pub(crate) fn missed(&self, group: ThreadGroup, newest: u64) {
+        self.count_missed(group, &Calls::begin(false), newest);
+    }
+
+    #[cold]
+    fn count_missed(&self, group: ThreadGroup, calls: &Calls, newest: u64) {
         for entry in self.waiting_for_return(group, calls, newest) {
             entry.probe.misses.increment();
         }

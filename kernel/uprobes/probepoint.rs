@@ -319,40 +319,10 @@ impl Probepoint {
         self.gone.load(Relaxed)
     }
 
-    /// The function here returns.
-    pub(crate) fn returned(
-        &self,
-        group: ThreadGroup,
-        newest: u64,
-        how_at: (Returning, usize),
-        regs: &mut PtRegs,
-        guard: &Guard,
-    ) {
-        if let Some(clients) = self.clients.read(guard) {
-            clients.returned(group, newest, how_at, regs);
-        }
-    }
-
-    /// The function here returns, or has, which could not be detected.
-    pub(crate) fn missed(&self, group: ThreadGroup, newest: u64, guard: &Guard) {
-        if let Some(clients) = self.clients.read(guard) {
-            clients.count_missed(group, &Calls::begin(false), newest);
-        }
-    }
-
-    /// As [`Probepoint::returned`], of a thread that is about to return.
+    /// Returns the clients as they are now, if there are any.
     #[inline(always)]
-    pub(crate) fn returning_inline(
-        &self,
-        group: ThreadGroup,
-        newest: u64,
-        at: usize,
-        regs: &mut PtRegs,
-        guard: &Guard,
-    ) {
-        if let Some(clients) = self.clients.read(guard) {
-            clients.returning_inline(group, newest, at, regs);
-        }
+    pub(crate) fn clients<'a>(&'a self, guard: &'a Guard) -> Option<&'a Clients> {
+        self.clients.read(guard)
     }
 
     // What follows is apart, so that each saves the registers that it needs itself. The arguments
@@ -426,8 +396,7 @@ impl Probepoint {
 
     /// Calls `f` with the clients as they are now.
     pub(crate) fn read<R>(&self, f: impl FnOnce(&Clients) -> R) -> R {
-        let guard = kernel::sync::tasks_trace::read_lock();
-        match self.clients.read(&guard) {
+        match self.clients(&kernel::sync::tasks_trace::read_lock()) {
             Some(clients) => f(clients),
             None => f(&Clients::new()),
         }

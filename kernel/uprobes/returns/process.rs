@@ -319,8 +319,10 @@ impl Returns {
         else {
             return false;
         };
-        let at = breakpoint.at().as_usize();
-        probepoint.returning_inline(self.group, generation, at, regs, guard);
+        if let Some(clients) = probepoint.clients(guard) {
+            let at = breakpoint.at().as_usize();
+            clients.returning_inline(self.group, generation, at, regs);
+        }
         true
     }
 
@@ -341,7 +343,9 @@ impl Returns {
         regs: &mut PtRegs,
         guard: &Guard,
     ) {
-        (function.probepoint).returned(self.group, generation, how_at, regs, guard);
+        if let Some(clients) = function.probepoint.clients(guard) {
+            clients.returned(self.group, generation, how_at, regs);
+        }
     }
 
     /// The call of `dead` was left, by the time of that of `new` with the same location.
@@ -359,7 +363,9 @@ impl Returns {
             return;
         };
         if !function.is_followed && dead.caller.is_alive() {
-            (function.probepoint).missed(self.group, dead.caller.generation(), guard);
+            if let Some(clients) = function.probepoint.clients(guard) {
+                clients.missed(self.group, dead.caller.generation());
+            }
         }
     }
 

@@ -1,34 +1,68 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Returns of functions whose calls do not come back, or not with the stack as it was. */
 #include "module_fixture.h"
-
-#define FUNCTIONS(_)				\
-	_(calls_next_pop)			\
-	_(calls_next_add)			\
-	_(calls_next_saved)			\
-	_(calls_return_thunk)			\
-	_(calls_by_thunk)			\
-	_(calls_by_thunk_last)			\
-	_(calls_by_inline_thunk)		\
-	_(calls_one_way)			\
-	_(calls_data)				\
-	_(calls_data_in_memory)			\
-	_(calls_last)				\
-	_(calls_helpers)			\
-	_(calls_popping)			\
-	_(calls_popping_again)
-
-#define DECLARE(function) unsigned long function(unsigned long base, unsigned long add);
-FUNCTIONS(DECLARE)
-extern const char calls_by_inline_thunk_end[];
+#include "returns_calls_text.h"
 
 FIXTURE_VARIANT(module)
 {
 	probed_fn fn;
 };
 
-#define VARIANT(function) FIXTURE_VARIANT_ADD(module, function) { .fn = function };
-FUNCTIONS(VARIANT)
+FIXTURE_VARIANT_ADD(module, next_pop) {
+	.fn = calls_next_pop,
+};
+
+FIXTURE_VARIANT_ADD(module, next_add) {
+	.fn = calls_next_add,
+};
+
+FIXTURE_VARIANT_ADD(module, next_saved) {
+	.fn = calls_next_saved,
+};
+
+FIXTURE_VARIANT_ADD(module, return_thunk) {
+	.fn = calls_return_thunk,
+};
+
+FIXTURE_VARIANT_ADD(module, by_thunk) {
+	.fn = calls_by_thunk,
+};
+
+FIXTURE_VARIANT_ADD(module, by_thunk_last) {
+	.fn = calls_by_thunk_last,
+};
+
+FIXTURE_VARIANT_ADD(module, by_inline_thunk) {
+	.fn = calls_by_inline_thunk,
+};
+
+FIXTURE_VARIANT_ADD(module, one_way) {
+	.fn = calls_one_way,
+};
+
+FIXTURE_VARIANT_ADD(module, data_behind) {
+	.fn = calls_data,
+};
+
+FIXTURE_VARIANT_ADD(module, data_behind_in_memory) {
+	.fn = calls_data_in_memory,
+};
+
+FIXTURE_VARIANT_ADD(module, last) {
+	.fn = calls_last,
+};
+
+FIXTURE_VARIANT_ADD(module, helpers) {
+	.fn = calls_helpers,
+};
+
+FIXTURE_VARIANT_ADD(module, popping) {
+	.fn = calls_popping,
+};
+
+FIXTURE_VARIANT_ADD(module, popping_again) {
+	.fn = calls_popping_again,
+};
 
 #define TIMES	10
 

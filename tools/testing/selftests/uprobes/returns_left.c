@@ -4,13 +4,10 @@
  * each entry is a return, a miss, or was left in another way.
  */
 #include <pthread.h>
-#include <setjmp.h>
 
 #include "module_fixture.h"
+#include "returns_calls_text.h"
 #include "returns_text.h"
-
-unsigned long calls_circle(unsigned long base, unsigned long add);
-unsigned long calls_circle_other(unsigned long base, unsigned long add);
 
 TEST_F_TIMEOUT(module, circle_of_tail_calls, TIMEOUT)
 {
