@@ -19,6 +19,7 @@ use crate::{
     },
     returns::{
         limits::{
+            Charge,
             Memory,
             Rate, //
         },
@@ -138,20 +139,37 @@ impl ReturnPoint for ReturnBreakpoint {
 /// entries of all of these in maps.
 const BREAKPOINT_BYTES: usize = 1280;
 
+/// How often there is no room before those that are gone are dropped.
+const REFUSALS: usize = 32;
+
 /// A return breakpoint, and where it is.
 #[derive(Clone)]
 struct Inserted {
     breakpoint: Arc<ReturnBreakpoint>,
     /// Nothing if there can be no breakpoint.
     probepoint: Option<Arc<Probepoint>>,
+    /// Whether it is charged to the process.
+    is_charged: bool,
 }
 
 impl Inserted {
+    /// Returns whether no thread can hit the breakpoint any more, or there can be none.
+    fn is_gone(&self) -> bool {
+        (self.probepoint.as_ref()).is_none_or(|probepoint| probepoint.is_gone())
+    }
+
     fn remove(&self) {
         if let Some(probepoint) = &self.probepoint {
             probepoint.remove_return_point(&*self.breakpoint);
         }
     }
+}
+
+/// State of the adding of breakpoints at return addresses.
+struct Adding {
+    rate: Rate,
+    /// How often there was no room since those that are gone were dropped last.
+    refused: usize,
 }
 
 /// The return breakpoints of a process.
@@ -160,9 +178,9 @@ pub(crate) struct Breakpoints {
     group: ThreadGroup,
     #[pin]
     inserted: Map<Inserted>,
-    /// The rate of breakpoints at return addresses; `None` once the process has no return probes.
+    /// `None` once the process has no return probes.
     #[pin]
-    open: Mutex<Option<Rate>>,
+    open: Mutex<Option<Adding>>,
 }
 
 impl Breakpoints {
@@ -170,7 +188,10 @@ impl Breakpoints {
         try_pin_init!(Self {
             group,
             inserted <- Map::new(BUILT_IN),
-            open <- new_mutex!(Some(Rate::new())),
+            open <- new_mutex!(Some(Adding {
+                rate: Rate::new(),
+                refused: 0,
+            })),
         })
     }
 
@@ -214,6 +235,32 @@ impl Breakpoints {
         Ok(())
     }
 
+    /// Charges a breakpoint at a return address.
+    ///
+    /// Where there is no room, it drops those whose text has been unmapped, as a JIT compiler does.
+    /// This takes a look at all, so it is done once for some refusals.
+    fn charge<'a>(&self, memory: &'a Memory, adding: &mut Adding) -> Result<Charge<'a>> {
+        if !adding.rate.take() {
+            return Err(EAGAIN);
+        }
+        memory.try_charge(BREAKPOINT_BYTES).or_else(|error| {
+            adding.refused += 1;
+            if adding.refused < REFUSALS {
+                return Err(error);
+            }
+            adding.refused = 0;
+            let guard = tasks_trace::read_lock();
+            for (at, inserted) in self.inserted.range(0..=usize::MAX, &guard) {
+                if inserted.is_charged && inserted.is_gone() {
+                    inserted.remove();
+                    self.inserted.remove(at);
+                    memory.uncharge(BREAKPOINT_BYTES);
+                }
+            }
+            memory.try_charge(BREAKPOINT_BYTES)
+        })
+    }
+
     /// Inserts a breakpoint at an address for `returns`, which these belong to, unless there is
     /// one.
     ///
@@ -233,34 +280,27 @@ impl Breakpoints {
         kind: Kind<'_>,
     ) -> Result {
         let mut open = self.open.lock();
-        let rate = (*open).as_mut().ok_or(ESRCH)?;
+        let adding = (*open).as_mut().ok_or(ESRCH)?;
         let known = self.known(at);
-        if let Some(Inserted {
-            breakpoint,
-            probepoint,
-        }) = &known
-        {
-            breakpoint.flag(kind).store(true, Relaxed);
-            if !probepoint.as_ref().ok_or(EPERM)?.is_gone() {
+        if let Some(known) = &known {
+            known.breakpoint.flag(kind).store(true, Relaxed);
+            if !known.probepoint.as_ref().ok_or(EPERM)?.is_gone() {
                 return Ok(());
             }
         }
         let charge = match kind {
-            Kind::Address(memory) => {
-                if !rate.take() {
-                    return Err(EAGAIN);
-                }
-                Some(memory.try_charge(BREAKPOINT_BYTES)?)
+            // A known one is charged already.
+            Kind::Address(memory) if !known.as_ref().is_some_and(|known| known.is_charged) => {
+                Some(self.charge(memory, adding)?)
             }
-            Kind::Instruction => None,
+            Kind::Address(_) | Kind::Instruction => None,
         };
-        let breakpoint = match &known {
-            Some(inserted) => inserted.breakpoint.clone(),
+        let is_charged = charge.is_some() || known.as_ref().is_some_and(|known| known.is_charged);
+        let breakpoint = match known {
+            Some(known) => known.breakpoint,
             None => ReturnBreakpoint::new(at, returns)?,
         };
         breakpoint.flag(kind).store(true, Relaxed);
-        // The text of one that is there has gone, and there is another text by now.
-        self.inserted.remove(at.as_usize());
         let point: Arc<dyn ReturnPoint> = breakpoint.clone();
         let place = || probepoint::place_return_point(mm, at, self.group, &point);
         let placed = match (place(), kind) {
@@ -278,9 +318,12 @@ impl Breakpoints {
             Err(error) if matches!(error, ENOMEM | EINTR | EAGAIN) => return Err(error),
             Err(error) => (None, Err(error)),
         };
+        // The text of a known one has gone, and there is another text by now.
+        self.inserted.remove(at.as_usize());
         let inserted = Inserted {
             breakpoint,
             probepoint,
+            is_charged,
         };
         self.inserted
             .insert(at.as_usize(), inserted.clone(), GFP_KERNEL_ACCOUNT)

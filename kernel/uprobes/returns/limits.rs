@@ -7,8 +7,6 @@
 //! are allocated in its context, and charged to its memory cgroup; together they must not exceed
 //! the sysctl `kernel.uprobe_returns_kb`. A call that they have no room for is a miss.
 
-use core::ops::Drop;
-
 use kernel::{
     bindings,
     prelude::*,

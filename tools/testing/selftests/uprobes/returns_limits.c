@@ -145,6 +145,32 @@ TEST_F_TIMEOUT(limits, rate_of_return_addresses, TIMEOUT)
 	UNPROBE(id);
 }
 
+/* As a JIT compiler does: text comes and goes, and so does what is kept for it. */
+TEST_F_TIMEOUT(limits, return_addresses_go, TIMEOUT)
+{
+	int id = PROBE_BOTH(opaque_leaf);
+	struct uprobes_test_count count;
+	const unsigned int rounds = 200;
+	caller_fn caller[200];
+	unsigned int i;
+
+	/* At distinct addresses. A page stays until some rounds later. */
+	for (i = 0; i < rounds; i++) {
+		caller[i] = copied_caller(MAP_PRIVATE);
+		ASSERT_NE(NULL, caller[i]);
+		EXPECT_EQ(i + 1, caller[i](opaque_leaf, i, 1));
+		if (i >= 4)
+			ASSERT_EQ(caller[i - 4], mmap(caller[i - 4], RETURNS_PAGE, PROT_NONE,
+						      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+						      -1, 0));
+	}
+	count = COUNT(id);
+	EXPECT_EQ(rounds, HITS(id));
+	EXPECT_EQ(rounds, count.return_hits + count.misses);
+	EXPECT_LT(rounds / 2, count.return_hits);
+	UNPROBE(id);
+}
+
 static long unreclaimable_kb(void)
 {
 	FILE *file = fopen("/proc/meminfo", "r");
