@@ -266,8 +266,8 @@ impl Clients {
         }
     }
 
-    /// A return of the function here cannot be detected. Its entry was, when `newest` was the newest
-    /// probe.
+    /// Counts a return of the function here that cannot be detected, of a call that was made when
+    /// `newest` was the newest probe.
     #[cold]
     pub(crate) fn missed(&self, group: ThreadGroup, newest: u64) {
         self.count_missed(group, &Calls::begin(false), newest);
