@@ -67,8 +67,7 @@ mod breakpoint;
 mod c_api;
 mod callchain;
 mod entry;
-mod exits;
-mod explore;
+mod flow;
 mod fork;
 mod hit;
 mod insert;
@@ -88,10 +87,9 @@ mod private_text;
 
 pub use breakpoint::OnHit;
 pub use callchain::is_outside_of_frame;
-pub use exits::exits;
-pub use explore::{
-    explore,
-    Explored, //
+pub use flow::{
+    fault_in_to_read,
+    flow_at, //
 };
 pub use fork::{
     fork_start, //
@@ -119,6 +117,9 @@ pub use step::{
     deny_signal, //
 };
 pub use ubp_arch::{
+    Depth,
+    Flow,
+    Flowed,
     PlanKind,
     Refusal,
     Vaddr, //

@@ -7,7 +7,8 @@
 use crate::{
     c_known,
     follow,
-    registry, //
+    probepoint,
+    watch, //
 };
 
 use kernel::{
@@ -28,8 +29,12 @@ use kernel::{
 /// Called once, before there is user mode.
 #[export]
 unsafe extern "C" fn uprobes_init() {
-    // SAFETY: By the requirement on the caller.
-    unsafe { registry::init() };
+    // SAFETY: This is the only call, and nothing can be probed before it, by the safety
+    // requirements.
+    unsafe {
+        probepoint::init();
+        watch::init();
+    }
     c_known::init();
 }
 

@@ -86,7 +86,7 @@ impl Returning {
     /// Context: may sleep; the registers are the current thread's.
     pub fn address(self, regs: &PtRegs) -> Option<usize> {
         match self {
-            Self::From => crate::returns::return_address(regs).ok(),
+            Self::From => crate::stack::return_address(regs).ok(),
             Self::To => Some(regs.ip()),
         }
     }

@@ -10,17 +10,14 @@ use crate::{
     contain::Calls,
     entry::{
         Entry,
-        InTask,
+        GroupReturnPoint,
+        ReturnPoint,
         Role, //
-    },
-    returns::{
-        Here,
-        Returns, //
     },
     sole::{
         Sole,
         SoleFunction,
-        SolePlace, //
+        SoleReturnPoint, //
     },
 };
 
@@ -34,9 +31,9 @@ use kernel::{
     threads::ThreadGroup, //
 };
 
-/// Returns of a function that are to be noticed, for which of its probes.
+/// The entry of a function, and the newest consumer that wants its return.
 struct Expected<'a> {
-    returns: &'a Arc<Returns>,
+    entrance: &'a Arc<dyn ReturnPoint>,
     newest: u64,
 }
 
@@ -49,7 +46,7 @@ pub(crate) enum Course {
     SoleInTask(Sole),
     SoleAtExit(Sole),
     SoleFunction(SoleFunction),
-    SolePlace(SolePlace),
+    SoleReturnPoint(SoleReturnPoint),
     General(General),
 }
 
@@ -58,8 +55,8 @@ pub(crate) enum Course {
 pub(crate) struct General {
     in_interrupt: bool,
     in_task: bool,
-    /// Whether there is one that comes last.
-    last: bool,
+    /// Whether there are return breakpoints.
+    at_return: bool,
 }
 
 impl General {
@@ -67,47 +64,59 @@ impl General {
         Self {
             in_interrupt: false,
             in_task: false,
-            last: false,
+            at_return: false,
         }
     }
 
-    fn of(entries: &[Entry]) -> Self {
+    fn of(entries: &[Entry], return_points: &[GroupReturnPoint]) -> Self {
+        let at_return = !return_points.is_empty();
         Self {
             in_interrupt: entries.iter().any(|entry| entry.is_for_interrupt),
-            in_task: entries.iter().any(|entry| entry.in_task != InTask::Nothing),
-            last: entries.iter().any(|entry| entry.in_task == InTask::Last),
+            in_task: at_return || entries.iter().any(|entry| entry.is_for_task),
+            at_return,
         }
     }
 }
 
 impl Course {
-    fn of(entries: &[Entry]) -> Self {
-        if let [entry] = entries {
-            match (&entry.role, entry.is_for_interrupt, entry.in_task) {
-                (Role::Hit(None), true, InTask::Nothing) => {
+    fn of(entries: &[Entry], return_points: &[GroupReturnPoint]) -> Self {
+        match (entries, return_points) {
+            ([], [point]) => return Self::SoleReturnPoint(SoleReturnPoint::of(point)),
+            ([entry], []) => match (&entry.role, entry.is_for_interrupt, entry.is_for_task) {
+                (Role::Hit(None), true, false) => {
                     return Self::SoleInInterrupt(Sole::of(entry));
                 }
-                (Role::Hit(None), false, InTask::First) => {
+                (Role::Hit(None), false, true) => {
                     return Self::SoleInTask(Sole::of(entry));
                 }
                 (Role::Exit, ..) => return Self::SoleAtExit(Sole::of(entry)),
-                (Role::Hit(Some(returns)), false, _) => {
-                    return Self::SoleFunction(SoleFunction::of(entry, returns));
-                }
-                (Role::Place(place), ..) => {
-                    return Self::SolePlace(SolePlace::of(entry, place));
+                (Role::Hit(Some(entrance)), false, _) => {
+                    return Self::SoleFunction(SoleFunction::of(entry, entrance));
                 }
                 (Role::Hit(_), ..) => (),
-            }
+            },
+            _ => (),
         }
-        Self::General(General::of(entries))
+        Self::General(General::of(entries, return_points))
     }
 }
 
-/// The probes at a probepoint, in the order of their registration.
+/// Copies those that `keep` holds for, with room for `more`.
+fn copied<T: Clone>(list: &[T], more: usize, keep: impl Fn(&T) -> bool) -> Result<KVec<T>> {
+    let mut copy = KVec::with_capacity(list.len() + more, GFP_KERNEL_ACCOUNT)?;
+    for item in list.iter().filter(|item| keep(item)) {
+        copy.push(item.clone(), GFP_KERNEL_ACCOUNT)?;
+    }
+    Ok(copy)
+}
+
+/// The consumers at a probepoint, in the order of their registration, and the return breakpoints
+/// there.
 pub(crate) struct Clients {
     course: Course,
     entries: KVec<Entry>,
+    /// One a process at most.
+    return_points: KVec<GroupReturnPoint>,
 }
 
 impl Clients {
@@ -115,39 +124,52 @@ impl Clients {
         Self {
             course: Course::General(General::nothing()),
             entries: KVec::new(),
+            return_points: KVec::new(),
         }
     }
 
-    fn of(entries: KVec<Entry>) -> Self {
+    fn of(entries: KVec<Entry>, return_points: KVec<GroupReturnPoint>) -> Self {
         Self {
-            course: Course::of(&entries),
+            course: Course::of(&entries, &return_points),
             entries,
+            return_points,
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.return_points.is_empty()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()
     }
 
-    /// Returns a list that has one more at the end.
+    /// Returns a list that has one more consumer at the end.
     pub(crate) fn with(&self, entry: Entry) -> Result<Self> {
-        let mut list = KVec::with_capacity(self.entries.len() + 1, GFP_KERNEL)?;
-        list.extend_from_slice(&self.entries, GFP_KERNEL)?;
-        list.push(entry, GFP_KERNEL)?;
-        Ok(Self::of(list))
+        let points = copied(&self.return_points, 0, |_| true)?;
+        let mut entries = copied(&self.entries, 1, |_| true)?;
+        entries.push(entry, GFP_KERNEL_ACCOUNT)?;
+        Ok(Self::of(entries, points))
     }
 
-    /// Returns a list of those that `keep` holds for.
-    pub(crate) fn retaining(&self, keep: impl Fn(&Entry) -> bool) -> Result<Self> {
-        let mut list = KVec::with_capacity(self.entries.len(), GFP_KERNEL)?;
-        for entry in self.iter().filter(|entry| keep(entry)) {
-            list.push(entry.clone(), GFP_KERNEL)?;
-        }
-        Ok(Self::of(list))
+    /// Returns a list that has one more return breakpoint.
+    pub(crate) fn with_return_point(&self, point: GroupReturnPoint) -> Result<Self> {
+        let mut points = copied(&self.return_points, 1, |_| true)?;
+        points.push(point, GFP_KERNEL_ACCOUNT)?;
+        Ok(Self::of(copied(&self.entries, 0, |_| true)?, points))
+    }
+
+    /// Returns a list of those that `keep` and `keep_point` hold for.
+    pub(crate) fn retaining(
+        &self,
+        keep: impl Fn(&Entry) -> bool,
+        keep_point: impl Fn(&GroupReturnPoint) -> bool,
+    ) -> Result<Self> {
+        let entries = copied(&self.entries, 0, keep)?;
+        Ok(Self::of(
+            entries,
+            copied(&self.return_points, 0, keep_point)?,
+        ))
     }
 
     /// Those that are to fire, for a thread of `group`.
@@ -195,32 +217,31 @@ impl Clients {
         }
     }
 
-    /// Calls the handlers that run in task context, and sees to the noticing of returns.
+    /// Calls the handlers that run in task context, and then the return probes.
     #[inline(never)]
     pub(crate) fn hit_in_task(
         &self,
         what: &General,
-        here: Here<'_>,
+        at: usize,
         group: ThreadGroup,
         regs: &mut PtRegs,
         guard: &Guard,
     ) {
-        let at = here.at;
         let calls = &Calls::begin(false);
         let mut expected: Option<Expected<'_>> = None;
-        for entry in self.firing(group, calls, |entry| entry.in_task == InTask::First) {
+        for entry in self.firing(group, calls, |entry| entry.is_for_task) {
             let probe = entry.probe.as_arc_borrow();
             match &entry.role {
-                Role::Hit(returns) => {
+                Role::Hit(entrance) => {
                     if !entry.is_for_interrupt {
                         probe.hits.increment();
                     }
                     if probe.wants.task {
                         calls.call(probe, Handler::Task, at, regs);
                     }
-                    if let Some(returns) = returns {
+                    if let Some(entrance) = entrance {
                         expected = Some(Expected {
-                            returns,
+                            entrance,
                             newest: expected.map_or(probe.id, |so_far| so_far.newest.max(probe.id)),
                         });
                     }
@@ -229,23 +250,27 @@ impl Clients {
                     probe.returns.increment();
                     calls.call(probe, Handler::Return(Returning::From), at, regs);
                 }
-                // That comes last.
-                Role::Place(_) => (),
             }
         }
         // A thread that has been sent elsewhere does not call the function.
-        if let Some(Expected { returns, newest }) = expected.filter(|_| regs.ip() == at) {
-            if returns.expect(here, newest, regs, guard).is_err() {
+        if let Some(Expected { entrance, newest }) = expected.filter(|_| regs.ip() == at) {
+            if entrance.reached(newest, regs, guard).is_err() {
                 self.count_missed(group, calls, newest);
             }
         }
-        if what.last {
-            for entry in self.firing(group, calls, |entry| entry.in_task == InTask::Last) {
-                if let Role::Place(place) = &entry.role {
-                    place.came_to(at, regs, guard);
-                }
+        // The instruction may be one by which the function that has been entered returns.
+        if what.at_return {
+            for point in self.return_points.iter().filter(|it| it.group == group) {
+                let _ = point.point.reached(0, regs, guard);
             }
         }
+    }
+
+    /// Counts a return of the function here that cannot be detected, of a call that was made when
+    /// `newest` was the newest probe.
+    #[cold]
+    pub(crate) fn missed(&self, group: ThreadGroup, newest: u64) {
+        self.count_missed(group, &Calls::begin(false), newest);
     }
 
     #[cold]
@@ -302,7 +327,7 @@ impl Clients {
             Course::SoleInInterrupt(_)
             | Course::SoleInTask(_)
             | Course::SoleAtExit(_)
-            | Course::SolePlace(_)
+            | Course::SoleReturnPoint(_)
             | Course::General(_) => self.returned(group, newest, (Returning::From, at), regs),
         }
     }

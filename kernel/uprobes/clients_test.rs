@@ -10,17 +10,12 @@ use crate::{
         Spot,
         Wants, //
     },
-    probe::Probe,
-    returns::Exits, //
+    probe::Probe, //
 };
 
-use core::ptr::NonNull;
 use kernel::{
-    bindings,
-    mm::MmWithUser,
-    new_mutex,
+    bindings, new_mutex,
     sync::{
-        aref::ARef,
         tasks_trace,
         Mutex, //
     },
@@ -172,11 +167,6 @@ impl Fixture {
     /// Returns the calls and the final instruction pointer.
     fn hit(&self, group: ThreadGroup) -> Result<Outcome> {
         let guard = tasks_trace::read_lock();
-        let exits = Exits::new();
-        let here = Here {
-            at: AT,
-            exits: &exits,
-        };
         // Interrupts are not disabled in these tests, so that clients may take a mutex.
         let calls = Calls::begin(false);
         let exit = Handler::Return(Returning::From);
@@ -184,22 +174,25 @@ impl Fixture {
             Course::SoleInInterrupt(sole) => sole.call(group, calls, Handler::Interrupt, regs),
             Course::SoleInTask(sole) => sole.call(group, calls, Handler::Task, regs),
             Course::SoleAtExit(sole) => sole.call(group, calls, exit, regs),
-            Course::SoleFunction(function) => function.enter(here, group, regs, &guard),
-            Course::SolePlace(place) => place.come_to(AT, group, regs, &guard),
-            Course::General(what) => self.hit_generally(what, here, group, regs),
+            Course::SoleFunction(function) => function.enter(AT, group, regs, &guard),
+            Course::SoleReturnPoint(it) => it.reached(group, regs, &guard),
+            Course::General(what) => self.hit_generally(what, group, regs),
         })
     }
 
-    fn hit_generally(&self, what: &General, here: Here<'_>, group: ThreadGroup, regs: &mut PtRegs) {
+    fn hit_generally(&self, what: &General, group: ThreadGroup, regs: &mut PtRegs) {
         let clients = &self.clients;
         if clients.hit_in_interrupt(what, group, false, regs) {
-            clients.hit_in_task(what, here, group, regs, &tasks_trace::read_lock());
+            clients.hit_in_task(what, AT, group, regs, &tasks_trace::read_lock());
         }
     }
 
     /// Has the list go the general way, also where there is a faster one.
     fn generalize(&mut self) {
-        self.clients.course = Course::General(General::of(&self.clients.entries));
+        self.clients.course = Course::General(General::of(
+            &self.clients.entries,
+            &self.clients.return_points,
+        ));
     }
 
     fn with_regs(&self, f: impl FnOnce(&mut PtRegs)) -> Result<Outcome> {
@@ -231,13 +224,17 @@ fn another_group() -> Result<ThreadGroup> {
     Ok(first.id())
 }
 
-/// Those of an empty address space, which the current thread, which has none, is not in.
-fn some_returns(group: ThreadGroup) -> Result<Arc<Returns>> {
-    // SAFETY: There are no requirements on the caller.
-    let mm = NonNull::new(unsafe { bindings::mm_alloc() }).ok_or(ENOMEM)?;
-    // SAFETY: A reference to it is ours. CAST: A transparent wrapper.
-    let mm = unsafe { ARef::<MmWithUser>::from_raw(mm.cast()) };
-    Returns::new(group, &mm)
+/// A function, and a return breakpoint, for which there is no memory.
+struct NoInstances;
+
+impl ReturnPoint for NoInstances {
+    fn reached(&self, _generation: u64, _regs: &mut PtRegs, _guard: &Guard) -> Result {
+        Err(ENOMEM)
+    }
+}
+
+fn no_instances() -> Result<Arc<dyn ReturnPoint>> {
+    Ok(Arc::new(NoInstances, GFP_KERNEL)?)
 }
 
 #[kunit_tests(uprobes_clients)]
@@ -319,9 +316,9 @@ mod list {
     fn returning(names: &str) -> Result<(Fixture, KVec<Arc<Probe>>)> {
         let mut fixture = Fixture::new()?;
         let mut probes = KVec::new();
-        let returns = some_returns(fixture.group)?;
+        let entrance = no_instances()?;
         for name in names.chars() {
-            let role = Role::Hit(Some(returns.clone()));
+            let role = Role::Hit(Some(entrance.clone()));
             probes.push(fixture.add(name, role, Odd::default())?, GFP_KERNEL)?;
         }
         Ok((fixture, probes))
@@ -369,7 +366,7 @@ mod list {
             moves_to: Some(0x2000),
             misbehaves: false,
         };
-        let role = Role::Hit(Some(some_returns(fixture.group)?));
+        let role = Role::Hit(Some(no_instances()?));
         let probe = fixture.add('a', role, odd)?;
         let (calls, ip) = fixture.hit(fixture.group)?;
         assert_eq!(&calls[..], &[('a', AT)]);
@@ -404,8 +401,8 @@ mod list {
             Ok((calls, (ip, [counts.hits, counts.returns, counts.misses])))
         }
 
-        let returns = some_returns(Task::current_group())?;
-        for role in [Role::Hit(None), Role::Exit, Role::Hit(Some(returns))] {
+        let entrance = no_instances()?;
+        for role in [Role::Hit(None), Role::Exit, Role::Hit(Some(entrance))] {
             for moves_to in [None, Some(0x2000)] {
                 for is_ours in [true, false] {
                     let fast = outcome(&role, moves_to, (is_ours, false))?;
@@ -428,10 +425,10 @@ mod list {
             ids.push(probe.id, GFP_KERNEL)?;
         }
         let all = &fixture.clients;
-        let without = all.retaining(|entry| entry.probe.id != ids[1])?;
+        let without = all.retaining(|entry| entry.probe.id != ids[1], |_| true)?;
         assert!(without.iter().map(|it| it.probe.id).eq([ids[0], ids[2]]));
         assert!(all.iter().map(|it| it.probe.id).eq(ids.iter().copied()));
-        assert!(without.retaining(|_| false)?.is_empty());
+        assert!(without.retaining(|_| false, |_| true)?.is_empty());
         Ok(())
     }
 

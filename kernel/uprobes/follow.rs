@@ -7,49 +7,28 @@
 //! is followed in turn. Calls that had not returned when it was created are not known of in it.
 
 use crate::{
-    probe::Probe,
-    process::Process,
-    registry, //
+    presence,
+    probe::{
+        any_follows,
+        Probe, //
+    },
+    probepoint,
+    process::Process, //
 };
 
 use kernel::{
     mm::Mm,
     prelude::*,
-    sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
-        Arc, //
-    },
+    sync::Arc,
     task::Task,
     threads::ThreadGroup, //
 };
-
-/// How many probes there are that follow. Read at every `fork()`.
-static FOLLOWING: Atomic<i64> = Atomic::new(0);
-
-/// Counts a probe that follows, while it exists.
-pub(crate) struct Following(());
-
-impl Following {
-    pub(crate) fn new() -> Self {
-        FOLLOWING.fetch_add(1, Relaxed);
-        Self(())
-    }
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        FOLLOWING.fetch_sub(1, Relaxed);
-    }
-}
 
 /// The current thread has created the process of `child`, which has not run.
 ///
 /// Context: may sleep.
 pub(crate) fn inherit(child: &Task) {
-    if FOLLOWING.load(Relaxed) == 0 {
+    if !any_follows() {
         return;
     }
     let parent = kernel::current!();
@@ -66,7 +45,10 @@ pub(crate) fn inherit(child: &Task) {
     for probe in &probes {
         let joined = process.as_ref().map_err(|error| *error);
         // If that fails, the child goes without.
-        if joined.and_then(|child| probe.enter(child)).is_err() {
+        if joined
+            .and_then(|child| presence::enter(probe, child))
+            .is_err()
+        {
             probe.misses.increment();
         }
     }
@@ -76,7 +58,7 @@ pub(crate) fn inherit(child: &Task) {
 /// in which the child's are called.
 fn following(mm: &Mm, group: ThreadGroup) -> KVec<Arc<Probe>> {
     let mut found = KVec::<Arc<Probe>>::new();
-    registry::for_each_probepoint(mm, |probepoint| {
+    probepoint::for_each(mm, |probepoint| {
         probepoint.read(|clients| {
             let of_group = clients.iter().filter(|entry| entry.group == group);
             for entry in of_group.filter(|entry| entry.probe.follows()) {

@@ -7,13 +7,20 @@ use crate::{
         Entry,
         Role, //
     },
-    probe::Probe,
+    probe::{
+        self,
+        Probe, //
+    },
     probepoint::{
         self,
-        Probepoint,
-        Text, //
+        Probepoint, //
     },
     process::Process,
+    returns::{
+        return_instructions,
+        walk,
+        Walked, //
+    },
     watch::{
         UsedReturns,
         Watched, //
@@ -29,10 +36,7 @@ use kernel::{
     },
     threads::ThreadGroup, //
 };
-use ubp::{
-    Explored,
-    Vaddr, //
-};
+use ubp::Vaddr;
 
 /// The instructions of a process at which a probe is wanted.
 ///
@@ -44,7 +48,7 @@ pub(crate) struct Wanted {
     /// The instructions by which a function of known size returns.
     exits: KVec<Vaddr>,
     /// How the function at `entry` returns, if its size is not known.
-    explored: Option<Explored>,
+    walked: Option<Walked>,
 }
 
 impl Wanted {
@@ -59,11 +63,11 @@ impl Wanted {
         Ok(Self {
             entry: (wants.task || wants.interrupt || by_site).then_some(spot.at),
             exits: match spot.size {
-                Some(size) if wants.returned => ubp::exits(mm, spot.at, size)?,
+                Some(size) if wants.returned => return_instructions(mm, spot.at, size)?,
                 _ => KVec::new(),
             },
-            explored: match by_site {
-                true => Some(ubp::explore(mm, spot.at)?),
+            walked: match by_site {
+                true => Some(walk(mm, spot.at)?),
                 false => None,
             },
         })
@@ -82,29 +86,49 @@ impl Wanted {
         for at in Iterator::chain(self.entry.iter(), &self.exits) {
             ubp::fault_in(mm, *at)?;
         }
-        let Some(explored) = &mut self.explored else {
+        let Some(walked) = &mut self.walked else {
             return Ok(());
         };
         let mut result = Ok(());
-        explored
-            .exits
-            .retain(|exit| match ubp::fault_in(mm, *exit) {
-                Ok(()) => true,
-                Err(error) => {
-                    if error == EINTR {
-                        result = Err(EINTR);
-                    }
-                    explored.complete = false;
-                    false
+        walked.exits.retain(|exit| match ubp::fault_in(mm, *exit) {
+            Ok(()) => true,
+            Err(error) => {
+                if error == EINTR {
+                    result = Err(EINTR);
                 }
-            });
+                walked.complete = false;
+                false
+            }
+        });
         result
     }
 }
 
+/// Puts a probe in a process.
+///
+/// Context: may sleep. Text that is absent is faulted in with no lock held.
+///
+/// # Errors
+///
+/// As of [`register`](crate::register); and `ESRCH` if the probe has been taken out.
+pub(crate) fn enter(probe: &Arc<Probe>, process: &Process) -> Result {
+    let mm = process.mm()?;
+    let mut wanted = Wanted::find(&mm, probe)?;
+    loop {
+        let entered = probe.add_presence(|| {
+            let presence = Presence::new(process, &mm, probe, &wanted)?;
+            Ok(Arc::new(presence, GFP_KERNEL)?)
+        });
+        match entered {
+            Err(EAGAIN) => wanted.fault_in(&mm)?,
+            entered => return entered,
+        }
+    }
+}
+
 /// Where a probe is called in one process.
-pub(crate) struct Presence {
-    places: KVec<Arc<Probepoint>>,
+struct Presence {
+    probepoints: KVec<Arc<Probepoint>>,
     returns: Option<UsedReturns>,
     watched: Watched,
 }
@@ -116,29 +140,29 @@ impl Presence {
     ///
     /// As of [`register`](crate::register); nothing of the probe is in the process then. `EAGAIN`:
     /// text is absent, which the caller must fault in with no lock held.
-    pub(crate) fn new(
+    fn new(
         process: &Process,
         mm: &ARef<MmWithUser>,
         probe: &Arc<Probe>,
         wanted: &Wanted,
     ) -> Result<Self> {
         let watched = Watched::new(process)?;
-        let returns = match wanted.explored {
+        let returns = match wanted.walked {
             Some(_) => Some(watched.use_returns()?),
             None => None,
         };
         let mut this = Self {
-            places: KVec::new(),
+            probepoints: KVec::new(),
             returns,
             watched,
         };
         let placed = this.place_all(mm, process.group(), probe, wanted);
         // An exec or exit that came before the client was added did not see it.
         let placed = match placed {
-            Ok(()) if this.is_over() => Err(ESRCH),
+            Ok(()) if probe::Presence::is_over(&this) => Err(ESRCH),
             placed => placed,
         };
-        placed.inspect_err(|_| this.take_out(probe.id))?;
+        placed.inspect_err(|_| probe::Presence::take_out(&this, probe.id))?;
         Ok(this)
     }
 
@@ -149,17 +173,25 @@ impl Presence {
         probe: &Arc<Probe>,
         wanted: &Wanted,
     ) -> Result {
-        let returns = self.returns.as_ref().map(|used| used.returns().clone());
+        let entry = |role| Entry::new(probe.clone(), group, role);
+        let returns = match &self.returns {
+            Some(used) => Some(used.returns()?),
+            None => None,
+        };
         if let Some(at) = wanted.entry {
-            let entry = Entry::new(probe.clone(), group, Role::Hit(returns.clone()));
-            let probepoint = self.place(mm, at, &entry)?;
-            if let (Some(returns), Some(explored)) = (returns, &wanted.explored) {
-                returns.add_function(mm, &probepoint, explored)?;
+            match returns.as_ref().zip(wanted.walked.as_ref()) {
+                Some((returns, walked)) => {
+                    let is_followed = returns.insert_breakpoints(mm, walked)?;
+                    self.place(mm, at, |probepoint| {
+                        let entrance = returns.entrance(probepoint, walked, is_followed)?;
+                        Ok(entry(Role::Hit(Some(entrance))))
+                    })?;
+                }
+                None => self.place(mm, at, |_| Ok(entry(Role::Hit(None))))?,
             }
         }
-        let entry = Entry::new(probe.clone(), group, Role::Exit);
         for exit in &wanted.exits {
-            self.place(mm, *exit, &entry)?;
+            self.place(mm, *exit, |_| Ok(entry(Role::Exit)))?;
         }
         Ok(())
     }
@@ -168,23 +200,22 @@ impl Presence {
         &mut self,
         mm: &ARef<MmWithUser>,
         at: Vaddr,
-        entry: &Entry,
-    ) -> Result<Arc<Probepoint>> {
-        self.places.reserve(1, GFP_KERNEL)?;
+        entry: impl Fn(&Arc<Probepoint>) -> Result<Entry>,
+    ) -> Result {
+        self.probepoints.reserve(1, GFP_KERNEL)?;
         let probepoint = probepoint::place(mm, at, entry)?;
-        self.places.push(probepoint.clone(), GFP_KERNEL)?;
-        Ok(probepoint)
+        Ok(self.probepoints.push(probepoint, GFP_KERNEL)?)
     }
+}
 
-    /// Whether the process has exited, or has another image.
-    pub(crate) fn is_over(&self) -> bool {
+impl probe::Presence for Presence {
+    fn is_over(&self) -> bool {
         self.watched.is_over()
     }
 
-    /// Takes the probe with this number out. Handlers may still be executing.
-    pub(crate) fn take_out(&self, id: u64) {
-        for probepoint in &self.places {
-            probepoint.retain(Text::Restored, |entry| entry.probe.id != id);
+    fn take_out(&self, id: u64) {
+        for probepoint in &self.probepoints {
+            probepoint.remove_probe(id);
         }
     }
 }

@@ -21,31 +21,21 @@
 //! all of them. Two callers may take it out, the registrar and the worker that [`Probe::disarm`]
 //! queues: the lock ensures that neither returns before the text is restored. The lock is never
 //! held while text is faulted in, because a userfaultfd or a FUSE server answers that, which the
-//! probed process may control: [`Probe::enter`] begins anew after it.
+//! probed process may control: [`enter`](crate::presence::enter) begins anew after it.
 
 use crate::{
     client::{
         Client,
         Spot,
         Wants, //
-    },
-    follow::Following,
-    presence::{
-        Presence,
-        Wanted, //
-    },
-    process::Process,
-    registry, //
+    }, //
 };
 
 use kernel::{
     counter::Counter,
-    impl_has_work,
-    mm::MmWithUser,
-    new_mutex, new_work,
+    impl_has_work, new_mutex, new_work,
     prelude::*,
     sync::{
-        aref::ARef,
         atomic::{
             Acquire,
             Atomic,
@@ -91,6 +81,42 @@ pub(crate) enum Gate {
 const OPEN: i32 = Gate::Open as i32;
 const GUARDED: i32 = Gate::Guarded as i32;
 
+/// A probe in one process.
+pub(crate) trait Presence: Send + Sync {
+    /// Returns whether the process has exited, or has another image.
+    fn is_over(&self) -> bool;
+
+    /// Takes the probe with this number out. Handlers may still be executing.
+    fn take_out(&self, id: u64);
+}
+
+static LAST_ID: Atomic<i64> = Atomic::new(0);
+
+/// How many probes there are that follow. Read at every `fork()`.
+static FOLLOWING: Atomic<i64> = Atomic::new(0);
+
+/// Returns whether there are probes that follow `fork()`.
+#[inline]
+pub(crate) fn any_follows() -> bool {
+    FOLLOWING.load(Relaxed) != 0
+}
+
+/// Counts a probe that follows, while it exists.
+struct Following(());
+
+impl Following {
+    fn new() -> Self {
+        FOLLOWING.fetch_add(1, Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        FOLLOWING.fetch_sub(1, Relaxed);
+    }
+}
+
 /// A registered client.
 #[pin_data]
 pub(crate) struct Probe {
@@ -106,17 +132,12 @@ pub(crate) struct Probe {
     pub(crate) misses: Counter,
     /// The processes in which it is; nothing any more once it has been taken out.
     #[pin]
-    presences: Mutex<Option<KVec<Presence>>>,
+    presences: Mutex<Option<KVec<Arc<dyn Presence>>>>,
     /// A handler has unregistered the probe: the worker calls [`Client::ended`].
     ended_by_handler: Atomic<bool>,
     #[pin]
     work: Work<Self>,
 }
-
-/// The client of a probe that has no handlers.
-struct Nobody;
-
-impl Client for Nobody {}
 
 impl_has_work! {
     impl HasWork<Self> for Probe { self.work }
@@ -127,7 +148,7 @@ impl Probe {
         let (hits, returns, misses) = (Counter::new()?, Counter::new()?, Counter::new()?);
         Arc::pin_init(
             pin_init!(Self {
-                id: registry::new_id(),
+                id: LAST_ID.fetch_add(1, Relaxed) as u64,
                 wants: client.wants(),
                 spot,
                 following: spot.follow.then(Following::new),
@@ -144,46 +165,18 @@ impl Probe {
         )
     }
 
-    /// Makes one for the places where this crate itself has something to do: nobody is called.
-    pub(crate) fn internal() -> Result<Arc<Self>> {
-        Self::new(Arc::new(Nobody, GFP_KERNEL)?, Spot::at(ubp::Vaddr::new(0)))
-    }
-
-    /// Puts the probe in a process.
-    ///
-    /// Context: may sleep. Text that is absent is faulted in with no lock held.
+    /// Adds a presence, which `enter` makes unless the probe has been taken out.
     ///
     /// # Errors
     ///
-    /// As of [`register`](crate::register); and `ESRCH` if it has been taken out.
-    pub(crate) fn enter(self: &Arc<Self>, process: &Process) -> Result {
-        let mm = process.mm()?;
-        let mut wanted = Wanted::find(&mm, self)?;
-        loop {
-            match self.try_to_enter(process, &mm, &wanted) {
-                Err(EAGAIN) => wanted.fault_in(&mm)?,
-                entered => return entered,
-            }
-        }
-    }
-
-    /// # Errors
-    ///
-    /// `EAGAIN`: text is absent, and nothing of the probe is in the process. Else as of
-    /// [`Probe::enter`].
-    fn try_to_enter(
-        self: &Arc<Self>,
-        process: &Process,
-        mm: &ARef<MmWithUser>,
-        wanted: &Wanted,
-    ) -> Result {
+    /// `ESRCH`: it has been taken out. Else as of `enter`.
+    pub(crate) fn add_presence(&self, enter: impl FnOnce() -> Result<Arc<dyn Presence>>) -> Result {
         let mut presences = self.presences.lock();
         let presences = (*presences).as_mut().ok_or(ESRCH)?;
         // Those of processes that have ended hold nothing but memory.
         presences.retain(|presence| !presence.is_over());
         presences.reserve(1, GFP_KERNEL)?;
-        let presence = Presence::new(process, mm, self, wanted)?;
-        Ok(presences.push(presence, GFP_KERNEL)?)
+        Ok(presences.push(enter()?, GFP_KERNEL)?)
     }
 
     /// Whether it follows `fork()`.

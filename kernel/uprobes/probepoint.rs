@@ -27,16 +27,15 @@ use crate::{
         General, //
     },
     contain::Calls,
-    entry::Entry,
-    registry,
-    returns::{
-        Exits,
-        Here, //
+    entry::{
+        Entry,
+        GroupReturnPoint,
+        ReturnPoint, //
     },
     sole::{
         Sole,
         SoleFunction,
-        SolePlace, //
+        SoleReturnPoint, //
     },
     BUILT_IN, //
 };
@@ -49,6 +48,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     ptregs::PtRegs,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
     sync::{
         aref::ARef,
         atomic::{
@@ -77,6 +80,95 @@ use ubp::{
     Vaddr, //
 };
 
+/// An address of an address space.
+type Key = (usize, Vaddr);
+
+/// Finds the probepoint of an address.
+struct Registry(RBTree<Key, Arc<Probepoint>>);
+
+// SAFETY: Everything that it owns may be sent, and it is accessed under its lock only.
+unsafe impl Send for Registry {}
+
+kernel::sync::global_lock! {
+    // SAFETY: `init` is called before any other function reaches the registry.
+    unsafe(uninit) static REGISTRY: Mutex<Option<Registry>> = None;
+}
+
+/// Initialises the registry.
+///
+/// # Safety
+///
+/// Called once, before any other function of this module.
+pub(crate) unsafe fn init() {
+    // SAFETY: This is the only call, and the first use, by the safety requirements.
+    unsafe { REGISTRY.init() };
+    *REGISTRY.lock() = Some(Registry(RBTree::new()));
+}
+
+/// Calls `f` with the registry locked.
+fn with_registry<R>(f: impl FnOnce(&mut RBTree<Key, Arc<Probepoint>>) -> R) -> Result<R> {
+    (REGISTRY.lock().as_mut())
+        .map(|registry| f(&mut registry.0))
+        .ok_or(ENODEV)
+}
+
+fn key(mm: &Mm, at: Vaddr) -> Key {
+    // The probepoint keeps the address space from being freed, and so the number from being reused.
+    (mm.as_raw() as usize, at)
+}
+
+/// Returns the probepoint of an address; a new one, if there is none.
+fn find_or_add(mm: &MmWithUser, at: Vaddr) -> Result<Arc<Probepoint>> {
+    let key = key(mm, at);
+    if let Some(found) = with_registry(|registry| registry.get(&key).cloned())? {
+        return Ok(found);
+    }
+    let new = Probepoint::new(mm, at)?;
+    let node = RBTreeNode::new(key, new.clone(), GFP_KERNEL_ACCOUNT)?;
+    with_registry(|registry| match registry.get(&key) {
+        Some(found) => found.clone(),
+        None => {
+            registry.insert(node);
+            new
+        }
+    })
+}
+
+/// Takes a probepoint that is dead out of the registry.
+fn forget(probepoint: &Probepoint) {
+    let key = key(&probepoint.mm, probepoint.at);
+    let gone = with_registry(|registry| {
+        // A registrar may have made a new one already.
+        let found = registry.get(&key)?;
+        if core::ptr::eq(Arc::as_ptr(found), probepoint) {
+            registry.remove(&key)
+        } else {
+            None
+        }
+    });
+    drop(gone);
+}
+
+/// Calls `f` with each probepoint of an address space, no lock held.
+pub(crate) fn for_each(mm: &Mm, mut f: impl FnMut(&Arc<Probepoint>)) {
+    let mut next = key(mm, Vaddr::new(0));
+    loop {
+        let found = with_registry(|registry| {
+            let cursor = registry.cursor_lower_bound(&next)?;
+            let (key, probepoint) = cursor.current();
+            (key.0 == next.0).then(|| (*key, probepoint.clone()))
+        });
+        let Ok(Some((key, probepoint))) = found else {
+            return;
+        };
+        f(&probepoint);
+        match key.1.checked_add(1) {
+            Some(at) => next = (key.0, at),
+            None => return,
+        }
+    }
+}
+
 enum State {
     New,
     Probed(Inserted),
@@ -95,8 +187,6 @@ pub(crate) struct Probepoint {
     state: Mutex<State>,
     /// The breakpoint has gone, by itself or because the probepoint is dead.
     gone: Atomic<bool>,
-    /// What is known of the function here, if it has return probes.
-    exits: Exits,
 }
 
 /// What [`Probepoint::add`] did.
@@ -125,14 +215,17 @@ impl Probepoint {
                 clients: Published::empty(BUILT_IN),
                 state <- new_mutex!(State::New),
                 gone: Atomic::new(false),
-                exits: Exits::new(),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
     }
 
-    /// Adds a client. With the first one, the breakpoint is inserted.
-    pub(crate) fn add(self: &Arc<Self>, mm: &ARef<MmWithUser>, entry: Entry) -> Result<Added> {
+    /// Makes a longer list, by `with`. With the first member, the breakpoint is inserted.
+    fn add(
+        self: &Arc<Self>,
+        mm: &ARef<MmWithUser>,
+        with: impl Fn(&Clients) -> Result<Clients>,
+    ) -> Result<Added> {
         let mut state = self.state.lock();
         match &*state {
             State::Dead => return Ok(Added::Dead),
@@ -141,14 +234,13 @@ impl Probepoint {
                 return Ok(Added::Dead);
             }
             State::Probed(_) => {
-                let list = self.read(|clients| clients.with(entry))?;
-                self.clients.publish(list, GFP_KERNEL)?;
+                let list = self.read(with)?;
+                self.clients.publish(list, GFP_KERNEL_ACCOUNT)?;
             }
             State::New => {
                 // The client is there before the first hit.
-                let added = Clients::new()
-                    .with(entry)
-                    .and_then(|list| Ok(self.clients.publish(list, GFP_KERNEL)?))
+                let added = with(&Clients::new())
+                    .and_then(|list| Ok(self.clients.publish(list, GFP_KERNEL_ACCOUNT)?))
                     .and_then(|()| Ok(ubp::insert(mm, self.at, self.clone())?));
                 match added {
                     Ok(inserted) => *state = State::Probed(inserted),
@@ -162,23 +254,41 @@ impl Probepoint {
         Ok(Added::Yes)
     }
 
-    /// Removes the clients that `keep` does not hold for. With the last one, the breakpoint goes,
-    /// as `text` says.
-    ///
-    /// Handlers of the clients may still be executing when this returns.
-    pub(crate) fn retain(&self, text: Text, keep: impl Fn(&Entry) -> bool) {
+    /// Removes the probe with this number. Its handlers may still be executing when this returns.
+    pub(crate) fn remove_probe(&self, id: u64) {
+        self.retain(Text::Restored, |entry| entry.probe.id != id, |_| true);
+    }
+
+    /// Removes a return breakpoint, which may still be executing when this returns.
+    pub(crate) fn remove_return_point(&self, point: &dyn ReturnPoint) {
+        self.retain(Text::Restored, |_| true, |it| !it.is(point));
+    }
+
+    /// Removes what a process has here.
+    pub(crate) fn remove_group(&self, group: ThreadGroup, text: Text) {
+        self.retain(text, |it| it.group != group, |it| it.group != group);
+    }
+
+    /// Keeps what `keep` and `keep_point` hold for. With the last member of the list, the
+    /// breakpoint goes, as `text` says.
+    fn retain(
+        &self,
+        text: Text,
+        keep: impl Fn(&Entry) -> bool,
+        keep_point: impl Fn(&GroupReturnPoint) -> bool,
+    ) {
         let mut state = self.state.lock();
         if matches!(*state, State::Dead) {
             return;
         }
         loop {
-            let left = self.read(|clients| clients.retaining(&keep));
+            let left = self.read(|clients| clients.retaining(&keep, &keep_point));
             let done = match left {
                 Ok(list) if list.is_empty() => {
                     self.die(&mut state, text);
                     return;
                 }
-                Ok(list) => self.clients.publish(list, GFP_KERNEL).is_ok(),
+                Ok(list) => self.clients.publish(list, GFP_KERNEL_ACCOUNT).is_ok(),
                 Err(_) => false,
             };
             if done {
@@ -200,7 +310,7 @@ impl Probepoint {
             // try to remove it.
             let _ = inserted.remove();
         }
-        registry::forget(self);
+        forget(self);
     }
 
     /// Returns whether the breakpoint has gone, by itself or with the last client.
@@ -209,47 +319,10 @@ impl Probepoint {
         self.gone.load(Relaxed)
     }
 
-    /// What is known of the function here, if it has return probes.
-    #[inline]
-    pub(crate) fn exits(&self) -> &Exits {
-        &self.exits
-    }
-
-    /// The function here returns.
-    pub(crate) fn returned(
-        &self,
-        group: ThreadGroup,
-        newest: u64,
-        how_at: (Returning, usize),
-        regs: &mut PtRegs,
-        guard: &Guard,
-    ) {
-        if let Some(clients) = self.clients.read(guard) {
-            clients.returned(group, newest, how_at, regs);
-        }
-    }
-
-    /// As [`Probepoint::returned`], of a thread that is about to return.
+    /// Returns the clients as they are now, if there are any.
     #[inline(always)]
-    pub(crate) fn returning_inline(
-        &self,
-        group: ThreadGroup,
-        newest: u64,
-        at: usize,
-        regs: &mut PtRegs,
-        guard: &Guard,
-    ) {
-        if let Some(clients) = self.clients.read(guard) {
-            clients.returning_inline(group, newest, at, regs);
-        }
-    }
-
-    #[inline]
-    fn here(&self) -> Here<'_> {
-        Here {
-            at: self.at.as_usize(),
-            exits: &self.exits,
-        }
+    pub(crate) fn clients<'a>(&'a self, guard: &'a Guard) -> Option<&'a Clients> {
+        self.clients.read(guard)
     }
 
     // What follows is apart, so that each saves the registers that it needs itself. The arguments
@@ -269,7 +342,7 @@ impl Probepoint {
             return hit.resume(regs);
         }
         hit.in_task(regs, |regs, guard| {
-            clients.hit_in_task(what, self.here(), group, regs, guard);
+            clients.hit_in_task(what, self.at.as_usize(), group, regs, guard);
         })
     }
 
@@ -303,44 +376,75 @@ impl Probepoint {
     ) -> Resumed {
         let group = Task::current_group();
         hit.in_task(regs, |regs, guard| {
-            function.enter(self.here(), group, regs, guard);
+            function.enter(self.at.as_usize(), group, regs, guard);
         })
     }
 
-    /// A hit where functions return.
+    /// A hit at a return breakpoint.
     #[inline(never)]
-    fn hit_place<'h>(&'h self, hit: Hit<'h>, regs: &mut PtRegs, place: &'h SolePlace) -> Resumed {
+    fn hit_return_point<'h>(
+        &'h self,
+        hit: Hit<'h>,
+        regs: &mut PtRegs,
+        point: &'h SoleReturnPoint,
+    ) -> Resumed {
         let group = Task::current_group();
         hit.in_task(regs, |regs, guard| {
-            place.come_to(self.at.as_usize(), group, regs, guard);
+            point.reached(group, regs, guard);
         })
     }
 
     /// Calls `f` with the clients as they are now.
     pub(crate) fn read<R>(&self, f: impl FnOnce(&Clients) -> R) -> R {
-        let guard = kernel::sync::tasks_trace::read_lock();
-        match self.clients.read(&guard) {
+        match self.clients(&kernel::sync::tasks_trace::read_lock()) {
             Some(clients) => f(clients),
             None => f(&Clients::new()),
         }
     }
 }
 
-/// Adds a client at an address, where it is called as soon as its probe is live. Returns the
-/// probepoint, which others may have made.
+/// Adds what `entry` makes for the probepoint of an address, where its consumer is called as soon
+/// as its probe is enabled. Returns the probepoint, which may have others.
 ///
 /// Context: may sleep; takes `mmap_lock`. Does not wait for a server of userfaults or of a file
 /// system, so the caller may hold locks that others wait for.
 ///
 /// # Errors
 ///
-/// As of [`register`](crate::register). `EAGAIN`: the text is absent. The caller must fault it in,
-/// by [`ubp::fault_in`], with no lock held, because the probed process may be the one that serves
-/// the fault, and a handler, an exit or an unregistration may wait for the lock.
-pub(crate) fn place(mm: &ARef<MmWithUser>, at: Vaddr, entry: &Entry) -> Result<Arc<Probepoint>> {
+/// As of [`register`](crate::register), and of `entry`. `EAGAIN`: the text is absent. The caller
+/// must fault it in, by [`ubp::fault_in`], with no lock held, because the probed process may be the
+/// one that serves the fault, and a handler, an exit or an unregistration may wait for the lock.
+pub(crate) fn place(
+    mm: &ARef<MmWithUser>,
+    at: Vaddr,
+    entry: impl Fn(&Arc<Probepoint>) -> Result<Entry>,
+) -> Result<Arc<Probepoint>> {
+    place_with(mm, at, |probepoint, list| list.with(entry(probepoint)?))
+}
+
+/// Adds a return breakpoint of a process at an address. Otherwise as [`place`].
+pub(crate) fn place_return_point(
+    mm: &ARef<MmWithUser>,
+    at: Vaddr,
+    group: ThreadGroup,
+    point: &Arc<dyn ReturnPoint>,
+) -> Result<Arc<Probepoint>> {
+    place_with(mm, at, |_, list| {
+        list.with_return_point(GroupReturnPoint {
+            group,
+            point: point.clone(),
+        })
+    })
+}
+
+fn place_with(
+    mm: &ARef<MmWithUser>,
+    at: Vaddr,
+    with: impl Fn(&Arc<Probepoint>, &Clients) -> Result<Clients>,
+) -> Result<Arc<Probepoint>> {
     loop {
-        let probepoint = registry::probepoint(mm, at)?;
-        match probepoint.add(mm, entry.clone())? {
+        let probepoint = find_or_add(mm, at)?;
+        match probepoint.add(mm, |list| with(&probepoint, list))? {
             Added::Yes => return Ok(probepoint),
             Added::Dead => (),
         }
@@ -362,7 +466,7 @@ unsafe impl OnHit for Probepoint {
                 hit.resume(regs)
             }
             Course::SoleFunction(function) => self.hit_function(hit, regs, function),
-            Course::SolePlace(place) => self.hit_place(hit, regs, place),
+            Course::SoleReturnPoint(point) => self.hit_return_point(hit, regs, point),
             Course::SoleInTask(sole) => self.hit_sole::<false>(hit, regs, sole),
             Course::SoleAtExit(sole) => self.hit_sole::<true>(hit, regs, sole),
             Course::General(what) => self.hit_general(hit, regs, clients, what),

@@ -2,6 +2,8 @@
 
 //! A process that is probed.
 
+use crate::returns::return_instructions;
+
 use kernel::{
     mm::{
         Mm,
@@ -180,10 +182,10 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// As of [`exits`](crate::exits), and of [`register`](crate::register).
+    /// As of [`return_instructions`], and of [`register`](crate::register).
     pub fn check_returns(&self, at: Vaddr, size: usize) -> Result<(), Refused> {
         let mm = self.mm()?;
-        for exit in &ubp::exits(&mm, at, size)? {
+        for exit in &return_instructions(&mm, at, size)? {
             ubp::check(&mm, *exit)?;
         }
         Ok(())

@@ -7,6 +7,7 @@ use crate::{
         Client,
         Spot, //
     },
+    presence,
     probe::{
         Counts,
         Gate,
@@ -41,9 +42,10 @@ pub struct Registration(Option<Arc<Probe>>);
 /// `EINVAL`: the address is not mapped, not executable, or not of the process alone (a shared
 /// mapping), or the client wants no handler, or the size is not that of a function that returns.
 /// `ESRCH`: the process exits, or has a new image. `EEXIST`: a foreign breakpoint. `EPERM`: the
-/// instruction cannot be probed. `EOPNOTSUPP`: the function is also left by a jump. `EFAULT`: the
-/// text cannot be read, or ends within the instruction. `EINTR`: the caller has been killed, or has
-/// got a signal while it was waiting for whoever serves the userfaultfd of the text. `ENOMEM`.
+/// instruction cannot be probed. `EOPNOTSUPP`: the function of the given size is also left by a
+/// jump, or calls a part of itself. `EFAULT`: the text cannot be read, or ends within the
+/// instruction. `EINTR`: the caller has been killed, or has got a signal while it was waiting for
+/// the server of the text's userfaultfd. `ENOMEM`.
 pub fn register(process: &Process, spot: Spot, client: Arc<dyn Client>) -> Result<Registration> {
     Ok(Registration(Some(register_probe(process, spot, client)?)))
 }
@@ -60,7 +62,7 @@ pub(crate) fn register_probe(
     let probe = Probe::new(client, spot)?;
     // Until it is live no hit calls the client, so that nothing has to be waited for if this fails.
     // But a process that the probed one has created since may have it already.
-    probe.enter(process).inspect_err(|_| probe.take_out())?;
+    presence::enter(&probe, process).inspect_err(|_| probe.take_out())?;
     probe.go_live();
     Ok(probe)
 }

@@ -8,13 +8,12 @@ use crate::{
         Returning, //
     },
     contain::Calls,
-    entry::Entry,
-    places::Place,
-    probe::Probe,
-    returns::{
-        Here,
-        Returns, //
+    entry::{
+        Entry,
+        GroupReturnPoint,
+        ReturnPoint, //
     },
+    probe::Probe, //
 };
 
 use kernel::{
@@ -22,7 +21,8 @@ use kernel::{
     sync::{
         tasks_trace::Guard,
         Arc,
-        ArcBorrow, //
+        ArcBorrow,
+        DirectArc, //
     },
     threads::ThreadGroup, //
 };
@@ -74,27 +74,21 @@ pub(crate) struct SoleFunction {
     sole: Sole,
     /// Whether it has a handler for the entry.
     at_entry: bool,
-    returns: Arc<Returns>,
+    entrance: DirectArc<dyn ReturnPoint>,
 }
 
 impl SoleFunction {
-    pub(crate) fn of(entry: &Entry, returns: &Arc<Returns>) -> Self {
+    pub(crate) fn of(entry: &Entry, entrance: &Arc<dyn ReturnPoint>) -> Self {
         Self {
             sole: Sole::of(entry),
             at_entry: entry.probe.wants.task,
-            returns: returns.clone(),
+            entrance: entrance.clone().into(),
         }
     }
 
-    /// A thread of `group` enters the function that is here.
+    /// A thread of `group` enters the function, which begins at `at`.
     #[inline(always)]
-    pub(crate) fn enter(
-        &self,
-        here: Here<'_>,
-        group: ThreadGroup,
-        regs: &mut PtRegs,
-        guard: &Guard,
-    ) {
+    pub(crate) fn enter(&self, at: usize, group: ThreadGroup, regs: &mut PtRegs, guard: &Guard) {
         let calls = Calls::begin(false);
         let Some(probe) = self.sole.firing(group, &calls) else {
             return;
@@ -103,11 +97,11 @@ impl SoleFunction {
         if self.at_entry {
             calls.call_sole(probe, Handler::Task, regs);
             // A thread that has been sent elsewhere does not call the function.
-            if regs.ip() != here.at {
+            if regs.ip() != at {
                 return;
             }
         }
-        let expected = self.returns.expect(here, probe.id, regs, guard);
+        let expected = self.entrance.reached(probe.id, regs, guard);
         if expected.is_err() {
             self.miss(group);
         }
@@ -135,26 +129,26 @@ impl SoleFunction {
     }
 }
 
-/// The only one who is called, where functions of others return.
-pub(crate) struct SolePlace {
+/// The only return breakpoint, where there is no consumer.
+pub(crate) struct SoleReturnPoint {
     group: ThreadGroup,
-    place: Arc<Place>,
+    point: DirectArc<dyn ReturnPoint>,
 }
 
-impl SolePlace {
-    pub(crate) fn of(entry: &Entry, place: &Arc<Place>) -> Self {
+impl SoleReturnPoint {
+    pub(crate) fn of(point: &GroupReturnPoint) -> Self {
         Self {
-            group: entry.group,
-            place: place.clone(),
+            group: point.group,
+            point: point.point.clone().into(),
         }
     }
 
-    /// A thread of `group` has come here, to `at`.
-    // Who is told of a return sees for himself whether he is to be called.
+    /// A thread of `group` is there. The point notifies consumers elsewhere, each of which filters
+    /// for itself.
     #[inline(always)]
-    pub(crate) fn come_to(&self, at: usize, group: ThreadGroup, regs: &mut PtRegs, guard: &Guard) {
+    pub(crate) fn reached(&self, group: ThreadGroup, regs: &mut PtRegs, guard: &Guard) {
         if self.group == group {
-            self.place.came_to_inline(at, regs, guard);
+            let _ = self.point.reached(0, regs, guard);
         }
     }
 }

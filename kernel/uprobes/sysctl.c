@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How long a handler of a user-space probe may take.
+ * How long a handler of a user-space probe may take, and how much memory the
+ * return probes of a process.
  */
 
 #include <linux/init.h>
@@ -8,12 +9,20 @@
 #include <linux/uprobes.h>
 
 unsigned long uprobe_handler_budget_us __read_mostly;
+unsigned long uprobe_returns_kb __read_mostly = 16384;
 
 static const struct ctl_table uprobes_table[] = {
 	{
 		.procname	= "uprobe_handler_budget_us",
 		.data		= &uprobe_handler_budget_us,
 		.maxlen		= sizeof(uprobe_handler_budget_us),
+		.mode		= 0644,
+		.proc_handler	= proc_doulongvec_minmax,
+	},
+	{
+		.procname	= "uprobe_returns_kb",
+		.data		= &uprobe_returns_kb,
+		.maxlen		= sizeof(uprobe_returns_kb),
 		.mode		= 0644,
 		.proc_handler	= proc_doulongvec_minmax,
 	},

@@ -18,17 +18,16 @@
 //!   lists. In most cases that is one probepoint of one process; a probe that follows `fork()` has
 //!   several presences, one on the instructions by which a function returns several probepoints.
 //! - A [`Registration`] is the registrar's hold on a probe; dropping it unregisters.
-//! - [`returns::Returns`] notices, for one process, the returns of functions whose size is not
-//!   known. It is on the lists of clients itself, at the instructions that return, and at addresses
-//!   that are returned to.
-//! - The registry finds the probepoint of an address, and the watch of a process: the utrace engine
-//!   that reports its exec and exit.
+//! - [`returns::Returns`] detects, for one process, the returns of functions whose size is not
+//!   known. Its breakpoints, at return instructions and at return addresses, are on the lists of
+//!   probepoints as well: a probepoint knows them as [`entry::ReturnPoint`] only.
+//! - A [`watch`] of a process is the utrace engine that reports its exec and exit.
 //!
 //! ```text
 //!   Registration --> Probe --> Presence --> Watched --> Watch --> Returns (as long as it is used)
 //!                      ^          |                                  |
 //!                      |          v                                  v
-//!                    Entry <-- Probepoint (by the registry, too) <-- places, functions
+//!                    Entry <-- Probepoint <-- return breakpoints, functions
 //! ```
 //!
 //! The list of clients is a snapshot, published under Tasks Trace RCU: a change makes a new one,
@@ -56,23 +55,25 @@
 //!
 //! 1. `Probe::presences`, a mutex: held while a probe enters a process or is taken out. Who takes a
 //!    probe out waits for another one who does.
-//! 2. `Places::probe`, a mutex: held while a breakpoint is added where a function returns.
-//!    `Returns::adding`, a mutex: held while a function is added, to them and to its places.
+//! 2. `Breakpoints::open`, a mutex: held while a return breakpoint is added.
 //! 3. `Probepoint::state`, a mutex: its clients and its breakpoint change under it. UBP's locks,
 //!    `mmap_lock` first, nest inside.
-//! 4. `Watch::returns`, a mutex: who uses them.
-//! 5. The registry, a mutex: innermost; nothing but lookup and allocation is done under it.
+//! 4. `Returns::adding`, a mutex: held while a function is added.
+//!    `Watch::returns`, a mutex: who uses them.
+//! 5. The registries of probepoints and of watches, mutexes: innermost; nothing but lookup and
+//!    allocation is done under them.
 //!
 //! None of them is held while text is faulted in, which a server in user space may have to answer:
 //! see [`probepoint::place`].
 //!
-//! A hit takes none of these, with one exception: if not all exits of a function are known, the
-//! first time that it is entered from a call instruction, the return site is added. A page of the
-//! stack has a spinlock for those of the calls noted there that find no [seat](seats), as by a tail
-//! call, which mostly only the thread on that stack takes: see [`frames`].
+//! A hit takes none of these, with one exception: if not all return instructions of a function are
+//! known, the first time that it is entered from a call instruction, a breakpoint is added at the
+//! return address. A page of the stack has a spinlock for the return instances that find their
+//! bucket taken, as by a tail call, which mostly only the thread on that stack takes: see
+//! [`returns`].
 //!
 //! Engines are detached, which waits for their reports, with the first lock held at most; a report
-//! takes 3 and 5.
+//! takes 3 to 5.
 
 mod c_api;
 mod c_known;
@@ -82,17 +83,14 @@ mod clients;
 mod contain;
 mod entry;
 mod follow;
-mod frames;
-mod places;
 mod presence;
 mod probe;
 mod probepoint;
 mod process;
 mod registration;
-mod registry;
 mod returns;
-mod seats;
 mod sole;
+mod stack;
 mod watch;
 
 use kernel::sync::tasks_trace::BuiltIn;
@@ -117,7 +115,6 @@ pub use registration::{
     Registration, //
 };
 pub use ubp::{
-    exits,
     Refusal,
     Refused,
     Vaddr, //

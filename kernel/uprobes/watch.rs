@@ -3,9 +3,11 @@
 //! Noticing that a probed process exits, or gets a new image.
 
 use crate::{
-    probepoint::Text,
+    probepoint::{
+        self,
+        Text, //
+    },
     process::Process,
-    registry,
     returns::Returns, //
 };
 
@@ -13,6 +15,10 @@ use kernel::{
     mm::Mm,
     new_mutex,
     prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
     sync::{
         aref::ARef,
         atomic::{
@@ -39,6 +45,85 @@ use kernel::{
         WaitStatus, //
     },
 };
+
+/// The watch of each process, with the image that it has now.
+struct Watches(RBTree<ThreadGroup, Arc<Watch>>);
+
+// SAFETY: Everything that it owns may be sent, and it is accessed under its lock only.
+unsafe impl Send for Watches {}
+
+kernel::sync::global_lock! {
+    // SAFETY: `init` is called before any other function reaches it.
+    unsafe(uninit) static WATCHES: Mutex<Option<Watches>> = None;
+}
+
+/// Initialises this module.
+///
+/// # Safety
+///
+/// Called once, before any other function of this module.
+pub(crate) unsafe fn init() {
+    // SAFETY: This is the only call, and the first use, by the safety requirements.
+    unsafe { WATCHES.init() };
+    *WATCHES.lock() = Some(Watches(RBTree::new()));
+}
+
+/// Calls `f` with the watches locked.
+fn with_watches<R>(f: impl FnOnce(&mut RBTree<ThreadGroup, Arc<Watch>>) -> R) -> Result<R> {
+    (WATCHES.lock().as_mut())
+        .map(|watches| f(&mut watches.0))
+        .ok_or(ENODEV)
+}
+
+/// Returns the watch of a process, counting the caller as a user.
+fn use_watch(group: ThreadGroup) -> Result<Option<Arc<Watch>>> {
+    let found = with_watches(|watches| {
+        let watch = watches.get(&group)?.clone();
+        if watch.is_over() {
+            // Of an image that the process had before. Its users keep it.
+            watches.remove(&group);
+            return None;
+        }
+        watch.users(|users| *users += 1);
+        Some(watch)
+    })?;
+    Ok(found)
+}
+
+/// Adds a watch, with the caller as its user; if there is one, returns that, as [`use_watch`] does.
+fn add_watch(watch: &Arc<Watch>) -> Result<Arc<Watch>> {
+    let group = watch.group;
+    let node = RBTreeNode::new(group, watch.clone(), GFP_KERNEL)?;
+    with_watches(|watches| {
+        let used = match watches.get(&group) {
+            Some(found) if !found.is_over() => found.clone(),
+            _ => {
+                watches.insert(node);
+                watch.clone()
+            }
+        };
+        used.users(|users| *users += 1);
+        used
+    })
+}
+
+/// Gives up the use of a watch. Returns whether that was the last one.
+fn unuse_watch(watch: &Arc<Watch>) -> bool {
+    let last = with_watches(|watches| {
+        let last = watch.users(|users| {
+            *users -= 1;
+            *users == 0
+        });
+        let is_current = watches
+            .get(&watch.group)
+            .is_some_and(|found| Arc::ptr_eq(found, watch));
+        if last && is_current {
+            watches.remove(&watch.group);
+        }
+        last
+    });
+    matches!(last, Ok(true))
+}
 
 /// The engine on the threads of a process that has probes.
 #[pin_data]
@@ -81,25 +166,26 @@ impl Watch {
         drop(attachment);
     }
 
-    pub(crate) fn group(&self) -> ThreadGroup {
-        self.group
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.over.load(Acquire)
     }
 
     /// Changes the number of users. The registry does, with its lock held.
-    pub(crate) fn users<R>(&self, f: impl FnOnce(&mut usize) -> R) -> R {
+    fn users<R>(&self, f: impl FnOnce(&mut usize) -> R) -> R {
         f(&mut self.users.lock())
     }
 
     /// Removes the clients of the process. The registrations stay with their owners.
     fn end(&self, text: Text) {
         self.over.store(true, Release);
-        registry::for_each_probepoint(&self.mm, |probepoint| {
-            probepoint.retain(text, |entry| entry.group != self.group);
+        probepoint::for_each(&self.mm, |probepoint| {
+            probepoint.remove_group(self.group, text)
         });
+        // The memory that the process has made the kernel keep is freed with it.
+        let returns = self.returns.lock().1.take();
+        if let Some(returns) = returns {
+            returns.close();
+        }
     }
 
     /// What is to become of the text of a process whose last thread, the current one, exits.
@@ -136,30 +222,37 @@ pub(crate) struct Watched(Arc<Watch>);
 
 impl Watched {
     pub(crate) fn new(process: &Process) -> Result<Self> {
-        if let Some(watch) = registry::use_watch(process.group())? {
+        if let Some(watch) = use_watch(process.group())? {
             return Ok(Self(watch));
         }
         let mm = process.mm()?;
         let watch = Watch::attach(process, &mm)?;
-        let used = registry::add_watch(&watch);
+        let used = add_watch(&watch);
         if !matches!(&used, Ok(used) if Arc::ptr_eq(used, &watch)) {
-            // Somebody else was faster, or there is no memory.
+            // Another registrar was faster, or there is no memory.
             watch.detach();
         }
         Ok(Self(used?))
     }
 
-    /// Has returns of the process noticed.
+    /// Has returns of the process detected.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH`: it has exited, or has another image. `ENOMEM`.
     pub(crate) fn use_returns(&self) -> Result<UsedReturns> {
         let mut used = self.0.returns.lock();
+        // `Watch::end()` says so before it takes what is here, under the lock.
+        if self.is_over() {
+            return Err(ESRCH);
+        }
         let returns = match &used.1 {
             Some(returns) => returns.clone(),
             None => Returns::new(self.0.group, &self.0.mm)?,
         };
-        *used = (used.0 + 1, Some(returns.clone()));
+        *used = (used.0 + 1, Some(returns));
         Ok(UsedReturns {
             watch: self.0.clone(),
-            returns,
         })
     }
 
@@ -171,7 +264,7 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        if registry::unuse_watch(&self.0) {
+        if unuse_watch(&self.0) {
             self.0.detach();
         }
     }
@@ -180,12 +273,12 @@ impl Drop for Watched {
 /// The use of a process's [`Returns`] by a registration.
 pub(crate) struct UsedReturns {
     watch: Arc<Watch>,
-    returns: Arc<Returns>,
 }
 
 impl UsedReturns {
-    pub(crate) fn returns(&self) -> &Arc<Returns> {
-        &self.returns
+    /// Returns the return probes of the process, unless it has exited, or has another image.
+    pub(crate) fn returns(&self) -> Result<Arc<Returns>> {
+        self.watch.returns.lock().1.clone().ok_or(ESRCH)
     }
 }
 

@@ -217,6 +217,18 @@ impl<'a> MmapWrite<'a> {
         self.get_page(addr, bindings::FOLL_NOWAIT).map(drop)
     }
 
+    /// Faults in the page at `addr`, of a private mapping, as a page of the process alone, unless
+    /// that makes it necessary to wait: for a filesystem, or for a server of userfaults.
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`]: there is no page, or the caller would have to wait. Others as of
+    /// `get_user_pages_remote()`.
+    pub fn populate_nowait(&self, addr: usize) -> Result {
+        self.get_page(addr, bindings::FOLL_NOWAIT | bindings::FOLL_WRITE)
+            .map(drop)
+    }
+
     fn get_page(&self, addr: usize, gup_flags: u32) -> Result<UserPage> {
         let is_mapped = self.vma_lookup(addr).is_some();
         let mut page = core::ptr::null_mut();

@@ -26,16 +26,17 @@ use kernel::ptregs::{
 pub enum Flow {
     /// At the next one.
     Next,
-    /// At the next one, when the function that is called has returned, if it does.
-    Call,
+    /// At the function that is called, if its address is in the instruction; at the next one when
+    /// that has returned, if it does.
+    Call(Option<Vaddr>),
     /// There, or at the next one.
     Branch(Vaddr),
     /// There.
     Jump(Vaddr),
     /// Where a register, or a table, says.
     Anywhere,
-    /// Where its caller goes on.
-    Return,
+    /// Where its caller goes on, with that many bytes of arguments off the stack.
+    Return(i32),
     /// The instruction is made to raise an exception.
     Nowhere,
 }
@@ -55,9 +56,17 @@ impl Depth {
         bp: None,
     };
 
-    /// Whether the stack pointer is where it was at the entry, if that is known.
-    pub fn is_as_at_entry(self) -> Option<bool> {
-        self.sp.map(|sp| sp == 0)
+    /// How much deeper the stack pointer is, if that is known.
+    pub fn sp(self) -> Option<i32> {
+        self.sp
+    }
+
+    /// The same, with the stack pointer deeper by that many bytes.
+    pub fn deeper_by(self, bytes: i32) -> Self {
+        Self {
+            sp: self.sp.and_then(|sp| sp.checked_add(bytes)),
+            bp: self.bp,
+        }
     }
 }
 
@@ -70,6 +79,9 @@ pub struct Flowed {
     pub len: usize,
     /// The stack after it.
     pub depth: Depth,
+    /// How deep the word of the stack is that it writes to, other than by pushing, if it does and
+    /// that is known.
+    pub writes: Option<i32>,
 }
 
 /// Follows the instruction at `at`, with which `bytes` begin, whether that can be probed or not.
@@ -83,19 +95,24 @@ pub fn flow(bytes: &[u8], at: Vaddr, mode: Mode, depth: Depth) -> Result<Flowed,
     let next = at.as_usize().wrapping_add(len);
     let target = Vaddr::new(width.truncate(next.wrapping_add(sign_extend(insn.immediate))));
     let flow = match (insn.map, insn.opcode) {
-        (Map::Primary, 0xc2 | 0xc3) => Flow::Return,
-        (Map::Primary, 0xe8) => Flow::Call,
+        (Map::Primary, 0xc2) => Flow::Return(insn.immediate & 0xffff),
+        (Map::Primary, 0xc3) => Flow::Return(0),
+        (Map::Primary, 0xe8) => Flow::Call(Some(target)),
         (Map::Primary, 0xe9 | 0xeb) => Flow::Jump(target),
         _ if insn.is_relative_branch() => Flow::Branch(target),
         _ => match insn.group(0xff) {
-            Some(2 | 3) => Flow::Call,
+            Some(2 | 3) => Flow::Call(None),
             Some(4 | 5) => Flow::Anywhere,
             _ if is_end(&insn) => Flow::Nowhere,
             _ => Flow::Next,
         },
     };
-    let depth = after(&insn, depth);
-    Ok(Flowed { flow, len, depth })
+    Ok(Flowed {
+        flow,
+        len,
+        depth: after(&insn, depth),
+        writes: written(&insn, depth),
+    })
 }
 
 /// Whether this is `int3`, `hlt`, `ud2`, a far return, or a return from an interrupt.
@@ -104,6 +121,20 @@ fn is_end(insn: &Decoded) -> bool {
         (insn.map, insn.opcode),
         (Map::Primary, 0xcc | 0xf4 | 0xca | 0xcb | 0xcf) | (Map::Secondary, 0x0b)
     )
+}
+
+/// How deep the word is that an instruction writes to by an address in memory.
+fn written(insn: &Decoded, depth: Depth) -> Option<i32> {
+    let modrm = insn.modrm.filter(|_| insn.map == Map::Primary)?;
+    let writes = match insn.opcode {
+        0x00..=0x37 => insn.opcode & 6 == 0,
+        // All of the group but a comparison.
+        0x80 | 0x81 | 0x83 => modrm.reg() != 7,
+        0x86..=0x89 | 0x8f | 0xc6 | 0xc7 | 0xd0..=0xd3 | 0xc0 | 0xc1 => true,
+        0xff => modrm.reg() <= 1,
+        _ => false,
+    };
+    loaded(insn, modrm, depth).filter(|_| writes)
 }
 
 /// The stack after an instruction. What compilers do to it is known exactly.
@@ -158,7 +189,7 @@ fn is_push_or_pop(insn: &Decoded) -> bool {
         || matches!(insn.opcode, 0x50..=0x5f | 0x68 | 0x6a | 0x8f | 0x9c | 0x9d)
 }
 
-/// The depth that `lea` to the stack pointer leads to: from itself, or from the frame pointer.
+/// The depth of an address in memory: from the stack pointer, or from the frame pointer.
 fn loaded(insn: &Decoded, modrm: ModRm, depth: Depth) -> Option<i32> {
     // A SIB byte that says the stack pointer, and no index.
     const SIB_SP: u8 = 0x24;
@@ -196,9 +227,9 @@ mod tests {
 
     #[test]
     fn returns() {
-        assert_eq!(of(&[0xc3]), Some((Flow::Return, 1)));
-        assert_eq!(of(&[0xf3, 0xc3]), Some((Flow::Return, 2)));
-        assert_eq!(of(&[0xc2, 0x08, 0x00]), Some((Flow::Return, 3)));
+        assert_eq!(of(&[0xc3]), Some((Flow::Return(0), 1)));
+        assert_eq!(of(&[0xf3, 0xc3]), Some((Flow::Return(0), 2)));
+        assert_eq!(of(&[0xc2, 0x08, 0x00]), Some((Flow::Return(8), 3)));
     }
 
     #[test]
@@ -216,12 +247,33 @@ mod tests {
 
     #[test]
     fn calls_and_what_is_not_told() {
-        assert_eq!(of(&[0xe8, 0, 1, 0, 0]), Some((Flow::Call, 5)));
-        assert_eq!(of(&[0xff, 0xd0]), Some((Flow::Call, 2)));
+        let called = Some(Vaddr::new(0x1105));
+        assert_eq!(of(&[0xe8, 0, 1, 0, 0]), Some((Flow::Call(called), 5)));
+        assert_eq!(of(&[0xff, 0xd0]), Some((Flow::Call(None), 2)));
         assert_eq!(of(&[0xff, 0xe0]), Some((Flow::Anywhere, 2)));
         assert_eq!(of(&[0x3e, 0xff, 0xe0]), Some((Flow::Anywhere, 3)));
         assert_eq!(of(&[0x0f, 0x05]), Some((Flow::Next, 2)));
         assert_eq!(of(&[0x0f, 0x0b]), Some((Flow::Nowhere, 2)));
+    }
+
+    #[test]
+    fn what_is_written_to_the_stack() {
+        let written = |bytes: &[u8]| {
+            let depth = Depth::ENTRY.deeper_by(8);
+            flow(bytes, Vaddr::new(0x1000), Mode::Bits64, depth).map_or(None, |it| it.writes)
+        };
+        // MOV [RSP], RAX; ADD QWORD [RSP + 8], 4; MOV QWORD [RSP - 8], 0.
+        assert_eq!(written(&[0x48, 0x89, 0x04, 0x24]), Some(8));
+        assert_eq!(written(&[0x48, 0x83, 0x44, 0x24, 0x08, 0x04]), Some(0));
+        assert_eq!(
+            written(&[0x48, 0xc7, 0x44, 0x24, 0xf8, 0, 0, 0, 0]),
+            Some(16)
+        );
+        // MOV RAX, [RSP]; CMP QWORD [RSP], 4; MOV [RAX], RSP; MOV RAX, RSP.
+        assert_eq!(written(&[0x48, 0x8b, 0x04, 0x24]), None);
+        assert_eq!(written(&[0x48, 0x83, 0x3c, 0x24, 0x04]), None);
+        assert_eq!(written(&[0x48, 0x89, 0x20]), None);
+        assert_eq!(written(&[0x48, 0x89, 0xe0]), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 #define STACKS		4U
 #define STACK		(RETURNS_PAGE / STACKS)
-/* Calls at the same depth keep each other from being noted without a lock: see seats.rs. */
+/* Calls at the same depth keep each other from their bucket: see returns/buckets.rs. */
 #define TOP(page, i)	((page) + (i) * STACK + 976 + (i) * 16)
 /* How deep returns_deep() may go in one of them. */
 #define DEPTH		6

@@ -1,16 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Finding the instructions by which a function returns.
-
-use crate::{
-    access,
-    insert::Refused,
-    private_text::{
-        self,
-        fault_in_to_read, //
-    },
-    space::Space, //
-};
+//! Return instructions of a function of known size.
 
 use kernel::{
     mm::{
@@ -19,20 +9,20 @@ use kernel::{
     },
     prelude::*, //
 };
-use ubp_arch::{
-    flow,
+use ubp::{
+    fault_in_to_read,
+    flow_at,
     Depth,
     Flow,
-    Flowed,
-    Mode,
     Refusal,
+    Refused,
     Vaddr, //
 };
 
 /// The largest function that is looked through, in bytes.
 const MAX_SIZE: usize = 1 << 20;
 
-/// What has been found in a function so far.
+/// Instructions of a function that have been found so far.
 struct Found {
     start: usize,
     end: usize,
@@ -52,11 +42,16 @@ struct Found {
 ///
 /// # Errors
 ///
-/// `EOPNOTSUPP`: a jump leads out of the function, so that there may be other ways to leave it.
+/// `EOPNOTSUPP`: a jump leads out of the function, so that there may be other ways to leave it, or
+/// it calls a part of itself, so that it may not return by each `ret`.
 /// `EINVAL`: there is no return; or these are not the bytes of a whole function, or not only of
 /// instructions: some cannot be decoded, the last one does not end with it, a jump leads into the
-/// middle of one. `E2BIG`: more than a megabyte. Others as of [`insert`](crate::insert).
-pub fn exits(mm: &MmWithUser, start: Vaddr, size: usize) -> Result<KVec<Vaddr>, Refused> {
+/// middle of one. `E2BIG`: more than a megabyte. Others as of [`insert`](ubp::insert).
+pub(crate) fn return_instructions(
+    mm: &MmWithUser,
+    start: Vaddr,
+    size: usize,
+) -> Result<KVec<Vaddr>, Refused> {
     if size > MAX_SIZE {
         return Err(E2BIG.into());
     }
@@ -80,7 +75,7 @@ pub fn exits(mm: &MmWithUser, start: Vaddr, size: usize) -> Result<KVec<Vaddr>, 
 
 impl Found {
     /// Looks at the instructions from `at` on, as many as can be without waiting for text that
-    /// somebody else has to provide. Returns the address of the next one.
+    /// must be faulted in. Returns the address of the next one.
     fn look_at(&mut self, mm: &MmWithUser, at: Vaddr) -> Result<Vaddr, Refused> {
         let added = {
             let mmap = mm.mmap_write_lock_killable()?;
@@ -103,7 +98,7 @@ impl Found {
             if at.as_usize() >= self.end {
                 break;
             }
-            let flowed = match decode(mmap, at, Depth::ENTRY) {
+            let flowed = match flow_at(mmap, at, Depth::ENTRY) {
                 Err(Refused::Insn(Refusal::Undecodable | Refusal::CutOff)) => {
                     return Err(EINVAL.into())
                 }
@@ -114,8 +109,11 @@ impl Found {
                 .push(self.offset(at), GFP_KERNEL)
                 .map_err(Error::from)?;
             match flowed.flow {
-                Flow::Next | Flow::Call | Flow::Anywhere | Flow::Nowhere => (),
-                Flow::Return => self.exits.push(at, GFP_KERNEL).map_err(Error::from)?,
+                Flow::Call(Some(to)) if self.is_within(to, at, flowed.len) => {
+                    return Err(EOPNOTSUPP.into());
+                }
+                Flow::Next | Flow::Call(_) | Flow::Anywhere | Flow::Nowhere => (),
+                Flow::Return(_) => self.exits.push(at, GFP_KERNEL).map_err(Error::from)?,
                 Flow::Branch(to) | Flow::Jump(to) => {
                     if !(self.start..self.end).contains(&to.as_usize()) {
                         return Err(EOPNOTSUPP.into());
@@ -129,6 +127,13 @@ impl Found {
         Ok(at)
     }
 
+    /// Returns whether a call at `at` calls a part of the function, whose `ret` may be none of the
+    /// function then. A call of the next instruction reads the instruction pointer.
+    fn is_within(&self, to: Vaddr, at: Vaddr, len: usize) -> bool {
+        let parts = self.start + 1..self.end;
+        parts.contains(&to.as_usize()) && at.checked_add(len) != Some(to)
+    }
+
     /// Not larger than [`MAX_SIZE`].
     fn offset(&self, at: Vaddr) -> u32 {
         at.as_usize().wrapping_sub(self.start) as u32
@@ -139,18 +144,5 @@ impl Found {
         self.targets
             .iter()
             .all(|target| self.starts.binary_search(target).is_ok())
-    }
-}
-
-/// Decodes the instruction of the program at an address: breakpoints are not looked at.
-pub(crate) fn decode(mmap: &MmapWrite<'_>, at: Vaddr, depth: Depth) -> Result<Flowed, Refused> {
-    private_text::text_vma(mmap, at)?;
-    let mut code = private_text::read(mmap, at)?;
-    if let Some(space) = Space::of(mmap.mm()) {
-        access::hide(space, at.as_usize(), code.as_mut_bytes());
-    }
-    match flow(code.as_bytes(), at, Mode::of_mm(mmap.mm()), depth) {
-        Err(Refusal::CutOff) => Err(code.cut_off()),
-        flowed => flowed.map_err(Refused::Insn),
     }
 }
