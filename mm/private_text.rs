@@ -12,8 +12,8 @@
 //! for, or allocated, while the threads are stopped.
 //!
 //! The program may store to its text at any time, also while its threads are stopped: by a system
-//! call, or from another process that shares the page. So the byte is exchanged for another one, and
-//! the rest of the instruction is compared after the threads have been stopped.
+//! call, or from another process that shares the page. So the byte is exchanged for another one,
+//! and the rest of the instruction is compared after the threads have been stopped.
 
 use crate::{
     access,
@@ -160,9 +160,9 @@ struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    /// Returns the pages of the bytes `expected` at `at`, which begin in `first`. A second page that
-    /// was swapped out is read back. A page of a file that is not in memory is missing, because the
-    /// filesystem may need `mmap_lock` to read it.
+    /// Returns the pages of the bytes `expected` at `at`, which begin in `first`. A second page
+    /// that was swapped out is read back. A page of a file that is not in memory is missing, because
+    /// the filesystem may need `mmap_lock` to read it.
     fn new(mmap: &MmapWrite<'_>, at: Vaddr, expected: &'a [u8], first: PrivatePage<'a>) -> Self {
         let end = at.checked_add(expected.len().saturating_sub(1));
         let second = end.filter(|end| end.page() != at.page()).and_then(|end| {
@@ -240,8 +240,8 @@ fn fault_in_end(mm: &MmWithUser, at: Vaddr) -> Result {
     }
 }
 
-/// Writes the breakpoint to `page`. `publish` is called before the byte is changed, and `stop` last;
-/// there may be an error after that, and then the byte is not changed.
+/// Writes the breakpoint to `page`. `publish` is called before the byte is changed, and `stop`
+/// last; there may be an error after that, and then the byte is not changed.
 ///
 /// # Errors
 ///

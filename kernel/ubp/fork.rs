@@ -3,9 +3,9 @@
 //! `fork()`: the copy has no breakpoints, from its first instruction.
 //!
 //! The text is copied with the `int3`s in it. The parent's side notes what they displace while the
-//! text is copied, under the lock that keeps breakpoints from coming and going. When the copy of the
-//! address space is complete, and before any thread uses it, its text is restored. If that fails, so
-//! does `fork()`.
+//! text is copied, under the lock that keeps breakpoints from coming and going. When the copy of
+//! the address space is complete, and before any thread uses it, its text is restored. If that
+//! fails, so does `fork()`.
 
 use crate::{
     private_text::{

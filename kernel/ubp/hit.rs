@@ -261,11 +261,12 @@ fn resume(bp: Found<'_>, guard: Guard, regs: &mut PtRegs) -> Resumed {
     Resumed::YES
 }
 
-/// As [`resume`], but may sleep, because no guard is held. The reference keeps the breakpoint and its
-/// slot. The breakpoint may have been removed in the meantime, which makes no difference to the
+/// As [`resume`], but may sleep, because no guard is held. The reference keeps the breakpoint and
+/// its slot. The breakpoint may have been removed in the meantime, which makes no difference to the
 /// instruction that has been hit.
 ///
-/// The thread faults in user mode, in a slot. In the kernel no signal ends the wait for a userfault.
+/// The thread faults in user mode, in a slot, because in the kernel no signal ends the wait for a
+/// userfault.
 #[cold]
 #[inline(never)]
 fn resume_unguarded(bp: Arc<Breakpoint>, regs: &mut PtRegs) -> Resumed {

@@ -135,8 +135,8 @@ pub fn check(mm: &MmWithUser, at: Vaddr) -> Result<(), Refused> {
 /// `EINVAL`: the address is not executable memory of this process alone. `EEXIST`: there is a
 /// breakpoint, this crate's or another's. `EPERM`: the instruction cannot be probed. `EFAULT`: the
 /// text cannot be read, or ends within the instruction. `EINTR`: the caller has been killed.
-/// `ENOMEM`. `EAGAIN`: the text must be faulted in first, with [`fault_in`](crate::fault_in), or the
-/// program has changed it since it was decoded.
+/// `ENOMEM`. `EAGAIN`: the text must be faulted in first, with [`fault_in`](crate::fault_in), or
+/// the program has changed it since it was decoded.
 pub fn insert(
     mm: &ARef<MmWithUser>,
     at: Vaddr,

@@ -172,8 +172,8 @@ pub(crate) fn last_exit(task: &Task, code: c_long) {
 ///
 /// `signal_struct::live` does not say that. It counts workers of the kernel as well, which may exit
 /// after all other threads; and a thread which began to exit before an attachment has no engine of
-/// that. `siglock` orders threads that come here at the same time, so that exactly one of them finds
-/// that all others have come.
+/// that. `siglock` orders threads that come here at the same time, so that exactly one of them
+/// finds that all others have come.
 fn status_of_process(task: &Task, thread: &Thread, code: c_long) -> Option<c_long> {
     let group = Group::of(task)?;
     let siglock = task.lock_signals()?;
@@ -186,10 +186,11 @@ fn status_of_process(task: &Task, thread: &Thread, code: c_long) -> Option<c_lon
                     thread.is_past_last_exit() || !thread::wants(other, Event::LastExit)
                 }))
     };
+    let status = siglock.group_exit_code().map(|code| code as c_long);
     group
         .threads(&rcu)
         .all(is_gone)
-        .then(|| siglock.group_exit_code().map_or(code, |code| code as c_long))
+        .then(|| status.unwrap_or(code))
 }
 
 /// The current thread is dead.

@@ -96,9 +96,9 @@ impl MmapWrite<'_> {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`], as of `munmap()`: the mapping stays, and stays sealed, because threads may be sent
-    /// to it later. [`EINVAL`]: there is nothing at `addr`, or this is not the
-    /// current address space.
+    /// [`ENOMEM`], as of `munmap()`: the mapping stays, and stays sealed, because threads may be
+    /// sent to it later. [`EINVAL`]: there is nothing at `addr`, or this is not the current address
+    /// space.
     pub fn remove_text(&self, addr: usize) -> Result {
         if !crate::current!().uses(self.mm()) {
             return Err(EINVAL);

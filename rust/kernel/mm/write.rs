@@ -188,8 +188,8 @@ impl<'a> MmapWrite<'a> {
     }
 
     /// Returns the private page at `addr`, if there is one, as a page of the process alone: a page
-    /// that is shared with a child is copied, and one that was swapped out is read back. Filesystems
-    /// and userfaultfds are not asked, because the contents stay as they are.
+    /// that is shared with a child is copied, and one that was swapped out is read back. No
+    /// filesystem and no userfaultfd is asked, because the contents stay as they are.
     ///
     /// # Errors
     ///

@@ -150,8 +150,8 @@ struct orders {
 };
 
 /*
- * Two pages with a breakpoint each, which KSM merges, so that it takes a copy to restore one. Nobody
- * kills the process for the memory of its cgroup.
+ * Two pages with a breakpoint each, which KSM merges, so that it takes a copy to restore one.
+ * Nobody kills the process for the memory of its cgroup.
  */
 static void obey(int dev, struct orders *orders)
 {

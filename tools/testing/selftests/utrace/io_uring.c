@@ -19,14 +19,10 @@ static long do_ring(long flags)
 	return 0;
 }
 
-#define NEED_IO_URING() do {			\
-	if (!has_io_uring())			\
-		SKIP(return, "no io_uring");	\
-} while (0)
-
 DEVICE_TEST(names)
 {
-	NEED_IO_URING();
+	if (!has_io_uring())
+		SKIP(return, "no io_uring");
 	ATTACH(EVENT(PATH));
 	ASSERT_EQ(0, CALL(do_ring, 0));
 	EXPECT_TRUE(no_record(self->dev));
@@ -40,7 +36,8 @@ DEVICE_TEST(workers)
 {
 	int id;
 
-	NEED_IO_URING();
+	if (!has_io_uring())
+		SKIP(return, "no io_uring");
 	id = dev_attach_process(self->dev, self->target.pid,
 				EVENT(CLONE) | EVENT(PATH) | EVENT(EXIT) | EVENT(DEATH));
 	ASSERT_LT(0, id);
@@ -74,7 +71,8 @@ DEVICE_TEST(last_exit)
 	unsigned int i;
 	int id;
 
-	NEED_IO_URING();
+	if (!has_io_uring())
+		SKIP(return, "no io_uring");
 	for (i = 0; i < 2; i++) {
 		ASSERT_TRUE(target_start(&target));
 		id = dev_attach_process(self->dev, target.pid, EVENT(LAST_EXIT) | EVENT(DEATH));

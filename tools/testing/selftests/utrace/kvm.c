@@ -20,10 +20,6 @@ static long do_guest(long arg)
 }
 
 #define BEGIN_GUEST() do {				\
-	const char *why = no_kvm();			\
-							\
-	if (why)					\
-		SKIP(return, "%s", why);		\
 	guest_data()->end = 0;				\
 	BEGIN(do_guest, 0);				\
 	ASSERT_TRUE(guest_counts());			\
@@ -34,6 +30,8 @@ DEVICE_TEST(report)
 {
 	int id = ATTACH(EVENT(QUIESCE));
 
+	if (no_kvm())
+		SKIP(return, "%s", no_kvm());
 	BEGIN_GUEST();
 	ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_REPORT));
 	EXPECT_TRUE(no_record(self->dev));
@@ -47,6 +45,8 @@ DEVICE_TEST(stop)
 {
 	int id = ATTACH(EVENT(QUIESCE));
 
+	if (no_kvm())
+		SKIP(return, "%s", no_kvm());
 	BEGIN_GUEST();
 	EXPECT_EQ(-EINPROGRESS, dev_control(self->dev, id, UTRACE_STOP));
 	EXPECT_TRUE(guest_counts());
@@ -62,6 +62,8 @@ DEVICE_TEST(interrupt)
 {
 	int id = ATTACH(EVENT(QUIESCE));
 
+	if (no_kvm())
+		SKIP(return, "%s", no_kvm());
 	BEGIN_GUEST();
 	ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_INTERRUPT));
 	EXPECT_EQ(-EINTR, END());
@@ -72,6 +74,8 @@ DEVICE_TEST(quiesced)
 {
 	int guard;
 
+	if (no_kvm())
+		SKIP(return, "%s", no_kvm());
 	BEGIN_GUEST();
 	guard = dev_quiesce(self->dev, PID);
 	ASSERT_LT(0, guard);

@@ -17,7 +17,7 @@ static int end_at_once(void *arg)
 /* Creates a thread, for which the @nth allocation fails, and waits until it has ended. */
 static long do_clone(long nth)
 {
-	static char stack[65536] __attribute__((aligned(16)));
+	static long double stack[4096];	/* aligned */
 	static atomic_int tid;
 	int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
 		    CLONE_SYSVSEM | CLONE_CHILD_CLEARTID;
@@ -26,7 +26,7 @@ static long do_clone(long nth)
 
 	tid = 1;
 	fail(nth);
-	pid = clone(end_at_once, stack + sizeof(stack), flags, NULL, NULL, NULL, &tid);
+	pid = clone(end_at_once, stack + 4096, flags, NULL, NULL, NULL, &tid);
 	error = errno;
 	any = failed();
 	if (pid < 0)
