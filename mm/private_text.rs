@@ -161,8 +161,8 @@ struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     /// Returns the pages of the bytes `expected` at `at`, which begin in `first`. A second page
-    /// that was swapped out is read back. A page of a file that is not in memory is missing, because
-    /// the filesystem may need `mmap_lock` to read it.
+    /// that was swapped out is read back. A page of a file that is not in memory is missing,
+    /// because the filesystem may need `mmap_lock` to read it.
     fn new(mmap: &MmapWrite<'_>, at: Vaddr, expected: &'a [u8], first: PrivatePage<'a>) -> Self {
         let end = at.checked_add(expected.len().saturating_sub(1));
         let second = end.filter(|end| end.page() != at.page()).and_then(|end| {

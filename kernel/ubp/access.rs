@@ -19,8 +19,8 @@
 //! The `int3` of a breakpoint whose pages were discarded ([`State::Lost`]) may be in a copy of the
 //! text that the program has put in the place of the text. It is hidden as well, as long as the
 //! bytes that follow it are the original ones, and a write to it makes it the debugger's. On a
-//! stack an `int3` is hidden under the same condition. See [`Breakpoint::evidence`]. A debugger that
-//! reads fewer bytes gets the original byte if the bytes that it reads are the original ones.
+//! stack an `int3` is hidden under the same condition. See [`Breakpoint::evidence`]. A debugger
+//! that reads fewer bytes gets the original byte if the bytes that it reads are the original ones.
 //!
 //! So a debugger that saves a byte never saves one of our `int3`s, and may write it back at any
 //! time; its own breakpoints work in place of ours, and survive the removal of those.
