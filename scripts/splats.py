@@ -22,6 +22,11 @@ HARMLESS = re.compile(r"Speculative Return Stack|uprobes-test-marker|uprobes-tes
 # While identify_cpu() executes, the base kernel takes addresses for 48 bits wide. If they have 57,
 # KASAN reports the accesses of an interrupt that comes just then, long before there is user mode.
 BASE_BUG = ("KASAN: wild-memory-access", "identify_cpu+")
+# With jump labels, two CPUs that QEMU's TCG emulates in threads of their own, and a busy host, a CPU
+# may execute an int3 that smp_text_poke_batch_finish() has replaced in memory: the log shows another
+# byte there. On a CPU this cannot be. Interrupts are disabled from the int3 to its handler, so that
+# the CPU has not answered the interrupt for which the writer waits with its list still in place.
+STRAY_INT3 = re.compile(r"Code:.* (?!cc)[0-9a-f]{2} <[0-9a-f]{2}>")
 # A test whose module makes a mistake announces the report of it, which may also not come: many are
 # for debug kernels only. It is for one report, whose first line has this text in it; until the test
 # expects nothing more, or its program ends.
@@ -63,6 +68,15 @@ def find(lines):
             found.append(Splat(i, report))
         quiet_until = i + len(report)
     return found
+
+
+def died_of_stray_int3(lines):
+    """Whether the kernel died as is said at STRAY_INT3."""
+    for i, line in enumerate(lines):
+        if "Oops: int3:" in line:
+            rip = [n for n, l in enumerate(lines[i:i + 5], i) if "RIP: 0010:" in l]
+            return bool(rip) and any(STRAY_INT3.search(l) for l in lines[rip[0]:rip[0] + 2])
+    return False
 
 
 def running(lines, splat, before):
