@@ -32,7 +32,8 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
-        Arc, //
+        Arc,
+        UniqueArc, //
     },
     threads::ThreadGroup, //
 };
@@ -116,8 +117,11 @@ pub(crate) fn enter(probe: &Arc<Probe>, process: &Process) -> Result {
     let mut wanted = Wanted::find(&mm, probe)?;
     loop {
         let entered = probe.add_presence(|| {
+            // First, because a presence that is made removes nothing when it is dropped.
+            let room = UniqueArc::new_uninit(GFP_KERNEL)?;
             let presence = Presence::new(process, &mm, probe, &wanted)?;
-            Ok(Arc::new(presence, GFP_KERNEL)?)
+            let presence: Arc<Presence> = room.write(presence).into();
+            Ok(presence)
         });
         match entered {
             Err(EAGAIN) => wanted.fault_in(&mm)?,
