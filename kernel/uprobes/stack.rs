@@ -31,21 +31,22 @@ pub(crate) fn read_word(at: usize, mode: Mode) -> Result<usize> {
     })
 }
 
-/// Reads a word of the current thread's stack, if its page is mapped. Does not sleep.
+/// Reads a word of the current thread's stack, if its page is present. Does not sleep, because all
+/// removals wait for a thread at a hit.
+#[inline]
 pub(crate) fn peek_word(at: usize, mode: Mode) -> Result<usize> {
     let ptr = UserPtr::from_addr(at);
     Ok(match mode {
-        Mode::Bits32 => user_thread::peek::<u32>(ptr)? as usize,
-        Mode::Bits64 => user_thread::peek::<u64>(ptr)? as usize,
+        Mode::Bits32 => user_thread::try_read_u32(ptr)? as usize,
+        Mode::Bits64 => user_thread::try_read_u64(ptr)? as usize,
     })
 }
 
-/// Returns the word on the top of the current thread's stack.
-///
-/// Context: may sleep.
+/// Returns the word on the top of the current thread's stack, where the thread has just pushed it.
+/// Does not sleep, as [`peek_word`].
 #[inline(always)]
 pub(crate) fn return_address(regs: &PtRegs) -> Result<usize> {
-    read_word(regs.sp(), Mode::of(regs).ok_or(EINVAL)?)
+    peek_word(regs.sp(), Mode::of(regs).ok_or(EINVAL)?)
 }
 
 /// Returns the mode of the current thread's process.

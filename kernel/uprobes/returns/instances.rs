@@ -140,7 +140,7 @@ impl Instances {
                 self.add_page(Self::number(instance.location), memory)?;
                 continue;
             };
-            match page.push(instance, Instance::may_be_alive) {
+            match page.push(instance, Instance::is_seen_alive) {
                 Pushed::Yes => return Ok(()),
                 Pushed::Dropped(dead) => dropped(&dead),
                 Pushed::Full => page.make_room(memory)?,

@@ -22,7 +22,7 @@ use crate::{
     },
     stack::{
         self,
-        read_word,
+        peek_word,
         word_size, //
     },
     BUILT_IN, //
@@ -394,7 +394,7 @@ impl Returns {
             let lowest = top.saturating_sub(MAX_POPPED);
             let is_here = |instance: &Instance| called(instance).is_some();
             let location = self.instances.highest(top, lowest, guard, is_here)?;
-            if read_word(location, mode) != Ok(address) {
+            if peek_word(location, mode) != Ok(address) {
                 return None;
             }
             pop(location)

@@ -1,77 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Freezer, seccomp and core dumps on threads that have engines. */
-#include <limits.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 
+#include "cgroup.h"
 #include "device_fixture.h"
 
 #define PID	(self->target.pid)
 
-/* A cgroup that can be frozen; empty if there is none. */
-static bool cgroup_make(char *path, size_t size)
-{
-	char root[] = "/tmp/utrace_cgroup.XXXXXX";
-
-	if (!mkdtemp(root) || mount("none", root, "cgroup2", 0, NULL))
-		return false;
-	snprintf(path, size, "%s/utrace_test", root);
-	return !mkdir(path, 0700) || errno == EEXIST;
-}
-
-static bool cgroup_write(const char *cgroup, const char *file, long value)
-{
-	char path[PATH_MAX], text[32];
-	int fd, length = snprintf(text, sizeof(text), "%ld", value);
-	bool done;
-
-	snprintf(path, sizeof(path), "%s/%s", cgroup, file);
-	fd = open(path, O_WRONLY);
-	done = fd >= 0 && write(fd, text, length) == length;
-	close(fd);
-	return done;
-}
-
-static bool frozen(const char *cgroup, int expected)
-{
-	uint64_t end = now_ms() + 20000;
-	char path[PATH_MAX], line[64];
-	int value = -1;
-
-	snprintf(path, sizeof(path), "%s/cgroup.events", cgroup);
-	do {
-		FILE *file = fopen(path, "r");
-
-		while (file && fgets(line, sizeof(line), file))
-			sscanf(line, "frozen %d", &value);
-		if (file)
-			fclose(file);
-		if (value == expected)
-			return true;
-		sleep_ms(2);
-	} while (now_ms() < end);
-	return false;
-}
-
-static void cgroup_remove(char *cgroup)
-{
-	rmdir(cgroup);
-	*strrchr(cgroup, '/') = '\0';
-	umount(cgroup);
-	rmdir(cgroup);
-}
-
 /* What an engine has stopped counts as frozen; it stays stopped, and thaws. */
 DEVICE_TEST(freezer)
 {
-	char cgroup[PATH_MAX];
+	char cgroup[CGROUP_PATH];
 	int id = ATTACH(0);
 
-	if (!cgroup_make(cgroup, sizeof(cgroup)))
+	if (!cgroup_make(cgroup))
 		SKIP(return, "no cgroup v2");
 	ASSERT_TRUE(cgroup_write(cgroup, "cgroup.procs", PID));
 	BEGIN(do_spin, 1);
@@ -117,9 +62,9 @@ DEVICE_TEST(freezer)
 DEVICE_TEST(report_of_the_frozen)
 {
 	int id = ATTACH(EVENT(QUIESCE));
-	char cgroup[PATH_MAX];
+	char cgroup[CGROUP_PATH];
 
-	if (!cgroup_make(cgroup, sizeof(cgroup)))
+	if (!cgroup_make(cgroup))
 		SKIP(return, "no cgroup v2");
 	ASSERT_TRUE(cgroup_write(cgroup, "cgroup.procs", PID));
 	BEGIN(do_spin, 1);
