@@ -121,8 +121,8 @@ static inline enum utrace_syscall_action utrace_syscall_action(u32 action)
  * Each is optional. Except where it says otherwise, it is called in the thread
  * that the event is of (current), with no lock held. It may sleep, for a short
  * time: the thread waits for it, and so does SIGKILL. It may attach, control
- * and detach engines; one that is attached meanwhile misses the event. An
- * event that a callback causes itself is not reported.
+ * and detach engines; an engine that it attaches misses the event. utrace does
+ * not report events that a callback causes itself.
  *
  * @action holds the smallest &enum utrace_resume_action that the engines called
  * before have returned for this event, and with signals and system calls what

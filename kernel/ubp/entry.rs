@@ -281,7 +281,8 @@ pub(crate) unsafe extern "C" fn __ubp_coredump(mm: *mut bindings::mm_struct) {
 /// `mm` is valid, has users, and no thread but the caller uses it.
 #[export]
 pub(crate) unsafe extern "C" fn __ubp_dup_mm(mm: *mut bindings::mm_struct) -> c_int {
-    // SAFETY: By the requirement on the caller, here and for `fork_finish()`.
+    // SAFETY: `dup_mm()` passes a valid `mm` whose first user it is, and no thread uses it before
+    // `fork()` has returned.
     match unsafe { fork::fork_finish(MmWithUser::from_raw(mm)) } {
         Ok(()) => 0,
         Err(error) => error.to_errno(),

@@ -303,7 +303,7 @@ pub(crate) fn is_page_probed(space: &Space, at: Vaddr) -> bool {
     probed
 }
 
-/// Takes out every breakpoint within `start..end`, but those whose text cannot be restored.
+/// Removes each breakpoint within `start..end` whose text can be restored.
 ///
 /// # Errors
 ///

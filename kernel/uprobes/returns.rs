@@ -14,7 +14,7 @@
 //!   instructions have breakpoints then.
 //! - Other functions have a breakpoint at the return address of each call. A call that cannot have
 //!   one, because the address cannot be probed or a [limit](limits) is reached, is a miss.
-//! - A call whose [return instance](instance) cannot be kept is a miss.
+//! - A call is a miss if there is no room for its [return instance](instance).
 //! - If a function that is not followed is called again at the same location on the stack, with the
 //!   same return address, the earlier call is a miss: it may have come here by tail calls.
 //! - An instance of a thread that has ended is of no other thread's return.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Freezer, seccomp and core dumps on threads that have engines. */
+#include <limits.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
