@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Private copies of pages that the kernel makes to change the text of one process: whether there is
- * one, and how to be rid of it.
+ * Private copies of pages that the kernel makes to change the text of one process: lookup and
+ * removal.
  */
 
 #include <linux/cacheflush.h>
@@ -23,8 +23,8 @@
 #include "internal.h"
 
 /*
- * The page at @addr, with a reference, if it is the process's alone. It stays so as long as
- * mmap_lock is held for writing, because fork() and KSM need that lock. Nothing is faulted in.
+ * Returns the page at @addr, with a reference, if only this process has it. This stays so while
+ * mmap_lock is held for writing, because fork() and KSM need that lock. Does not fault in pages.
  */
 static struct page *private_copy_get(struct vm_area_struct *vma, unsigned long addr)
 {
@@ -46,8 +46,9 @@ static struct page *private_copy_get(struct vm_area_struct *vma, unsigned long a
 }
 
 /*
- * Whether the page at @addr was swapped out, or is being moved. It may be back already, so that a
- * page that is present counts as well, but for the zero page, which is nobody's copy.
+ * Returns whether the page at @addr was swapped out, or is being moved. The page may be back
+ * already, so a page that is present counts as well, except for the zero page, which is never a
+ * private copy.
  */
 static bool is_away(struct vm_area_struct *vma, unsigned long addr)
 {
@@ -71,7 +72,7 @@ static bool is_away(struct vm_area_struct *vma, unsigned long addr)
 	return !softleaf_is_none(entry) && !softleaf_is_marker(entry);
 }
 
-/* Whether the page at @addr is an anonymous one, be it shared, merged or swapped out. */
+/* Returns whether the page at @addr is anonymous. It may be shared, merged or swapped out. */
 static bool is_private(struct vm_area_struct *vma, unsigned long addr)
 {
 	struct folio_walk fw;
@@ -86,7 +87,10 @@ static bool is_private(struct vm_area_struct *vma, unsigned long addr)
 	return private;
 }
 
-/* Whether an access to the page at @addr, which is present, would be a userfaultfd's to resolve. */
+/*
+ * Returns whether a userfaultfd would have to resolve an access to the page at @addr, which is
+ * present.
+ */
 static bool is_access_tracked(struct vm_area_struct *vma, unsigned long addr)
 {
 	struct folio_walk fw;
@@ -108,20 +112,20 @@ static bool is_access_tracked(struct vm_area_struct *vma, unsigned long addr)
 }
 
 /**
- * private_copy_own - get the private page at an address, which becomes the process's alone
- * @vma: the mapping, of an address space whose mmap_lock is held for writing
- * @addr: the address, of a page
+ * private_copy_own - get the private page at an address, and make it exclusive to the process
+ * @vma: the mapping; the mmap_lock of its address space is held for writing
+ * @addr: the address of a page
  *
- * A private page that the process shares, with a child or by KSM, is copied, and one that was
+ * A private page that the process shares with a child or by KSM is copied, and a page that was
  * swapped out is read back. This does not wait for a filesystem or for user space, because a
- * private page is in memory or in swap, and because FAULT_FLAG_UNSHARE changes no contents: a
+ * private page is in memory or in swap, and because FAULT_FLAG_UNSHARE does not change contents: a
  * userfaultfd is not notified, and its write protection stays. A userfaultfd that tracks accesses
- * would take the fault for one, so that a shared page under its protection is not copied.
+ * would take the fault for an access, so a shared page under its protection is not copied.
  *
  * Context: sleeps.
  * Return: the page, with a reference; %NULL if there is no private page; -%EAGAIN if the page must
- * be accessed first, for a userfaultfd to resolve that; -%EINTR if the caller is killed; -%ENOMEM
- * and others, as of a page fault.
+ * be accessed first, so that a userfaultfd resolves the access; -%EINTR if the caller is killed;
+ * -%ENOMEM and others, as for a page fault.
  */
 struct page *private_copy_own(struct vm_area_struct *vma, unsigned long addr)
 {
@@ -138,12 +142,12 @@ struct page *private_copy_own(struct vm_area_struct *vma, unsigned long addr)
 			return page;
 		if (is_access_tracked(vma, addr))
 			return ERR_PTR(-EAGAIN);
-		/* There a fault that finds no memory does not fail. */
+		/* In such a mapping, a fault that finds no memory does not fail. */
 		if (again && vma->vm_flags & VM_DROPPABLE)
 			return ERR_PTR(-ENOMEM);
 		if (again && fatal_signal_pending(current))
 			return ERR_PTR(-EINTR);
-		/* As break_ksm() does. It may back out, and is repeated then. */
+		/* Faults as break_ksm() does. The fault may back out, and is then repeated. */
 		fault = handle_mm_fault(vma, addr, FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE, NULL);
 		if (fault & VM_FAULT_ERROR)
 			return ERR_PTR(vm_fault_to_errno(fault, 0));
@@ -153,8 +157,9 @@ struct page *private_copy_own(struct vm_area_struct *vma, unsigned long addr)
 }
 
 /*
- * The page that a fault at @addr would map if there were no private one, with a reference: of the
- * file, if it is in the page cache and valid, or of a special mapping. Does not wait for I/O.
+ * Returns the page that a fault at @addr would map if there were no private page, with a reference:
+ * the page of the file, if it is in the page cache and valid, or of a special mapping. Does not
+ * wait for I/O.
  */
 static struct page *get_original(struct vm_area_struct *vma, unsigned long addr)
 {
@@ -172,8 +177,8 @@ static struct page *get_original(struct vm_area_struct *vma, unsigned long addr)
 		return NULL;
 	}
 	/*
-	 * Without a file, only special mappings have this, which then give a page of the kernel. A
-	 * mapping of page frames was not to be probed.
+	 * Without a file, only special mappings have a fault handler, which returns a page of the
+	 * kernel. Mappings of page frames cannot be probed.
 	 */
 	if (!vma->vm_ops || !vma->vm_ops->fault || vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP))
 		return NULL;
@@ -181,15 +186,15 @@ static struct page *get_original(struct vm_area_struct *vma, unsigned long addr)
 }
 
 /*
- * Whether @folio has no references but those of page tables and caches. A page that was new a
- * moment ago has one that waits on some CPU for the page to get to the LRU lists.
+ * Returns whether @folio has no references except those of page tables and caches. A new page has
+ * another reference while it waits on some CPU to be moved to the LRU lists.
  */
 static bool only_mapped(struct folio *folio)
 {
 	return folio_ref_count(folio) == folio_expected_ref_count(folio);
 }
 
-/* Whether the page at @addr may have such a reference. */
+/* Returns whether the page at @addr may have a reference from such a batch. */
 static bool is_in_batch(struct vm_area_struct *vma, unsigned long addr)
 {
 	struct folio_walk fw;
@@ -205,9 +210,9 @@ static bool is_in_batch(struct vm_area_struct *vma, unsigned long addr)
 }
 
 /*
- * Whether the contents of the page mapped at @addr, which is not accessible for the moment, can be
- * relied on to stay as they are. If the process may not write to the mapping, nobody writes to the
- * page but who has it pinned: debuggers need the mmap lock.
+ * Returns whether the contents of the page mapped at @addr, which is not accessible at the moment,
+ * cannot change. If the process may not write to the mapping, only the owner of a pin writes to the
+ * page, because debuggers need the mmap lock.
  */
 static bool is_settled(struct vm_area_struct *vma, struct folio *folio)
 {
@@ -216,7 +221,7 @@ static bool is_settled(struct vm_area_struct *vma, struct folio *folio)
 	return !folio_maybe_dma_pinned(folio);
 }
 
-/* Unmaps the page at @addr, if it is a private one with the contents of @original. */
+/* Unmaps the page at @addr if it is a private one with the contents of @original. */
 static bool zap_if_same(struct vm_area_struct *vma, unsigned long addr, struct page *original)
 {
 	struct folio_walk fw;
@@ -230,7 +235,7 @@ static bool zap_if_same(struct vm_area_struct *vma, unsigned long addr, struct p
 	    !pages_identical(fw.page, original))
 		goto end;
 
-	/* As __uprobe_write() does: whoever writes to the page has done so, or faults. */
+	/* As in __uprobe_write(): after this, a write to the page is complete, or faults. */
 	flush_cache_page(vma, addr, pte_pfn(fw.pte));
 	fw.pte = ptep_clear_flush(vma, addr, fw.ptep);
 	zapped = is_settled(vma, folio) && pages_identical(fw.page, original);
@@ -251,16 +256,16 @@ end:
 }
 
 /**
- * private_copy_drop - give up a private copy that is not different any more
- * @vma: the mapping, of an address space whose mmap_lock is held for writing
- * @addr: the address, of a page
+ * private_copy_drop - give up a private copy that does not differ from its original any more
+ * @vma: the mapping; the mmap_lock of its address space is held for writing
+ * @addr: the address of a page
  *
- * If the page at @addr is a private copy with the contents of what a fault would map without it, a
- * page of the file or of a special mapping, it is unmapped, and the next access finds that one. A
- * page that would have to be read from the file for this stays.
+ * A fault without the private copy would map a page of the file or of a special mapping. If the
+ * private copy at @addr has the same contents, it is unmapped, and the next access maps that page.
+ * If that page would have to be read from the file, the private copy stays.
  *
- * Context: sleeps, but not for the file.
- * Return: whether it was given up.
+ * Context: sleeps, but does not wait for the file.
+ * Return: whether the copy was given up.
  */
 bool private_copy_drop(struct vm_area_struct *vma, unsigned long addr)
 {
@@ -279,7 +284,10 @@ bool private_copy_drop(struct vm_area_struct *vma, unsigned long addr)
 	dropped = zap_if_same(vma, addr, original);
 	mmu_notifier_invalidate_range_end(&range);
 
-	/* A huge page of a file is mapped in parts beside a private page; now it can be whole. */
+	/*
+	 * A private page splits the mapping of a huge page of a file. Now the mapping can be huge
+	 * again.
+	 */
 	if (dropped && folio_test_pmd_mappable(page_folio(original)))
 		collapse_pte_mapped_thp(vma->vm_mm, addr, false);
 	put_page(original);

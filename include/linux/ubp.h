@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * UBP - breakpoints in a process's text, and the instructions they displace
+ * UBP - breakpoints in a process's text, and execution of displaced
+ * instructions
  *
- * The logic is Rust, in kernel/ubp/. This header holds what modules written in
- * C use, and the call sites' side. See Documentation/trace/ubp.rst.
+ * The implementation is in Rust, in kernel/ubp/. This header holds the
+ * interface for C modules and for the call sites. See
+ * Documentation/trace/ubp.rst.
  */
 #ifndef _LINUX_UBP_H
 #define _LINUX_UBP_H
@@ -21,14 +23,15 @@ struct task_struct;
 
 /**
  * enum ubp_plan - how an instruction that a breakpoint displaces is executed
- * @UBP_REFUSED: not at all: it cannot have a breakpoint
- * @UBP_EMULATE: by the kernel, or in a slot, from where the thread goes on by
- *	itself, whichever is faster; if that is not possible at a hit, as when
- *	memory is not accessible, by a single-step in a slot
- * @UBP_BOOST: in a slot, from where the thread goes on by itself
+ * @UBP_REFUSED: not at all: the instruction cannot have a breakpoint
+ * @UBP_EMULATE: by the kernel, or in a slot that ends with a jump back,
+ *	whichever is faster; if this is impossible at a hit, for example
+ *	because memory is not accessible, by a single-step in a slot
+ * @UBP_BOOST: in a slot that ends with a jump back to the program
  * @UBP_STEP: in a slot, by a single-step, which costs a second trap
  *
- * A slot is a place, mapped into the process, for a copy of the instruction.
+ * A slot (XOL slot) holds a copy of the instruction, and is mapped into the
+ * process.
  */
 enum ubp_plan {
 	UBP_REFUSED,
@@ -41,21 +44,23 @@ enum ubp_plan {
  * struct ubp_bkpt - a breakpoint in the text of a process
  * @vaddr: address of the first byte of an instruction
  * @handler_in_interrupt: called first, with interrupts disabled; must neither
- *	sleep nor access memory that may fault. Returns whether @handler is to
- *	be called for this hit. May be %NULL, as if it returned true.
+ *	sleep nor access memory that may fault. Returns whether @handler must
+ *	be called for this hit. May be %NULL, which is equivalent to
+ *	returning true.
  * @handler: called in the context of the thread that hit the breakpoint, with
- *	interrupts enabled, as a system call is; may sleep and access user memory.
- *	May be %NULL.
+ *	interrupts enabled, as in a system call; may sleep and access user
+ *	memory. May be %NULL.
  * @plan: set by ubp_insert_bkpt(): how the instruction is executed
- * @core: UBP's own; %NULL while the breakpoint is not inserted
+ * @core: private to UBP; %NULL while the breakpoint is not inserted
  *
- * A handler finds the instruction pointer at @vaddr, and may change the
- * registers. If it moves the instruction pointer the thread goes on there, and
- * the displaced instruction is not executed.
+ * When a handler is called, the instruction pointer is @vaddr. The handler may
+ * change the registers. If it changes the instruction pointer, the thread
+ * resumes there, and the displaced instruction is not executed.
  *
- * Handlers are called for every thread that executes the instruction in the
- * address space, several at a time. Two processes share one after vfork(), until
- * the child's exec, and after clone(CLONE_VM).
+ * Every thread that executes the instruction in the address space calls the
+ * handlers, and several threads may call them at a time. Two processes share an
+ * address space after vfork() until the child's exec, and after
+ * clone(CLONE_VM).
  */
 struct ubp_bkpt {
 	unsigned long vaddr;
@@ -66,10 +71,10 @@ struct ubp_bkpt {
 };
 
 /**
- * struct ubp_insn - what UBP makes of an instruction
- * @plan: how it would be executed
- * @len: its length in bytes; 0 if that is not known
- * @refusal: with %UBP_REFUSED the reason, for people; %NULL otherwise
+ * struct ubp_insn - the analysis of an instruction
+ * @plan: how the instruction would be executed
+ * @len: its length in bytes; 0 if the length is unknown
+ * @refusal: with %UBP_REFUSED, the reason in words; %NULL otherwise
  */
 struct ubp_insn {
 	enum ubp_plan plan;
@@ -80,93 +85,97 @@ struct ubp_insn {
 /**
  * ubp_insert_bkpt() - insert a breakpoint
  * @tsk: any thread of the process; the caller holds a reference
- * @ubp: zeroed, but for the address and the handlers; stays valid, and in its
- *	place, until ubp_remove_bkpt() has returned
+ * @ubp: zeroed except for the address and the handlers; must stay valid, and
+ *	must not move, until ubp_remove_bkpt() has returned
  *
- * The text is changed in a private copy of its page, so that only this process
- * sees it. The handlers may be called before this returns. A copy of the process
- * made by fork() has no breakpoints.
+ * UBP changes the text in a private copy of its page, so that only this process
+ * sees the breakpoint. The handlers may be called before this function returns.
+ * A copy of the process made by fork() has no breakpoints.
  *
- * Whether the caller may do that to the process is for the caller to know.
+ * The caller must check the permission to probe the process.
  *
  * Context: May sleep; takes the mmap lock of the process.
  * Return: 0; -%EINVAL the address is not in executable memory of this process
  * alone, or @ubp is %NULL; -%ESRCH the process exits, or has no user space;
- * -%EBUSY @ubp is inserted already; -%EEXIST there is another breakpoint, UBP's
- * or not; -%EPERM the instruction cannot have one, see ubp_analyze_insn();
- * -%EFAULT the text cannot be read, or ends within the instruction; -%EDEADLK the
- * caller is within a handler, so that it could not wait for others; -%EINTR it has
- * been killed; -%ENOMEM.
+ * -%EBUSY @ubp is inserted already; -%EEXIST there is another breakpoint, of
+ * UBP or foreign; -%EPERM the instruction cannot have a breakpoint, see
+ * ubp_analyze_insn(); -%EFAULT the text cannot be read, or ends within the
+ * instruction; -%EDEADLK the caller is within a handler, and could not wait for
+ * other handlers; -%EINTR the caller has been killed; -%ENOMEM.
  */
 int ubp_insert_bkpt(struct task_struct *tsk, struct ubp_bkpt *ubp);
 
 /**
- * ubp_remove_bkpt() - take a breakpoint out
- * @ubp: of ubp_insert_bkpt(); does nothing if that has failed, or was not called
+ * ubp_remove_bkpt() - remove a breakpoint
+ * @ubp: the argument of ubp_insert_bkpt(); if the insertion has failed, or was
+ *	not attempted, this function does nothing
  *
- * Restores the text. When it returns no handler of @ubp is executing or will be,
- * and @ubp may be freed, or inserted again. If the process has exited, has a new
- * image, or has unmapped the text, there is nothing to restore.
+ * Restores the text. When this function returns, no handler of @ubp is
+ * executing or will be called, and the caller may free @ubp or insert it again.
+ * If the process has exited, has a new image, or has unmapped the text, there
+ * is nothing to restore.
  *
- * Should there be no memory for the text's page, which is possible only if it
- * was swapped out or is shared with a child, the text stays as it is, until the
- * process ends or the page goes. Threads that hit the breakpoint then execute
- * the instruction, without a handler.
+ * If there is no memory for the page of the text, which is possible only if the
+ * page was swapped out or is shared with a child, the text keeps the breakpoint
+ * until the process ends or the page goes. Threads that hit the breakpoint then
+ * execute the instruction without calling a handler.
  *
- * Context: May sleep; takes the mmap lock of the process. Must not be called by a
- * handler of whatever breakpoint, as ubp_in_handler() tells.
+ * Context: May sleep; takes the mmap lock of the process. Must not be called by
+ * a handler of any breakpoint, see ubp_in_handler().
  */
 void ubp_remove_bkpt(struct ubp_bkpt *ubp);
 
 /**
- * ubp_validate_insn_addr() - ask whether there could be a breakpoint
+ * ubp_validate_insn_addr() - check whether a breakpoint could be inserted
  * @tsk: any thread of the process; the caller holds a reference
  * @vaddr: the address
  *
- * It is for the caller to know that an instruction begins there.
+ * The caller must ensure that an instruction begins at @vaddr.
  *
  * Context: May sleep; takes the mmap lock of the process.
- * Return: 0, also if UBP has a breakpoint there; or an error as of
+ * Return: 0, also if UBP has a breakpoint at @vaddr; or an error as for
  * ubp_insert_bkpt().
  */
 int ubp_validate_insn_addr(struct task_struct *tsk, unsigned long vaddr);
 
 /**
- * ubp_analyze_insn() - ask what is made of an instruction
+ * ubp_analyze_insn() - analyse an instruction
  * @bytes: the instruction, without breakpoints
- * @avail: how many bytes there are; more than %MAX_INSN_SIZE are not needed
- * @vaddr: where the process has them, which branches depend on
- * @is_64bit: whether they are 64-bit code, or else 32-bit
- * @insn: the result, also if it is an error
+ * @avail: the number of bytes; more than %MAX_INSN_SIZE are not needed
+ * @vaddr: the address of the bytes in the process, on which branches depend
+ * @is_64bit: whether the bytes are 64-bit code; otherwise they are 32-bit code
+ * @insn: the result, which is also set on an error
  *
  * Context: Any.
- * Return: 0 if there can be a breakpoint; -%EPERM if not; -%EEXIST if the bytes
- * begin with one; -%EFAULT if they end within the instruction.
+ * Return: 0 if the instruction can have a breakpoint; -%EPERM if not; -%EEXIST
+ * if the bytes begin with a breakpoint; -%EFAULT if they end within the
+ * instruction.
  */
 int ubp_analyze_insn(const u8 *bytes, size_t avail, unsigned long vaddr,
 		     bool is_64bit, struct ubp_insn *insn);
 
 /**
- * ubp_in_handler() - ask whether a handler of a breakpoint is executing
+ * ubp_in_handler() - check whether the current thread is within a handler
  *
- * Context: Any, of which current is asked about.
- * Return: Whether the caller has been called by one, or is one.
+ * Context: Any.
+ * Return: Whether the caller has been called by a handler of a breakpoint, or
+ * is one.
  */
 static inline bool ubp_in_handler(void)
 {
 	return current->ubp.in_hit;
 }
 
-/* On while any address space has, or had, a breakpoint. */
+/* Enabled while any address space has, or had, a breakpoint. */
 extern struct static_key_false_deferred ubp_active;
 
 bool __ubp_int3(struct pt_regs *regs);
 bool __ubp_debug(struct pt_regs *regs, bool step, bool others);
-unsigned long __ubp_stream_ip(unsigned long ip);
+unsigned long __ubp_original_ip(unsigned long ip);
 unsigned long __ubp_task_ip(struct task_struct *task, unsigned long ip);
-void __ubp_settle(struct pt_regs *regs);
+void __ubp_fixup_ip(struct pt_regs *regs);
 void __ubp_fault_interrupted(void);
-void __ubp_moved_away(struct pt_regs *regs);
+void __ubp_abort_xol(struct pt_regs *regs);
 void __ubp_unmap(struct mm_struct *mm, unsigned long start, unsigned long end);
 int __ubp_move(struct mm_struct *mm, unsigned long start, unsigned long end);
 bool __ubp_probed(struct mm_struct *mm, unsigned long start, unsigned long end);
@@ -176,10 +185,13 @@ void __ubp_write(struct vm_area_struct *vma, struct page *page, unsigned long ad
 void __ubp_coredump(struct mm_struct *mm);
 int __ubp_dup_mm(struct mm_struct *mm);
 
-/* Whether an exception of current has left a signal in its queue. Takes siglock. */
+/*
+ * Returns whether an exception of current has left a signal in its queue. Takes
+ * siglock.
+ */
 bool synchronous_signal_pending(void);
 
-/* Whether @mm has, or had, breakpoints. */
+/* Returns whether @mm has, or had, breakpoints. */
 static __always_inline bool ubp_has_space(struct mm_struct *mm)
 {
 	return static_branch_unlikely(&ubp_active.key) &&
@@ -187,9 +199,9 @@ static __always_inline bool ubp_has_space(struct mm_struct *mm)
 }
 
 /*
- * int3 from user mode: true if it was a breakpoint of ours, and the thread is
- * ready to go on. Called and returns with interrupts disabled; may enable them in
- * between and sleep.
+ * Handles an int3 from user mode. Returns true if it was a breakpoint of UBP,
+ * and the thread can resume. Called and returns with interrupts disabled; may
+ * enable them in between and sleep.
  */
 static __always_inline bool ubp_int3(struct pt_regs *regs)
 {
@@ -197,9 +209,10 @@ static __always_inline bool ubp_int3(struct pt_regs *regs)
 }
 
 /*
- * Debug trap from user mode; @step: by the trap flag; @others: for other reasons.
- * True if it was by the trap flag for a step of ours only. Called and returns
- * with interrupts disabled, may enable them in between.
+ * Handles a debug trap from user mode. @step: the trap flag has caused the
+ * trap; @others: the trap has other causes. Returns true if the trap flag was
+ * set for a step of UBP only. Called and returns with interrupts disabled; may
+ * enable them in between.
  */
 static __always_inline bool ubp_debug(struct pt_regs *regs, bool step, bool others)
 {
@@ -208,10 +221,10 @@ static __always_inline bool ubp_debug(struct pt_regs *regs, bool step, bool othe
 }
 
 /*
- * The instruction pointer of current in user mode, as its program knows it: the
- * one in @regs may be in a slot, where a displaced instruction is executed.
- * To be used wherever the instruction pointer is compared, or shown to anybody
- * who does not change it. Any context, NMI included.
+ * Returns the original ip of current in user mode: the instruction pointer in
+ * @regs may be in a slot, where a displaced instruction is executed. Must be
+ * used wherever the instruction pointer is compared, or shown to a reader that
+ * does not change it. Any context, NMI included.
  */
 static __always_inline unsigned long ubp_user_ip(const struct pt_regs *regs)
 {
@@ -219,19 +232,23 @@ static __always_inline unsigned long ubp_user_ip(const struct pt_regs *regs)
 
 	if (static_branch_unlikely(&ubp_active.key) && current->mm &&
 	    ubp_has_space(current->mm))
-		ip = __ubp_stream_ip(ip);
+		ip = __ubp_original_ip(ip);
 	return ip;
 }
 
-/* The same of a thread that may be another one, for an @ip that it goes on with. */
+/*
+ * Returns the original ip for the instruction pointer @ip of @task, which may
+ * be another thread.
+ */
 static inline unsigned long ubp_task_ip(struct task_struct *task, unsigned long ip)
 {
 	return static_branch_unlikely(&ubp_active.key) ? __ubp_task_ip(task, ip) : ip;
 }
 
 /*
- * @regs as BPF programs may see them: @copy, with the instruction pointer as the
- * program knows it, if the one in @regs is in a slot. Any context, NMI included.
+ * Returns the registers to show to BPF programs: @copy, with the original ip,
+ * if the instruction pointer in @regs is in a slot; otherwise @regs. Any
+ * context, NMI included.
  */
 static __always_inline struct pt_regs *ubp_shown_regs(struct pt_regs *regs,
 						      struct pt_regs *copy)
@@ -249,9 +266,9 @@ static __always_inline struct pt_regs *ubp_shown_regs(struct pt_regs *regs,
 }
 
 /*
- * A page fault that current has taken in user mode is about to wait for other
- * threads, until current has a signal. Signals that wait for the end of a step
- * are signals as well.
+ * Called before a page fault of current in user mode waits for other threads,
+ * until current has a signal. Signals that wait for the end of a step end the
+ * wait as well.
  */
 static inline void ubp_fault_waits(void)
 {
@@ -260,8 +277,9 @@ static inline void ubp_fault_waits(void)
 }
 
 /*
- * The page fault of ubp_fault_waits() has waited. If that was ended by a signal, the
- * signal must not wait for the instruction: get_signal() comes next.
+ * Called after the page fault of ubp_fault_waits() has waited. If a signal has
+ * ended the wait, the signal must not wait for the instruction: get_signal()
+ * comes next.
  */
 static inline void ubp_fault_waited(void)
 {
@@ -270,8 +288,9 @@ static inline void ubp_fault_waited(void)
 }
 
 /*
- * @task is a copy of @orig, to which the step belongs, and the reference to the
- * breakpoint.  saved_trap_nr goes with thread.trap_nr, which is copied as well.
+ * Initialises the state of @task, which is a copy of @orig. The step and the
+ * reference to the breakpoint belong to @orig. saved_trap_nr goes with
+ * thread.trap_nr, which is copied as well.
  */
 static inline void ubp_init_task(struct task_struct *task, const struct task_struct *orig)
 {
@@ -281,28 +300,31 @@ static inline void ubp_init_task(struct task_struct *task, const struct task_str
 }
 
 /*
- * On the way to user mode: if a displaced instruction has been executed, @regs
- * get the address of the next one in the program.
+ * Called on the way to user mode. If a displaced instruction has been executed,
+ * sets the instruction pointer in @regs to the next instruction in the program.
  */
-static __always_inline void ubp_settle(struct pt_regs *regs)
+static __always_inline void ubp_fixup_ip(struct pt_regs *regs)
 {
 	if (static_branch_unlikely(&ubp_active.key) && current->mm &&
 	    ubp_has_space(current->mm))
-		__ubp_settle(regs);
+		__ubp_fixup_ip(regs);
 }
 
 /*
- * On the way to user mode: the instruction pointer in @regs has been set to
- * another place of the program.
+ * Called on the way to user mode after the instruction pointer in @regs has
+ * been set to another place in the program.
  */
-static __always_inline void ubp_moved_away(struct pt_regs *regs)
+static __always_inline void ubp_abort_xol(struct pt_regs *regs)
 {
 	if (static_branch_unlikely(&ubp_active.key) &&
 	    unlikely(current->ubp.breakpoint))
-		__ubp_moved_away(regs);
+		__ubp_abort_xol(regs);
 }
 
-/* The pages of [start, end) lose their private contents. Must not sleep. */
+/*
+ * Called when the pages of [start, end) lose their private contents. Must not
+ * sleep.
+ */
 static inline void ubp_unmap(struct mm_struct *mm, unsigned long start,
 			     unsigned long end)
 {
@@ -311,8 +333,8 @@ static inline void ubp_unmap(struct mm_struct *mm, unsigned long start,
 }
 
 /*
- * The pages of [start, end) are about to move; mmap_lock is held for writing.
- * Returns 0, or an error if they must stay.
+ * Called before the pages of [start, end) move. mmap_lock is held for writing.
+ * Returns 0, or an error if the pages must not move.
  */
 static inline int ubp_move(struct mm_struct *mm, unsigned long start,
 			   unsigned long end)
@@ -321,8 +343,8 @@ static inline int ubp_move(struct mm_struct *mm, unsigned long start,
 }
 
 /*
- * Whether there are breakpoints in [start, end), which then must not be moved.
- * mmap_lock, or those of the mappings there, are held.
+ * Returns whether there are breakpoints in [start, end), which then must not be
+ * moved. The caller holds mmap_lock, or the locks of the mappings there.
  */
 static inline bool ubp_probed(struct mm_struct *mm, unsigned long start,
 			      unsigned long end)
@@ -330,7 +352,10 @@ static inline bool ubp_probed(struct mm_struct *mm, unsigned long start,
 	return ubp_has_space(mm) && __ubp_probed(mm, start, end);
 }
 
-/* Puts into @buf, which was read at @addr, what breakpoints displace there. */
+/*
+ * Replaces the breakpoints in @buf, which was read at @addr, by the displaced
+ * bytes.
+ */
 static inline void ubp_hide(struct mm_struct *mm, unsigned long addr, void *buf,
 			    size_t len)
 {
@@ -339,8 +364,9 @@ static inline void ubp_hide(struct mm_struct *mm, unsigned long addr, void *buf,
 }
 
 /*
- * A debugger writes to a page: copies below the breakpoints there. Returns
- * whether it did; if not, that is left to the caller. mmap_lock is held.
+ * Copies the bytes that a debugger writes to a page below the breakpoints
+ * there. Returns whether it did; if not, the caller must copy them. mmap_lock
+ * is held.
  */
 static inline bool ubp_write(struct vm_area_struct *vma, struct page *page,
 			     unsigned long addr, void *dst, const void *src,
@@ -352,7 +378,9 @@ static inline bool ubp_write(struct vm_area_struct *vma, struct page *page,
 	return true;
 }
 
-/* The memory of current is going to be dumped, after which it exits. */
+/*
+ * Called before the memory of current is dumped. current exits after the dump.
+ */
 static inline void ubp_coredump(struct mm_struct *mm)
 {
 	if (ubp_has_space(mm))
@@ -360,8 +388,8 @@ static inline void ubp_coredump(struct mm_struct *mm)
 }
 
 /*
- * fork() has copied the text of a probed process to @mm, which no thread uses
- * yet: restores that. Returns 0 or an error, which is fork()'s.
+ * Restores the text of a probed process that fork() has copied to @mm. No
+ * thread uses @mm yet. Returns 0, or an error for fork() to return.
  */
 static inline int ubp_dup_mm(struct mm_struct *mm)
 {
@@ -413,11 +441,11 @@ static inline void ubp_init_task(struct task_struct *task, const struct task_str
 {
 }
 
-static __always_inline void ubp_settle(struct pt_regs *regs)
+static __always_inline void ubp_fixup_ip(struct pt_regs *regs)
 {
 }
 
-static __always_inline void ubp_moved_away(struct pt_regs *regs)
+static __always_inline void ubp_abort_xol(struct pt_regs *regs)
 {
 }
 

@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What a task keeps for UBP, apart from <linux/ubp.h> so that
- * <linux/sched.h> can embed it.
+ * State of a task for UBP, separate from <linux/ubp.h> so that <linux/sched.h>
+ * can embed it.
  */
 #ifndef _LINUX_UBP_TYPES_H
 #define _LINUX_UBP_TYPES_H
 
 /**
  * struct ubp_task - the single-step of a thread
- * @breakpoint: the breakpoint whose instruction runs in a slot (one reference
- *	is held), %NULL when the thread does not step for UBP
- * @saved: what the step has to put back, in the architecture's own form
+ * @breakpoint: the breakpoint whose instruction is executed in a slot (the
+ *	thread holds a reference), %NULL while the thread does not step for
+ *	UBP
+ * @saved: the state that the step has to restore, in an architecture-specific
+ *	form
  * @saved_trap_nr: the number of the thread's last trap before the step
  * @in_hit: the owner of a breakpoint is being called
  * @signal_denied: a signal arrived during the step and waits for its end
  *
- * Only the thread itself reads and writes this. It sits in task_struct because
- * a hit must not allocate.
+ * Only the thread itself reads and writes this structure. It is part of
+ * task_struct because a hit must not allocate.
  */
 struct ubp_task {
 	void		*breakpoint;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Where the rest of the kernel tells utrace of events. Not for modules: what
- * they may use is in utrace.h.
+ * Hooks of utrace that the rest of the kernel calls. Not for modules, which
+ * must use utrace.h.
  *
- * A hook that branches on utrace_active is a NOP while nothing is attached
- * anywhere, and a load and a branch in the threads that nobody looks at
- * otherwise. The others only look at a word that their caller has at hand.
+ * A hook that branches on utrace_active is a NOP while nothing is attached in
+ * the whole system. Otherwise it costs a thread without engines a load and a
+ * branch. The other hooks only test a word that their caller has at hand.
  */
 #ifndef _LINUX_UTRACE_HOOKS_H
 #define _LINUX_UTRACE_HOOKS_H
@@ -16,41 +16,42 @@
 #include <linux/thread_info.h>
 #include <linux/utrace.h>
 
-/* What get_signal() does next. */
+/* The next step of get_signal(). */
 enum utrace_next {
-	UTRACE_NEXT_RELOOK,	/* look at everything again */
+	UTRACE_NEXT_RELOOK,	/* check everything again */
 	UTRACE_NEXT_ANY,	/* take a signal from the queue */
 	UTRACE_NEXT_SIGSTOP,	/* take SIGSTOP from the queue */
 	UTRACE_NEXT_SIGNAL,	/* there is a signal */
 };
 
-/* A signal on its way to current, between get_signal() and engines. */
+/* The signal that current has taken, as passed from get_signal() to engines. */
 struct utrace_signal {
 	kernel_siginfo_t *info;
 	int signr;
-	/* The one whose default action is meant, if action's handler is SIG_DFL. */
+	/* Use this signal's default action, if action's handler is SIG_DFL. */
 	int default_of;
 	struct k_sigaction action;
-	/* Whether action is another one than the process has set. */
+	/* action is not the one that the process has set. */
 	bool replaced;
-	/* Forced by the kernel: can be looked at only. */
+	/* Forced by the kernel: engines can only read it. */
 	bool immutable;
-	/* Of UTRACE_SIGNAL_HOLD: put it back into the queue. */
+	/* UTRACE_SIGNAL_HOLD: put the signal back into the queue. */
 	bool hold;
 };
 
 /*
- * The requesters of a thread's next step trap: task_struct::utrace_step.  Only
- * the thread itself changes the field, or a debugger that keeps it in a stop.
+ * The parties that want a trap at the thread's next step:
+ * task_struct::utrace_step. Only the thread itself changes the field, or a
+ * debugger that keeps it in a stop.
  */
 #define UTRACE_STEP_ENGINE_INSN		0x01	/* after an instruction */
 #define UTRACE_STEP_ENGINE_BLOCK	0x02	/* after a branch */
 #define UTRACE_STEP_DEBUGGER_INSN	0x04
 #define UTRACE_STEP_DEBUGGER_BLOCK	0x08
-#define UTRACE_STEP_PROGRAM		0x10	/* has set TF before the others */
-/* The CPU's set-up must stay as it is: the kernel steps the thread for itself. */
+#define UTRACE_STEP_PROGRAM		0x10	/* had set TF before the others */
+/* The CPU's set-up must stay: the kernel steps the thread for itself. */
 #define UTRACE_STEP_HELD		0x20
-#define UTRACE_STEP_DUE			0x40	/* requests wait for the end of that */
+#define UTRACE_STEP_DUE			0x40	/* requests wait for the end of HELD */
 
 #define UTRACE_STEP_ENGINE	(UTRACE_STEP_ENGINE_INSN | UTRACE_STEP_ENGINE_BLOCK)
 #define UTRACE_STEP_DEBUGGER	(UTRACE_STEP_DEBUGGER_INSN | UTRACE_STEP_DEBUGGER_BLOCK)
@@ -60,7 +61,7 @@ struct utrace_signal {
 
 #ifdef CONFIG_UTRACE
 
-/* On while an engine is attached to, or a gate is raised for, any process. */
+/* Enabled while an engine is attached, or a process is quiesced. */
 extern struct static_key_false_deferred utrace_active;
 
 void utrace_init(void);
@@ -76,9 +77,13 @@ void __utrace_oopsed(void);
 void __utrace_last_exit(long code);
 void __utrace_death(struct task_struct *task, bool group_dead, int signal);
 void __utrace_release_task(struct task_struct *task);
-void __utrace_resume_user_mode(struct pt_regs *regs);
-bool __utrace_syscall_entry(struct pt_regs *regs);
-void __utrace_syscall_exit(struct pt_regs *regs);
+void __utrace_resume_user_mode(void);
+/*
+ * Called if SYSCALL_WORK_UTRACE is set. Returns false if the call must not be
+ * executed.
+ */
+bool utrace_syscall_entry(struct pt_regs *regs);
+void utrace_syscall_exit(struct pt_regs *regs);
 enum utrace_next __utrace_get_signal(struct utrace_signal *signal);
 enum utrace_next __utrace_signal(struct utrace_signal *signal);
 void __utrace_signal_handler(void);
@@ -86,15 +91,15 @@ bool __utrace_step_trap(int code);
 void __utrace_jctl(int type, int notify);
 void __utrace_getname(const char __user *uptr, const char *name);
 
-/* Whether an engine on @task wants one of the events of @mask. */
-static inline bool utrace_wants(const struct task_struct *task,
-				unsigned long mask)
+/* Returns whether an event of @mask is enabled for an engine on @task. */
+static inline bool utrace_has_event(const struct task_struct *task,
+				    unsigned long mask)
 {
 	return static_branch_unlikely(&utrace_active.key) &&
 	       (READ_ONCE(task->utrace_flags) & mask);
 }
 
-/* A new task_struct was copied from current's; it has no engines yet. */
+/* Initialises the copy of current's task_struct, which has no engines yet. */
 static inline void utrace_init_task(struct task_struct *task)
 {
 	task->utrace = NULL;
@@ -105,14 +110,14 @@ static inline void utrace_init_task(struct task_struct *task)
 	clear_task_syscall_work(task, UTRACE_RESUME);
 }
 
-/* The last reference to @task is gone. */
+/* Frees the state of @task. The last reference to it must be gone. */
 static inline void utrace_free_task(struct task_struct *task)
 {
 	if (unlikely(task->utrace))
 		__utrace_free_task(task);
 }
 
-/* current is about to create @child, which nobody can find yet. */
+/* Called before current creates @child, which no other thread can find yet. */
 static inline int utrace_prepare_clone(struct task_struct *child,
 				       u64 clone_flags)
 {
@@ -121,14 +126,17 @@ static inline int utrace_prepare_clone(struct task_struct *child,
 	return 0;
 }
 
-/* The clone has failed, and no other thread has seen @child. */
+/* Called if the clone has failed, and no other thread has seen @child. */
 static inline void utrace_cancel_clone(struct task_struct *child)
 {
 	if (unlikely(child->utrace))
 		__utrace_cancel_clone(child);
 }
 
-/* @child becomes visible: tasklist_lock and siglock are held, no sleeping. */
+/*
+ * Called when @child becomes visible, with tasklist_lock and siglock held. Must
+ * not sleep.
+ */
 static inline void utrace_clone_locked(struct task_struct *child)
 {
 	if (static_branch_unlikely(&utrace_active.key))
@@ -136,8 +144,8 @@ static inline void utrace_clone_locked(struct task_struct *child)
 }
 
 /*
- * @child is complete and has not run: the parent may sleep. Workers of the
- * kernel, which are created with locks held, do not come here.
+ * Called when @child is complete and has not run. The parent may sleep. Not
+ * called for workers of the kernel, which are created with locks held.
  */
 static inline void utrace_clone(struct task_struct *child, u64 clone_flags)
 {
@@ -145,42 +153,45 @@ static inline void utrace_clone(struct task_struct *child, u64 clone_flags)
 		__utrace_clone(child, clone_flags);
 }
 
-/* The child of a vfork() runs; current waits for it next. */
+/* Called when the child of a vfork() runs, before current waits for it. */
 static inline void utrace_vfork(void)
 {
 	if (static_branch_unlikely(&utrace_active.key))
 		__utrace_vfork();
 }
 
-/* current has a new image; nothing can fail any more. */
+/* Called when current has a new image, and the exec cannot fail any more. */
 static inline void utrace_exec(const struct linux_binprm *bprm)
 {
-	if (utrace_wants(current, UTRACE_EVENT(EXEC)))
+	if (utrace_has_event(current, UTRACE_EVENT(EXEC)))
 		__utrace_exec(bprm);
 }
 
-/* current begins to exit, and can still be killed. */
+/* Called when current begins to exit, while it can still be killed. */
 static inline void utrace_exit(long *code)
 {
-	if (utrace_wants(current, UTRACE_EVENT(EXIT)))
+	if (utrace_has_event(current, UTRACE_EVENT(EXIT)))
 		__utrace_exit(code);
 }
 
-/* PF_EXITING is set; current's memory is still there. */
+/* Called when PF_EXITING is set and current still has its memory. */
 static inline void utrace_last_exit(long code)
 {
 	if (static_branch_unlikely(&utrace_active.key))
 		__utrace_last_exit(code);
 }
 
-/* current will never return to where it has oopsed. */
+/*
+ * Called when current has oopsed, and will never return to the code that
+ * oopsed.
+ */
 static inline void utrace_oopsed(void)
 {
 	if (unlikely(current->utrace))
 		__utrace_oopsed();
 }
 
-/* current is a zombie, which may have been reaped already. */
+/* Called when current is a zombie, which may have been reaped already. */
 static inline void utrace_death(struct task_struct *task, bool group_dead,
 				int signal)
 {
@@ -188,7 +199,7 @@ static inline void utrace_death(struct task_struct *task, bool group_dead,
 		__utrace_death(task, group_dead, signal);
 }
 
-/* @task is dead, and is about to disappear. */
+/* Called when @task is dead, and is about to disappear. */
 static inline void utrace_release_task(struct task_struct *task)
 {
 	if (unlikely(task->utrace))
@@ -196,64 +207,58 @@ static inline void utrace_release_task(struct task_struct *task)
 }
 
 /*
- * TIF_NOTIFY_RESUME was set and is cleared: current goes to user mode next.
+ * Called when TIF_NOTIFY_RESUME was set and is cleared. current returns to user
+ * mode next, except if @regs is NULL.
  *
- * With @regs == NULL it does not. Either current enters a guest, and holds the
- * lock of a virtual CPU: callbacks and stops must wait until its system call
- * returns. Or current is a worker of io_uring, which never goes to user mode.
+ * With @regs == NULL, either current enters a guest, and holds the lock of a
+ * virtual CPU: callbacks and stops must wait until its system call returns. Or
+ * current is a worker of io_uring, which never goes to user mode.
  */
 static inline void utrace_resume_user_mode(struct pt_regs *regs)
 {
 	if (!static_branch_unlikely(&utrace_active.key))
 		return;
 	if (likely(regs))
-		__utrace_resume_user_mode(regs);
+		__utrace_resume_user_mode();
 	else
 		set_syscall_work(UTRACE_RESUME);
 }
 
-/* SYSCALL_WORK_UTRACE_RESUME was found: what waited for the return is due. */
+/*
+ * Called if SYSCALL_WORK_UTRACE_RESUME is set: does the work that waited for
+ * the return from the system call.
+ */
 static inline void utrace_syscall_resume(void)
 {
 	clear_syscall_work(UTRACE_RESUME);
 	set_thread_flag(TIF_NOTIFY_RESUME);
 }
 
-/* SYSCALL_WORK_UTRACE was found. False: the call is not to be executed. */
-static inline bool utrace_syscall_entry(struct pt_regs *regs)
+/* Returns whether engines on @task must get signals that would be ignored. */
+static inline bool utrace_has_ignored_event(const struct task_struct *task)
 {
-	return __utrace_syscall_entry(regs);
+	return utrace_has_event(task, UTRACE_EVENT(SIGNAL_IGN));
 }
 
-static inline void utrace_syscall_exit(struct pt_regs *regs)
+/* Returns whether engines on @task must get a signal before it kills. */
+static inline bool utrace_has_fatal_event(const struct task_struct *task)
 {
-	__utrace_syscall_exit(regs);
+	return utrace_has_event(task, UTRACE_EVENT(SIGNAL_TERM) |
+				      UTRACE_EVENT(SIGNAL_CORE));
 }
 
-/* Whether engines on @task are to see signals that would be ignored. */
-static inline bool utrace_wants_ignored(const struct task_struct *task)
-{
-	return utrace_wants(task, UTRACE_EVENT(SIGNAL_IGN));
-}
-
-/* Whether engines on @task are to see a signal before it kills. */
-static inline bool utrace_wants_fatal(const struct task_struct *task)
-{
-	return utrace_wants(task, UTRACE_EVENT(SIGNAL_TERM) |
-				  UTRACE_EVENT(SIGNAL_CORE));
-}
-
-/* A signal frame was set up. */
+/* Called when a signal frame was set up. */
 static inline void utrace_signal_handler(void)
 {
-	if (utrace_wants(current, UTRACE_EVENT(QUIESCE)))
+	if (utrace_has_event(current, UTRACE_EVENT(QUIESCE)))
 		__utrace_signal_handler();
 }
 
 /*
- * The CPU has trapped after a step of current, or a system call ends that was
- * stepped over.  Returns whether only engines requested the step, so that the
- * caller must not send a signal.  Process context; interrupts are enabled.
+ * Called when the CPU has trapped after a step of current, or when a system
+ * call ends that was stepped over. Returns whether only engines requested the
+ * step, so that the caller must not send a signal. Process context; interrupts
+ * are enabled.
  */
 static inline bool utrace_step_trap(int code)
 {
@@ -261,7 +266,7 @@ static inline bool utrace_step_trap(int code)
 	       __utrace_step_trap(code);
 }
 
-/* Replaces the requests in @mask by @step; returns all requests. */
+/* Replaces the requests in @mask by @step. Returns all requests. */
 static inline unsigned int utrace_set_step(struct task_struct *task,
 					   unsigned int mask, unsigned int step)
 {
@@ -278,8 +283,8 @@ static inline bool utrace_debugger_steps(const struct task_struct *task)
 }
 
 /*
- * A signal that an engine holds stays in the queue, and signal_pending() ignores
- * it.  The caller must hold siglock.
+ * Marks a signal that an engine holds. It stays in the queue, and
+ * signal_pending() ignores it. The caller must hold siglock.
  */
 static inline void utrace_set_held(struct task_struct *task, int sig)
 {
@@ -291,7 +296,7 @@ static inline void utrace_clear_held(struct task_struct *task)
 	sigemptyset(&task->utrace_held);
 }
 
-/* Has @task look at held signals again. Returns whether there were any. */
+/* Makes @task check held signals again. Returns whether there were any. */
 static inline bool utrace_release_held(struct task_struct *task)
 {
 	if (sigisemptyset(&task->utrace_held))
@@ -305,24 +310,27 @@ static inline bool utrace_holds(struct task_struct *task, int sig)
 	return sigismember(&task->utrace_held, sig);
 }
 
-/* A group stop begins for current, or ends; @notify if the parent is told. */
+/*
+ * Called when a group stop begins for current, or ends. @notify is set if the
+ * parent is notified.
+ */
 static inline void utrace_jctl(int type, int notify)
 {
-	if (utrace_wants(current, UTRACE_EVENT(JCTL)))
+	if (utrace_has_event(current, UTRACE_EVENT(JCTL)))
 		__utrace_jctl(type, notify);
 }
 
-/* The kernel has a copy, @name, of the file name at @uptr. */
+/* Called when the kernel has made a copy, @name, of the file name at @uptr. */
 static inline void utrace_getname(const char __user *uptr, const char *name)
 {
-	if (utrace_wants(current, UTRACE_EVENT(PATH)))
+	if (utrace_has_event(current, UTRACE_EVENT(PATH)))
 		__utrace_getname(uptr, name);
 }
 
 #else /* !CONFIG_UTRACE */
 
-static inline bool utrace_wants(const struct task_struct *task,
-				unsigned long mask)
+static inline bool utrace_has_event(const struct task_struct *task,
+				    unsigned long mask)
 {
 	return false;
 }
@@ -409,12 +417,12 @@ static inline enum utrace_next __utrace_signal(struct utrace_signal *signal)
 	return UTRACE_NEXT_SIGNAL;
 }
 
-static inline bool utrace_wants_ignored(const struct task_struct *task)
+static inline bool utrace_has_ignored_event(const struct task_struct *task)
 {
 	return false;
 }
 
-static inline bool utrace_wants_fatal(const struct task_struct *task)
+static inline bool utrace_has_fatal_event(const struct task_struct *task)
 {
 	return false;
 }

@@ -1,54 +1,53 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Debuggers and others who read and write the memory of a process.
+//! Reads and writes of a probed process's memory by debuggers and other processes.
 //!
-//! They see the text as it is without breakpoints of this crate, and what they write goes below
-//! those. If the instruction of a breakpoint is as it was afterwards, its `int3` stays; else their
-//! bytes do:
+//! A debugger sees the text without the breakpoints of this crate, and writes below the
+//! breakpoints. If the instruction of a breakpoint is unchanged after a write, its `int3` stays;
+//! otherwise the debugger's bytes stay:
 //!
 //! ```text
-//!            the instruction's first byte is written over
-//!   Armed --------------------------------------------------> Covered
+//!              the instruction's first byte is overwritten
+//!   Armed --------------------------------------------------> Overwritten
 //!     |  <--------------------------------------------------     |
 //!     |            the same instruction is written               | the rest of it is written to
 //!     | the rest of it is written to                             v
-//!     +------------------------> Outdated ------------------->  Gone
+//!     +------------------------> Stale ----------------------> Removed
 //!                                     at the next hit
 //! ```
 //!
-//! The `int3` of a breakpoint whose pages were discarded ([`State::Lost`]) may be in a copy of the
-//! text that the program has put in the place of the text. It is hidden as well, as long as the
-//! bytes that follow it are the original ones, and a write to it makes it the debugger's. On a
-//! stack an `int3` is hidden under the same condition. See [`Breakpoint::evidence`]. A debugger
-//! that reads fewer bytes gets the original byte if the bytes that it reads are the original ones.
+//! If the pages of a breakpoint were discarded ([`BreakpointState::Lost`]), its `int3` may be in a
+//! copy of the text that the program has put in place of the text. This `int3` is hidden as well if
+//! the original bytes follow it, and a write to it hands the byte to the debugger. On a stack an
+//! `int3` is hidden under the same condition. See [`Breakpoint::evidence`]. A debugger that reads
+//! fewer bytes gets the original byte if the bytes that it reads match.
 //!
-//! So a debugger that saves a byte never saves one of our `int3`s, and may write it back at any
-//! time; its own breakpoints work in place of ours, and survive the removal of those.
+//! Therefore a debugger never saves an `int3` of UBP, and may write a saved byte back at any time.
+//! A debugger's breakpoint takes the place of UBP's, and survives the removal of UBP's.
 
 use crate::{
     breakpoint::{
         Breakpoint,
-        State, //
+        BreakpointState, //
     },
-    space::Space,
+    space::Space, //
 };
 
-use kernel::{
-    mm::MmWithUser,
-    prelude::*,
-    sync::tasks_trace, //
-};
+use kernel::sync::tasks_trace;
 use ubp_arch::{
     Vaddr,
     BREAKPOINT,
     MAX_INSN_SIZE, //
 };
 
-/// Puts the displaced bytes into `bytes`, which have been read at `addr`.
+/// Replaces the `int3`s in `bytes`, which have been read at `addr`, by the displaced bytes.
 pub(crate) fn hide(space: &Space, addr: usize, bytes: &mut [u8]) {
     let guard = tasks_trace::read_lock();
     for bp in space.known_in(addr, addr.saturating_add(bytes.len()), &guard) {
-        if matches!(bp.state(), State::Covered | State::Gone) {
+        if matches!(
+            bp.state(),
+            BreakpointState::Overwritten | BreakpointState::Removed
+        ) {
             continue;
         }
         let offset = bp.at().as_usize().wrapping_sub(addr);
@@ -65,12 +64,12 @@ pub(crate) fn hide(space: &Space, addr: usize, bytes: &mut [u8]) {
     }
 }
 
-/// Compares `bytes`, which have been read at `at`, with the original bytes, `expected`, but for the
-/// first. An `int3` in the place of an original byte counts as that byte if a breakpoint displaces
-/// it, because the caller may find other breakpoints' `int3`s beside its own.
+/// Compares `bytes`, which have been read at `at`, with the original bytes `expected`, except for
+/// the first byte. An `int3` counts as the original byte if a breakpoint displaces this byte,
+/// because the caller may find the `int3`s of other breakpoints after its own.
 ///
-/// Returns the number of bytes that were compared, including the first, or `None` if one differs.
-/// It is lower than that of `expected` if `bytes` ends before.
+/// Returns the number of compared bytes, including the first, or `None` if a byte differs. The
+/// number is lower than the length of `expected` if `bytes` is shorter.
 pub(crate) fn compare(space: &Space, at: Vaddr, expected: &[u8], bytes: &[u8]) -> Option<usize> {
     let is_displaced = |i, expected: u8| {
         let displaced = at.checked_add(i).and_then(|at| space.displaced_byte(at));
@@ -84,12 +83,12 @@ pub(crate) fn compare(space: &Space, at: Vaddr, expected: &[u8], bytes: &[u8]) -
         .then_some(expected.len().min(bytes.len()))
 }
 
-/// Writes `bytes` to the text at `addr`, below the breakpoints. `copy` is called for parts of them,
-/// with the offset, to copy them there.
+/// Writes `bytes` to the text at `addr`, below the breakpoints. Calls `copy` for each part with the
+/// offset of the part, to copy it there.
 ///
-/// The caller holds the mmap lock, for reading at least.
+/// The caller must hold the mmap lock, at least for reading.
 pub(crate) fn write(space: &Space, addr: usize, bytes: &[u8], mut copy: impl FnMut(usize, &[u8])) {
-    // Keeps other writers away: what a breakpoint says of the text has to agree with it.
+    // Excludes other writers, because the state of a breakpoint must agree with the text.
     let _changes = space.changes.lock();
     let guard = tasks_trace::read_lock();
     let start = addr.saturating_sub(MAX_INSN_SIZE - 1);
@@ -105,8 +104,8 @@ pub(crate) fn write(space: &Space, addr: usize, bytes: &[u8], mut copy: impl FnM
     copy(done, bytes.get(done..).unwrap_or(&[]));
 }
 
-/// Accounts for a write to a breakpoint's instruction. Returns the offset in `bytes` where the
-/// `int3` is to be in their stead.
+/// Updates the state of a breakpoint for a write to its instruction. Returns the offset in `bytes`
+/// where the `int3` must be kept.
 fn written(bp: &Breakpoint, addr: usize, bytes: &[u8]) -> Option<usize> {
     let insn = bp.insn().bytes();
     let at = bp.at().as_usize();
@@ -114,36 +113,30 @@ fn written(bp: &Breakpoint, addr: usize, bytes: &[u8]) -> Option<usize> {
     let (old, new) = (insn.get(skip..)?, bytes.get(first..)?);
     let same = old.iter().zip(new).all(|(old, new)| old == new);
     let is_first = skip == 0;
-    if bp.state() == State::Lost {
+    if bp.state() == BreakpointState::Lost {
         if is_first {
-            bp.change(State::Lost, State::Gone);
+            bp.change(BreakpointState::Lost, BreakpointState::Removed);
         }
         return None;
     }
     if same && is_first {
-        // The state goes first: there may be a breakpoint without an `int3`, but no `int3` without
-        // one.
-        bp.change(State::Covered, State::Armed);
-        // What is outdated stays so, and its `int3` is still there to be taken out.
-        return matches!(bp.state(), State::Armed | State::Outdated).then_some(first);
+        // The state changes first: there may be a breakpoint without an `int3`, but no `int3`
+        // without a breakpoint.
+        bp.change(BreakpointState::Overwritten, BreakpointState::Armed);
+        // A stale breakpoint stays stale, and its `int3` is still in the text and must be removed.
+        return matches!(bp.state(), BreakpointState::Armed | BreakpointState::Stale)
+            .then_some(first);
     }
-    // If it is not the whole that has been written, what follows may be as before, or not.
+    // If the write covers only a part of the instruction, the rest may be unchanged or not.
     let rest_same = old.iter().zip(new).skip(1).all(|(old, new)| old == new);
     if is_first && rest_same {
-        bp.change(State::Armed, State::Covered);
-        bp.change(State::Outdated, State::Gone);
+        bp.change(BreakpointState::Armed, BreakpointState::Overwritten);
+        bp.change(BreakpointState::Stale, BreakpointState::Removed);
     } else if is_first {
-        bp.set_gone();
+        bp.set_removed();
     } else if !same {
-        bp.change(State::Covered, State::Gone);
-        bp.change(State::Armed, State::Outdated);
+        bp.change(BreakpointState::Overwritten, BreakpointState::Removed);
+        bp.change(BreakpointState::Armed, BreakpointState::Stale);
     }
     None
-}
-
-/// The process of the current thread is going to be dumped, and will not execute any more: takes
-/// all breakpoints out, so that the dump is of the program's text.
-pub(crate) fn before_dump(mm: &MmWithUser, space: &Space) -> Result {
-    let mmap = mm.mmap_write_lock();
-    crate::insert::take_out_range(space, &mmap, 0, usize::MAX)
 }

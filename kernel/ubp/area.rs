@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where instructions are executed out of line: pages that are mapped into the process, divided
-//! into slots.
+//! XOL areas: pages that are mapped into the process and divided into slots, in which threads
+//! execute displaced instructions out of line.
 //!
 //! # The life of a slot
 //!
 //! ```text
-//!         take()          drop of the Slot              free_retired()
+//!         take()          drop of XolSlot                free_retired()
 //!   Free --------> Used -------------------> Retired -------------------> Free
 //! ```
 //!
 //! A used slot belongs to a breakpoint, and is written before any thread knows of it. When the
-//! breakpoint has been freed, no thread can be sent to the slot any more, but one may still be in
-//! it: the slot is retired, until [`crate::reclaim`] has made sure that none is. What it holds
-//! stays the same up to then.
+//! breakpoint has been freed, no thread can enter the slot any more, but a thread may still be in
+//! it. The slot is then retired until [`crate::reclaim`] has ensured that no thread is in it. Its
+//! contents do not change before that.
 
 use crate::{
     reclaim,
-    space::Space, //
+    space::{
+        Changes,
+        Space, //
+    },
 };
 
 use kernel::{
@@ -46,10 +49,10 @@ use kernel::{
 };
 use ubp_arch::{
     is_at_copy,
-    Insn,
+    ProbedInsn,
     SlotAddr,
-    Step,
     Vaddr,
+    XolStep,
     BREAKPOINT,
     SLOT_SIZE, //
 };
@@ -104,15 +107,15 @@ struct States {
     retired: Bits,
 }
 
-/// What the program has in place of a slot: where the instruction is, and where the program goes on
-/// behind the copy.
+/// The original addresses of a slot: the address of the instruction, and the address where the
+/// program continues after the copy.
 ///
-/// Both are set before any thread is sent to the slot, and stay until none is in it: what is read
-/// of a slot that gets another instruction meanwhile is of a thread that has left it, and nothing
-/// that is said of that stays true.
+/// Both fields are set before any thread is sent to the slot, and stay until no thread is in it. If
+/// the slot gets another instruction while a reader looks at an instruction pointer, the thread has
+/// left the slot, and the result would be outdated in any case.
 struct Origin {
     at: Atomic<usize>,
-    /// 0 as long as the slot has had no instruction.
+    /// 0 until the slot has had an instruction.
     behind: Atomic<usize>,
 }
 
@@ -124,39 +127,39 @@ impl Origin {
         }
     }
 
-    fn set(&self, at: Vaddr, step: &Step) {
+    fn set(&self, at: Vaddr, step: &XolStep) {
         self.at.store(at.as_usize(), Relaxed);
         self.behind.store(step.behind(), Relaxed);
     }
 
-    /// What an instruction pointer stands for that is so far in `slot`.
-    fn place(&self, slot: SlotAddr, offset: usize) -> Option<Place> {
+    /// Returns the place of an instruction pointer at `offset` in `slot`.
+    fn position(&self, slot: SlotAddr, offset: usize) -> Option<SlotPosition> {
         let at = Vaddr::new(self.at.load(Relaxed));
         match self.behind.load(Relaxed) {
             0 => None,
-            _ if is_at_copy(offset) => Some(Place::Insn { at, slot }),
-            next => Some(Place::Done {
+            _ if is_at_copy(offset) => Some(SlotPosition::AtCopy { at, slot }),
+            next => Some(SlotPosition::BehindCopy {
                 next: Vaddr::new(next),
             }),
         }
     }
 }
 
-/// Where in a slot an instruction pointer is.
+/// The place of an instruction pointer in a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Place {
-    /// At what stands for the instruction, which is at `at` in the program.
-    Insn { at: Vaddr, slot: SlotAddr },
-    /// Behind it: the next instruction is that of the program at `next`.
-    Done { next: Vaddr },
+pub(crate) enum SlotPosition {
+    /// At a copy of the instruction. The original instruction is at `at` in the program.
+    AtCopy { at: Vaddr, slot: SlotAddr },
+    /// Behind the copy. The next instruction of the program is at `next`.
+    BehindCopy { next: Vaddr },
 }
 
-impl Place {
-    /// The instruction pointer as the program knows it.
-    pub(crate) fn stream(self) -> Vaddr {
+impl SlotPosition {
+    /// Returns the original ip.
+    pub(crate) fn original_ip(self) -> Vaddr {
         match self {
-            Self::Insn { at, .. } => at,
-            Self::Done { next } => next,
+            Self::AtCopy { at, .. } => at,
+            Self::BehindCopy { next } => next,
         }
     }
 }
@@ -165,10 +168,10 @@ impl Place {
 ///
 /// # Invariants
 ///
-/// The page is mapped at `base` in the address space `mm`, as a [`Mapping`], or the address space
-/// has no user left, or no slot is taken.
+/// The page is mapped at `base` in the address space `mm` as a [`Mapping`], or the address space
+/// has no users left, or no slot is taken.
 #[pin_data]
-pub(crate) struct Area {
+pub(crate) struct XolArea {
     base: usize,
     mm: ARef<Mm>,
     page: Page,
@@ -177,7 +180,7 @@ pub(crate) struct Area {
     states: SpinLock<States>,
 }
 
-/// The kind of mapping that areas are.
+/// The special mapping of an area.
 struct Mapping;
 
 impl SpecialMapping for Mapping {
@@ -185,16 +188,16 @@ impl SpecialMapping for Mapping {
 
     fn with_page(vma: &VmaRef, addr: usize, f: impl FnOnce(&Page)) {
         let guard = tasks_trace::read_lock();
-        let area = Space::of(vma.mm()).and_then(|space| space.area(addr, &guard));
+        let area = Space::from_mm(vma.mm()).and_then(|space| space.area(addr, &guard));
         if let Some(area) = area {
             f(&area.page);
         }
     }
 }
 
-impl Area {
+impl XolArea {
     /// Maps a new area for the instruction of `step`, and adds it to the space.
-    fn map(space: &Space, mmap: &MmapWrite<'_>, at: Vaddr, step: &Step) -> Result<Arc<Self>> {
+    fn map(space: &Space, mmap: &MmapWrite<'_>, at: Vaddr, step: &XolStep) -> Result<Arc<Self>> {
         let base = find_room(space, mmap, at, step.slot_range()).ok_or(ENOMEM)?;
         let page = Page::alloc_page(GFP_KERNEL)?;
         let area = Arc::pin_init(
@@ -210,11 +213,11 @@ impl Area {
             }),
             GFP_KERNEL,
         )?;
-        // A thread that gets here by mistake is to be told so.
+        // A thread that jumps here by mistake gets SIGTRAP.
         for slot in 0..SLOTS {
             area.write(slot, &[BREAKPOINT; SLOT_SIZE])?;
         }
-        // Whoever faults the page in finds it in the map.
+        // The fault handler finds the page in this map.
         space.areas.insert(base, area.clone(), GFP_KERNEL)?;
         if let Err(error) = mmap.install_text::<Mapping>(base) {
             space.areas.remove(base);
@@ -223,13 +226,18 @@ impl Area {
         Ok(area)
     }
 
-    /// Takes the area out of the address space, if no slot is taken. No slot can be taken
-    /// meanwhile: `Space::changes` is held.
-    pub(crate) fn unmap_if_free(&self, space: &Space, mmap: &MmapWrite<'_>) {
+    /// Unmaps the area from the address space if no slot is taken. `_changes` prevents that a slot
+    /// is taken during the call.
+    pub(crate) fn unmap_if_free(
+        &self,
+        space: &Space,
+        mmap: &MmapWrite<'_>,
+        _changes: &Changes<'_>,
+    ) {
         if self.states.lock().taken != Bits::EMPTY {
             return;
         }
-        // If there is no memory for the splitting of other mappings, it stays for the next one.
+        // If there is no memory to split other mappings, the next call tries again.
         if mmap.remove_text(self.base).is_ok() {
             space.areas.remove(self.base);
         }
@@ -239,42 +247,45 @@ impl Area {
         self.base
     }
 
-    /// Returns where in its slot an address within this area is.
-    pub(crate) fn place(&self, ip: usize) -> Option<Place> {
+    /// Returns the place of an address within this area.
+    pub(crate) fn position(&self, ip: usize) -> Option<SlotPosition> {
         let offset = ip.wrapping_sub(self.base);
         let in_slot = offset % SLOT_SIZE;
         let slot = SlotAddr::new(ip.wrapping_sub(in_slot));
-        self.origins.get(offset / SLOT_SIZE)?.place(slot, in_slot)
+        self.origins
+            .get(offset / SLOT_SIZE)?
+            .position(slot, in_slot)
     }
 
-    /// Returns which slots have no breakpoint any more.
+    /// Returns the slots that have no breakpoint any more.
     pub(crate) fn retired(&self) -> Bits {
         self.states.lock().retired
     }
 
-    /// Returns whether an address within this area is of one of `slots`.
+    /// Returns whether an address within this area is in one of `slots`.
     pub(crate) fn is_in(&self, slots: &Bits, ip: usize) -> bool {
         slots.has(ip.wrapping_sub(self.base) / SLOT_SIZE)
     }
 
-    /// Frees slots that [`Area::retired`] has returned, and that no thread is in.
+    /// Frees slots that [`XolArea::retired`] has returned. No thread may be in them.
     pub(crate) fn free_retired(&self, slots: &Bits) {
         let mut states = self.states.lock();
         states.taken.remove(slots);
         states.retired.remove(slots);
     }
 
-    fn take(self: &Arc<Self>) -> Option<Slot> {
+    fn take(self: &Arc<Self>) -> Option<XolSlot> {
         let index = self.states.lock().taken.take()?;
-        Some(Slot {
+        Some(XolSlot {
             area: self.clone(),
             index,
         })
     }
 
     fn write(&self, slot: usize, image: &[u8; SLOT_SIZE]) -> Result {
-        // SAFETY: `image` is valid for reads. The slot is not executed while it is written: it is
-        // of a new area, or was just taken, and is not known to any thread yet.
+        // SAFETY: `image` is valid for reads of `SLOT_SIZE` bytes. No thread executes the slot
+        // while it is written, because the area is new, or the slot was just taken and no thread
+        // knows of it.
         unsafe {
             self.page
                 .write_raw(image.as_ptr(), slot * SLOT_SIZE, SLOT_SIZE)
@@ -282,21 +293,21 @@ impl Area {
     }
 }
 
-/// Finds room for an area: next to one that is there if possible, else below the text, and never
-/// next below a mapping that may be a stack and want to grow.
+/// Finds room for an area: next to an existing area if possible, otherwise below the text, and
+/// never directly below a mapping that may be a growing stack.
 fn find_room(
     space: &Space,
     mmap: &MmapWrite<'_>,
     at: Vaddr,
     (low, high): (usize, usize),
 ) -> Option<usize> {
-    /// Room for a stack to grow: the kernel's own guard gap.
+    /// Room for a stack to grow: the kernel's stack guard gap.
     const GUARD: usize = 256 * PAGE_SIZE;
-    /// Nothing is mapped below, on any system that cares for security.
+    /// The lowest address, below which secure systems map nothing.
     const LOWEST: usize = 16 * PAGE_SIZE;
 
     let low = low.max(LOWEST).next_multiple_of(PAGE_SIZE);
-    // Of the last slot too, whatever its place in the page.
+    // The limit also holds for the last slot of the page.
     let high = high.saturating_sub(PAGE_SIZE);
     let guard = tasks_trace::read_lock();
     let below = space
@@ -309,15 +320,14 @@ fn find_room(
         .or_else(|| mmap.find_gap(low, high, PAGE_SIZE + GUARD))
 }
 
-/// A slot. It is the owner's alone until it is dropped; threads may be in it even then.
-pub(crate) struct Slot {
-    area: Arc<Area>,
+/// A slot that is owned until it is dropped. Threads may still be in the slot after that.
+pub(crate) struct XolSlot {
+    area: Arc<XolArea>,
     index: usize,
 }
 
-impl Slot {
-    /// Finds a slot for an instruction, in a new area if need be, and fills it. `Space::changes` is
-    /// held.
+impl XolSlot {
+    /// Allocates a slot for an instruction, in a new area if necessary, and fills it.
     ///
     /// # Errors
     ///
@@ -325,18 +335,19 @@ impl Slot {
     pub(crate) fn new(
         space: &Space,
         mmap: &MmapWrite<'_>,
-        insn: &Insn,
-        step: &Step,
+        _changes: &Changes<'_>,
+        insn: &ProbedInsn,
+        step: &XolStep,
     ) -> Result<Self> {
         let (low, high) = step.slot_range();
         let guard = tasks_trace::read_lock();
         let found = space
             .areas_in(low, high.saturating_sub(PAGE_SIZE), &guard)
-            .find_map(Area::take);
+            .find_map(XolArea::take);
         drop(guard);
         let slot = match found {
             Some(slot) => slot,
-            None => Area::map(space, mmap, insn.at(), step)?
+            None => XolArea::map(space, mmap, insn.at(), step)?
                 .take()
                 .ok_or(ENOMEM)?,
         };
@@ -348,7 +359,7 @@ impl Slot {
         Ok(slot)
     }
 
-    /// Where the process has it.
+    /// Returns the address of the slot in the process.
     #[inline]
     pub(crate) fn addr(&self) -> SlotAddr {
         SlotAddr::new(
@@ -359,7 +370,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for XolSlot {
     fn drop(&mut self) {
         self.area.states.lock().retired.add(self.index);
         reclaim::soon(&self.area.mm);
@@ -377,7 +388,7 @@ mod tests {
     };
 
     #[test]
-    fn slots_are_taken_in_order_and_run_out() {
+    fn slots_are_taken_in_order() {
         let mut bits = Bits::EMPTY;
         for slot in 0..SLOTS {
             assert!(!bits.has(slot));
@@ -388,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_given_back_is_the_next_taken() {
+    fn freed_slot_is_reused() {
         let mut bits = Bits::EMPTY;
         for _ in 0..SLOTS {
             let _ = bits.take();
@@ -402,41 +413,44 @@ mod tests {
         }
     }
 
-    /// Where in the program offsets in the slot of an instruction at 0x1000 are.
-    fn places<const N: usize>(bytes: &[u8], offsets: [usize; N]) -> Result<[Option<Place>; N]> {
+    /// Returns the places of offsets in the slot of an instruction at 0x1000.
+    fn places<const N: usize>(
+        bytes: &[u8],
+        offsets: [usize; N],
+    ) -> Result<[Option<SlotPosition>; N]> {
         let at = Vaddr::new(0x1000);
         let insn = analyze(bytes, at, Mode::Bits64)?;
         let origin = Origin::none();
         origin.set(at, insn.plan().step().ok_or(EINVAL)?);
-        Ok(offsets.map(|offset| origin.place(SlotAddr::new(0x2000), offset)))
+        Ok(offsets.map(|offset| origin.position(SlotAddr::new(0x2000), offset)))
     }
 
     #[test]
-    fn what_is_at_or_behind_a_copy_is_told() -> Result {
-        let insn = Some(Place::Insn {
+    fn positions_in_slot() -> Result {
+        let insn = Some(SlotPosition::AtCopy {
             at: Vaddr::new(0x1000),
             slot: SlotAddr::new(0x2000),
         });
         let done = |next| {
             let next = Vaddr::new(next);
-            Some(Place::Done { next })
+            Some(SlotPosition::BehindCopy { next })
         };
         // BSWAP: the copy, and the jump behind it.
         assert_eq!(places(b"\x0f\xc8", [0, 2])?, [insn, done(0x1002)]);
-        // REP MOVSB: the copies, and what is behind each.
+        // REP MOVSB: the copies, and the jumps behind them.
         let repeated = [insn, done(0x1002), insn, done(0x1002), done(0x1002)];
         assert_eq!(places(b"\xf3\xa4", [0, 2, 16, 18, 19])?, repeated);
         // JZ: not taken.
         assert_eq!(places(b"\x74\x10", [0, 6])?, [insn, done(0x1002)]);
-        // CALL: the push, the jump, and what stands in for the call.
+        // CALL: the push, the jump, and the replacement of the call.
         let call = [insn, done(0x1105), insn, done(0x1105), done(0x1105)];
         assert_eq!(places(b"\xe8\x00\x01\x00\x00", [0, 6, 16, 21, 22])?, call);
-        assert_eq!(Origin::none().place(SlotAddr::new(0x2000), 0), None);
+        assert_eq!(Origin::none().position(SlotAddr::new(0x2000), 0), None);
         Ok(())
     }
 
     #[test]
-    fn what_does_not_exist_is_in_no_set() {
+    fn slot_out_of_range() {
         let mut bits = Bits::EMPTY;
         bits.add(SLOTS);
         assert_eq!(bits, Bits::EMPTY);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One breakpoint.
+//! Breakpoints and their states.
 
 use crate::{
-    area::Slot,
+    area::XolSlot,
     hit::{
         Hit,
         Resumed, //
@@ -25,82 +25,83 @@ use kernel::{
     },
 };
 use ubp_arch::{
-    Insn,
+    ProbedInsn,
     SlotAddr,
     Vaddr, //
 };
 
-/// The owner of a breakpoint: who is called when a thread hits it.
+/// The owner of a breakpoint, which threads call when they hit the breakpoint.
 ///
 /// # Safety
 ///
-/// A [`Hit`] is what keeps the owner, and what is read [under it](Hit::section). When
-/// [`OnHit::hit`] has given it up, it must not access anything of the hit's lifetime any more.
-pub unsafe trait OnHit: Send + Sync {
-    /// Called first, with interrupts disabled. Must not sleep, nor fault, until it has
-    /// [left](Hit::in_task) that context.
+/// A [`Hit`] keeps the owner, and everything that is read [under it](Hit::read_token). After
+/// [`BreakpointOwner::hit`] has consumed the hit, it must not access anything of the hit's
+/// lifetime.
+pub unsafe trait BreakpointOwner: Send + Sync {
+    /// Handles a hit. Called first with interrupts disabled; must not sleep or fault until
+    /// [`Hit::in_task`] has changed the context.
     ///
-    /// It may change the registers. The instruction pointer is that of the displaced instruction;
-    /// if it is another one when the thread goes on, the thread goes on there, and the displaced
+    /// The owner may change the registers. The instruction pointer is at the displaced instruction.
+    /// If the owner changes the instruction pointer, the thread resumes there, and the displaced
     /// instruction is not executed.
-    // That the hit is given up within, and not after it, is for the caller to need no frame.
+    // Consumes the hit so that the caller can tail-call without a stack frame.
     fn hit<'h>(&'h self, hit: Hit<'h>, regs: &mut PtRegs) -> Resumed;
 
-    /// Told that the breakpoint is gone, for whatever reason. Called in any context, by several at
-    /// a time, and maybe more than once.
-    fn gone(&self) {}
+    /// Notifies the owner that the breakpoint has been removed or its pages have been discarded.
+    /// May be called in any context, by several threads at the same time, and more than once.
+    fn removed(&self) {}
 }
 
-/// Whether the text holds the `int3`.
+/// The state of a breakpoint, which says whether the text holds its `int3`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i32)]
-pub(crate) enum State {
-    /// It does, or is about to.
+pub(crate) enum BreakpointState {
+    /// The text holds the `int3`, or is about to.
     Armed,
-    /// A debugger has written over it: its own breakpoint, or other text. When it writes the
-    /// instruction back, the breakpoint is armed again.
-    Covered,
-    /// It does, but a debugger has written to the rest of the instruction. What the breakpoint
-    /// knows of that is not true any more, so it takes no hits; the first takes it out.
-    Outdated,
-    /// It did when the pages of the range were discarded, and the breakpoint takes no hits. The
-    /// `int3` may be executed until that is complete, and afterwards where the program has put a
-    /// copy of its text in the place of the text.
+    /// A debugger has overwritten the `int3` with its own breakpoint or other text. When the
+    /// debugger writes the instruction back, the breakpoint is armed again.
+    Overwritten,
+    /// The text holds the `int3`, but a debugger has changed the rest of the instruction. The
+    /// breakpoint takes no hits, because its analysis is stale, and the first hit removes it.
+    Stale,
+    /// The text held the `int3` when the pages of the range were discarded, and the breakpoint
+    /// takes no hits. Threads may execute the `int3` until the discard is complete, and afterwards
+    /// where the program has replaced the text by a copy of its text.
     Lost,
-    /// It does not any more, and the breakpoint takes no hits.
-    Gone,
+    /// The text does not hold the `int3` any more, and the breakpoint takes no hits.
+    Removed,
 }
 
-const ARMED: i32 = State::Armed as i32;
-const COVERED: i32 = State::Covered as i32;
-const OUTDATED: i32 = State::Outdated as i32;
-const LOST: i32 = State::Lost as i32;
+const ARMED: i32 = BreakpointState::Armed as i32;
+const OVERWRITTEN: i32 = BreakpointState::Overwritten as i32;
+const STALE: i32 = BreakpointState::Stale as i32;
+const LOST: i32 = BreakpointState::Lost as i32;
 
-/// A breakpoint, and what was made of the instruction that it displaces.
+/// A breakpoint, and the analysis of the instruction that it displaces.
 pub(crate) struct Breakpoint {
-    insn: Insn,
-    /// Where the copy is. Set under `Space::changes`: before the breakpoint is armed, if hits are
-    /// the faster for it, else by the first one that needs it.
-    slot: SetOnce<Slot>,
-    /// Its address, once it is there; 0 before that.
+    insn: ProbedInsn,
+    /// The slot with the copy. Set under `Space::changes`: before the breakpoint is armed if the
+    /// slot makes hits faster, otherwise by the first hit that needs it.
+    slot: SetOnce<XolSlot>,
+    /// The address of the slot, or 0 if there is none yet.
     slot_addr: Atomic<usize>,
-    owner: DirectArc<dyn OnHit>,
-    /// Whether the text is on a stack, where data may be written over it at any time.
+    owner: DirectArc<dyn BreakpointOwner>,
+    /// Whether the text is on a stack, where the program may overwrite it with data at any time.
     on_stack: bool,
     state: Atomic<i32>,
-    /// Whether it was to be removed, and could not be.
+    /// Whether a removal of the breakpoint has failed.
     abandoned: Atomic<bool>,
 }
 
 impl Breakpoint {
-    pub(crate) fn new(insn: Insn, owner: Arc<dyn OnHit>, on_stack: bool) -> Self {
+    pub(crate) fn new(insn: ProbedInsn, owner: Arc<dyn BreakpointOwner>, on_stack: bool) -> Self {
         Self {
             insn,
             slot: SetOnce::new(),
             slot_addr: Atomic::new(0),
             owner: owner.into(),
             on_stack,
-            state: Atomic::new(State::Armed as i32),
+            state: Atomic::new(BreakpointState::Armed as i32),
             abandoned: Atomic::new(false),
         }
     }
@@ -111,24 +112,25 @@ impl Breakpoint {
     }
 
     #[inline]
-    pub(crate) fn insn(&self) -> &Insn {
+    pub(crate) fn insn(&self) -> &ProbedInsn {
         &self.insn
     }
 
-    /// Returns the original bytes that the text must hold, but for the first, for the byte of a
-    /// breakpoint to be the `int3` of this one.
+    /// Returns the original bytes that must follow an `int3` in the text for it to be the `int3` of
+    /// this breakpoint. The first byte of the result is the displaced byte, and is not compared.
     ///
-    /// The program may have written data to a stack, or mapped data in the place of pages that were
-    /// discarded, and a byte of the data may look like an `int3`. Elsewhere the first byte is
-    /// enough: the program may have changed the rest, as compilers do that patch the operand of a
-    /// jump, and would die of an `int3` that stays.
+    /// The program may have written data to a stack, or mapped data in place of discarded pages,
+    /// and a byte of the data may look like an `int3`. In other text the first byte is sufficient,
+    /// because the program may have changed the rest of the instruction, as compilers do that patch
+    /// the operand of a jump, and a remaining `int3` would kill the program.
     ///
-    /// If the pages were discarded, the bytes that followed the instruction must be there as well,
-    /// because a short instruction is no evidence against data. On a stack this holds only for an
-    /// instruction of one byte, because the program may change its data beside the text.
+    /// If the pages were discarded, the bytes after the instruction must match as well, because a
+    /// short instruction does not distinguish text from data. On a stack the bytes after the
+    /// instruction must match only for an instruction of one byte, because the program may change
+    /// data beside the text.
     pub(crate) fn evidence(&self) -> &[u8] {
         let insn = self.insn.bytes();
-        if self.state() == State::Lost || (self.on_stack && insn.len() == 1) {
+        if self.state() == BreakpointState::Lost || (self.on_stack && insn.len() == 1) {
             self.insn.known_bytes()
         } else if self.on_stack {
             insn
@@ -138,19 +140,19 @@ impl Breakpoint {
     }
 
     #[inline]
-    pub(crate) fn slot(&self) -> Option<&Slot> {
+    pub(crate) fn slot(&self) -> Option<&XolSlot> {
         self.slot.as_ref()
     }
 
-    /// Gives it a slot, if it has none.
-    pub(crate) fn set_slot(&self, slot: Slot) {
+    /// Sets the slot of the breakpoint if it has none.
+    pub(crate) fn set_slot(&self, slot: XolSlot) {
         let addr = slot.addr().as_usize();
         if self.slot.populate(slot) {
             self.slot_addr.store(addr, Release);
         }
     }
 
-    /// Where in the slot a thread begins, if there is one.
+    /// Returns the address in the slot where a thread begins, if there is a slot.
     #[inline]
     pub(crate) fn slot_addr(&self) -> Option<SlotAddr> {
         match self.slot_addr.load(Acquire) {
@@ -160,44 +162,45 @@ impl Breakpoint {
     }
 
     #[inline]
-    pub(crate) fn owner(&self) -> &dyn OnHit {
+    pub(crate) fn owner(&self) -> &dyn BreakpointOwner {
         &*self.owner
     }
 
     #[inline]
-    pub(crate) fn state(&self) -> State {
-        // What the state says of the text is ordered by the locks under which text is changed; a
-        // hit that reads an old state is as one that came earlier.
+    pub(crate) fn state(&self) -> BreakpointState {
+        // The locks under which text is changed order the state and the text. A hit that reads an
+        // old state is equivalent to an earlier hit.
         match self.state.load(Relaxed) {
-            ARMED => State::Armed,
-            COVERED => State::Covered,
-            OUTDATED => State::Outdated,
-            LOST => State::Lost,
-            _ => State::Gone,
+            ARMED => BreakpointState::Armed,
+            OVERWRITTEN => BreakpointState::Overwritten,
+            STALE => BreakpointState::Stale,
+            LOST => BreakpointState::Lost,
+            _ => BreakpointState::Removed,
         }
     }
 
-    /// Goes from one state to another one, if it still is in the first.
-    pub(crate) fn change(&self, from: State, to: State) {
-        // Pages may be discarded meanwhile: what is gone stays so.
+    /// Changes the state from `from` to `to`, if the state is still `from`.
+    pub(crate) fn change(&self, from: BreakpointState, to: BreakpointState) {
+        // Pages may be discarded concurrently, and a removed breakpoint stays removed.
         let _ = self.state.cmpxchg(from as i32, to as i32, Relaxed);
     }
 
-    /// The pages of the range are discarded.
+    /// Marks the breakpoint as lost, because the pages of its range are discarded.
     pub(crate) fn set_lost(&self) {
-        self.change(State::Armed, State::Lost);
-        self.change(State::Outdated, State::Lost);
-        self.change(State::Covered, State::Gone);
-        self.owner.gone();
+        self.change(BreakpointState::Armed, BreakpointState::Lost);
+        self.change(BreakpointState::Stale, BreakpointState::Lost);
+        self.change(BreakpointState::Overwritten, BreakpointState::Removed);
+        self.owner.removed();
     }
 
-    /// Goes to [`State::Gone`], from which there is no way back.
-    pub(crate) fn set_gone(&self) {
-        self.state.store(State::Gone as i32, Relaxed);
-        self.owner.gone();
+    /// Changes the state to [`BreakpointState::Removed`], which is final.
+    pub(crate) fn set_removed(&self) {
+        self.state.store(BreakpointState::Removed as i32, Relaxed);
+        self.owner.removed();
     }
 
-    /// Says that nobody will remove the breakpoint any more, so that whoever meets it may.
+    /// Records that the owner will not remove the breakpoint any more, so that the next thread that
+    /// meets it may remove it.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Relaxed);
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The interface for modules. See `struct ubp_bkpt` in `include/linux/ubp.h`.
+//! C interface for modules. See `struct ubp_bkpt` in `include/linux/ubp.h`.
 
 use crate::{
-    breakpoint::OnHit,
+    breakpoint::BreakpointOwner,
     hit::{
         is_in_hit,
         wait_for_hits,
@@ -13,10 +13,10 @@ use crate::{
     insert::{
         check,
         insert,
-        Inserted,
-        Refused, //
+        InsertError,
+        Inserted, //
     },
-    private_text::fault_in, //
+    text::fault_in, //
 };
 
 use kernel::{
@@ -40,7 +40,7 @@ use ubp_arch::{
     analyze,
     length,
     Mode,
-    PlanKind,
+    Plan,
     Vaddr, //
 };
 
@@ -54,42 +54,48 @@ struct COwner {
     handler_in_interrupt:
         Option<unsafe extern "C" fn(*mut bindings::ubp_bkpt, *mut bindings::pt_regs) -> bool>,
     handler: Option<unsafe extern "C" fn(*mut bindings::ubp_bkpt, *mut bindings::pt_regs)>,
-    /// A breakpoint whose page could not be had stays, and is hit.
+    /// Set when the breakpoint has been removed. Threads may still hit it if its page was
+    /// unavailable.
     removed: Atomic<bool>,
 }
 
-// SAFETY: The pointer is passed to the handlers only, which are called from any thread by the
-// rules of the API.
+// SAFETY: `ubp` is only passed to the handlers, and the API allows UBP to call them from any
+// thread.
 unsafe impl Send for COwner {}
-// SAFETY: As above; several threads may call the handlers at the same time.
+// SAFETY: `ubp` is only passed to the handlers, and the API allows several threads to call them at
+// the same time.
 unsafe impl Sync for COwner {}
 
 impl COwner {
-    /// Sees to it that the handlers are called no more. Waits for those that are executing, unless
-    /// the caller is within one.
+    /// Ensures that the handlers are no longer called. Waits for executing handlers, unless the
+    /// caller is within a handler.
     fn end(&self) {
         self.removed.store(true, Relaxed);
         wait_for_hits();
     }
 }
 
-// SAFETY: `hit` returns what giving up the hit gives, and does nothing after that.
-unsafe impl OnHit for COwner {
+// SAFETY: `hit` returns the `Resumed` for which it consumes the hit, and accesses nothing after
+// that.
+unsafe impl BreakpointOwner for COwner {
     #[inline]
     fn hit<'h>(&'h self, hit: Hit<'h>, regs: &mut PtRegs) -> Resumed {
-        // The grace period orders this: a hit that begins after it finds the flag set.
+        // The grace period in `end()` orders this: a hit that begins after it sees the flag.
         if self.removed.load(Relaxed) {
             return hit.remove(regs);
         }
         let wants_task = match self.handler_in_interrupt {
-            // SAFETY: The registers are valid. By the type invariants `ubp` is: with the guard held
-            // since before the flag was read, the grace period cannot be over.
+            // SAFETY: `regs` is valid. `ubp` is valid by the type invariants: the guard of `hit`
+            // has been held since before the flag was read as clear, so the grace period in `end()`
+            // cannot have ended.
             Some(handler) => unsafe { handler(self.ubp, regs.as_ptr()) },
             None => true,
         };
         match self.handler.filter(|_| wants_task) {
             Some(handler) => hit.in_task(regs, |regs, _| {
-                // SAFETY: As above: the guard is held all the time.
+                // SAFETY: `regs` is valid. `ubp` is valid by the type invariants, because
+                // `in_task()` holds the guard during the call, so the grace period in `end()`
+                // cannot have ended.
                 unsafe { handler(self.ubp, regs.as_ptr()) };
             }),
             None => hit.resume(regs),
@@ -97,7 +103,7 @@ unsafe impl OnHit for COwner {
     }
 }
 
-/// What `ubp_bkpt::core` points to.
+/// The value that `ubp_bkpt::core` points to.
 struct Core {
     inserted: Inserted,
     owner: Arc<COwner>,
@@ -107,20 +113,21 @@ struct Core {
 ///
 /// # Safety
 ///
-/// `tsk` is valid, and stays so for the duration of the call.
+/// `tsk` must be valid for the duration of the call.
 unsafe fn mm_of(tsk: *mut bindings::task_struct) -> Result<ARef<MmWithUser>> {
-    // SAFETY: By the requirement on the caller. CAST: `Task` is a transparent wrapper.
+    // SAFETY: `tsk` is valid because the caller of the API holds a reference to it. CAST: `Task` is
+    // a transparent wrapper of `struct task_struct`.
     let task = unsafe { &*tsk.cast::<Task>() };
-    Group::of(task)
+    Group::from_task(task)
         .and_then(|group| group.get_mm())
         .ok_or(ESRCH)
 }
 
-fn c_plan(plan: PlanKind) -> bindings::ubp_plan {
+fn c_plan(plan: Plan) -> bindings::ubp_plan {
     match plan {
-        PlanKind::Emulate => bindings::ubp_plan_UBP_EMULATE,
-        PlanKind::Boost => bindings::ubp_plan_UBP_BOOST,
-        PlanKind::Step => bindings::ubp_plan_UBP_STEP,
+        Plan::Emulate => bindings::ubp_plan_UBP_EMULATE,
+        Plan::Boost => bindings::ubp_plan_UBP_BOOST,
+        Plan::Step => bindings::ubp_plan_UBP_STEP,
     }
 }
 
@@ -128,9 +135,10 @@ fn c_plan(plan: PlanKind) -> bindings::ubp_plan {
 ///
 /// # Safety
 ///
-/// `tsk` is valid for the duration of the call. `ubp` is null or valid, its fields are not changed
-/// by others during the call, and if that succeeds, it stays valid until [`ubp_remove_bkpt`] has
-/// returned. The handlers may be called with it and the registers of a thread. May sleep.
+/// `tsk` must be valid for the duration of the call. `ubp` must be null or valid, and others must
+/// not change its fields during the call. If the call succeeds, `ubp` must stay valid until
+/// [`ubp_remove_bkpt`] has returned. It must be sound to call the handlers with `ubp` and the
+/// registers of a thread. May sleep.
 #[export]
 pub(crate) unsafe extern "C" fn ubp_insert_bkpt(
     tsk: *mut bindings::task_struct,
@@ -139,9 +147,11 @@ pub(crate) unsafe extern "C" fn ubp_insert_bkpt(
     if ubp.is_null() {
         return EINVAL.to_errno();
     }
-    // Not by reference: handlers may access it before this returns.
+    // The fields are read through the raw pointer and not through a reference, because handlers may
+    // access `ubp` before this function returns.
     //
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: `ubp` is not null, so the caller passes a valid `struct ubp_bkpt`, and nothing
+    // changes its fields during the call.
     let (vaddr, handler_in_interrupt, handler, core) = unsafe {
         (
             (*ubp).vaddr,
@@ -153,15 +163,15 @@ pub(crate) unsafe extern "C" fn ubp_insert_bkpt(
     if !core.is_null() {
         return EBUSY.to_errno();
     }
-    // On failure it may have to wait for handlers.
+    // On failure the caller may have to wait for handlers.
     if is_in_hit() {
         return EDEADLK.to_errno();
     }
     let inserted = (|| {
-        // SAFETY: By the requirement on the caller.
+        // SAFETY: `tsk` is valid because the caller of the API holds a reference to it.
         let mm = unsafe { mm_of(tsk) }?;
-        // INVARIANT: By the requirement on the caller; `end()` is called below
-        // if it fails, and otherwise by `ubp_remove_bkpt()`.
+        // INVARIANT: The caller keeps `ubp` valid until this call has failed or `ubp_remove_bkpt()`
+        // has returned, and both call `end()` before that.
         let owner = Arc::new(
             COwner {
                 ubp,
@@ -174,7 +184,7 @@ pub(crate) unsafe extern "C" fn ubp_insert_bkpt(
         let core = KBox::<Core>::new_uninit(GFP_KERNEL)?;
         let inserted = loop {
             match insert(&mm, Vaddr::new(vaddr), owner.clone()) {
-                Err(Refused::Errno(EAGAIN)) => (),
+                Err(InsertError::Errno(EAGAIN)) => (),
                 inserted => break inserted,
             }
             if let Err(error) = fault_in(&mm, Vaddr::new(vaddr)) {
@@ -184,8 +194,8 @@ pub(crate) unsafe extern "C" fn ubp_insert_bkpt(
         match inserted {
             Ok(inserted) => Ok(KBox::write(core, Core { inserted, owner })),
             Err(refused) => {
-                // It may have been in the map for a moment, where a thread would find it that has
-                // hit an earlier breakpoint of this address.
+                // The breakpoint may have been in the map for a moment, where a thread that has hit
+                // an earlier breakpoint of this address may have found it.
                 owner.end();
                 Err(Error::from(refused))
             }
@@ -194,7 +204,7 @@ pub(crate) unsafe extern "C" fn ubp_insert_bkpt(
     match inserted {
         Ok(core) => {
             let plan = c_plan(core.inserted.plan());
-            // SAFETY: By the requirement on the caller.
+            // SAFETY: `ubp` is valid, and nothing else accesses `plan` and `core` during the call.
             unsafe {
                 (*ubp).plan = plan;
                 (*ubp).core = KBox::into_raw(core).cast();
@@ -205,43 +215,46 @@ pub(crate) unsafe extern "C" fn ubp_insert_bkpt(
     }
 }
 
-/// Takes a breakpoint out. When it returns, no handler of it is executing, nor will be.
+/// Removes a breakpoint. When the function returns, no handler of the breakpoint is executing, and
+/// none will be called.
 ///
 /// # Safety
 ///
-/// `ubp` is null, or valid and not used by others during the call, except by its handlers; its
-/// `core` is null, or of [`ubp_insert_bkpt`]. Must not be called by a handler. May sleep.
+/// `ubp` must be null or valid, and only its handlers may use it during the call. Its `core` must
+/// be null or have been set by [`ubp_insert_bkpt`]. Must not be called by a handler. May sleep.
 #[export]
 pub(crate) unsafe extern "C" fn ubp_remove_bkpt(ubp: *mut bindings::ubp_bkpt) {
     if ubp.is_null() {
         return;
     }
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: `ubp` is not null, so the caller passes a valid `struct ubp_bkpt`, and its handlers
+    // do not access `core`.
     let core = unsafe { core::ptr::replace(&raw mut (*ubp).core, core::ptr::null_mut()) };
     if core.is_null() {
         return;
     }
-    // A handler cannot wait for itself: the caller must not free `ubp` then.
+    // A handler cannot wait for itself. Its caller must not free `ubp` then.
     warn_on!(is_in_hit());
-    // SAFETY: By the requirement on the caller it is of `KBox::into_raw` above.
+    // SAFETY: `core` is not null, so `ubp_insert_bkpt()` has stored the result of
+    // `KBox::into_raw()` there, and the exchange above ensures that it is taken back once.
     let core = unsafe { KBox::from_raw(core.cast::<Core>()) };
-    // If the page cannot be had, the breakpoint stays; its hits do nothing.
+    // If the page is unavailable, the breakpoint stays, and its hits do nothing.
     let _ = core.inserted.remove();
     core.owner.end();
 }
 
-/// Says whether there could be a breakpoint at an address.
+/// Checks whether a breakpoint could be inserted at an address.
 ///
 /// # Safety
 ///
-/// `tsk` is valid for the duration of the call. May sleep.
+/// `tsk` must be valid for the duration of the call. May sleep.
 #[export]
 pub(crate) unsafe extern "C" fn ubp_validate_insn_addr(
     tsk: *mut bindings::task_struct,
     vaddr: c_ulong,
 ) -> c_int {
     let checked = (|| {
-        // SAFETY: By the requirement on the caller.
+        // SAFETY: `tsk` is valid because the caller of the API holds a reference to it.
         let mm = unsafe { mm_of(tsk) }?;
         Ok::<_, Error>(check(&mm, Vaddr::new(vaddr))?)
     })();
@@ -251,11 +264,11 @@ pub(crate) unsafe extern "C" fn ubp_validate_insn_addr(
     }
 }
 
-/// Says what is made of an instruction.
+/// Analyses an instruction.
 ///
 /// # Safety
 ///
-/// `bytes` is valid for reads of `avail` bytes, and `insn` for a write.
+/// `bytes` must be valid for reads of `avail` bytes, and `insn` for a write.
 #[export]
 pub(crate) unsafe extern "C" fn ubp_analyze_insn(
     bytes: *const u8,
@@ -267,7 +280,7 @@ pub(crate) unsafe extern "C" fn ubp_analyze_insn(
     let bytes = if avail == 0 {
         &[]
     } else {
-        // SAFETY: By the requirement on the caller.
+        // SAFETY: The caller passes `avail` readable bytes at `bytes`, and `avail` is not zero.
         unsafe { core::slice::from_raw_parts(bytes, avail) }
     };
     let mode = if is_64bit { Mode::Bits64 } else { Mode::Bits32 };
@@ -282,7 +295,7 @@ pub(crate) unsafe extern "C" fn ubp_analyze_insn(
     };
     // At most `MAX_INSN_SIZE`.
     let len = length(bytes, mode).unwrap_or(0) as c_uint;
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: The caller passes an `insn` that is valid for a write.
     unsafe { insn.write(bindings::ubp_insn { plan, len, refusal }) };
     errno
 }

@@ -13,10 +13,10 @@ use kernel::{
 };
 use ubp_arch::Vaddr;
 
-/// Returns whether the top of the stack is the return address of the function that the current
-/// thread executes, and the frame pointer that of its caller: the owner of a breakpoint is being
-/// called, and [the displaced instruction](ubp_arch::Insn::is_outside_of_frame) is one that
-/// functions begin or end with.
+/// Returns whether the return address of the current thread's function is at the top of the stack,
+/// and the frame pointer is that of the function's caller. This is the case if the owner of a
+/// breakpoint is being called, and [the displaced
+/// instruction](ubp_arch::ProbedInsn::is_outside_of_frame) is one that functions begin or end with.
 ///
 /// `ip` is the instruction pointer of the current thread in user mode. Context: any, even an NMI.
 pub fn is_outside_of_frame(ip: usize) -> bool {
@@ -24,10 +24,10 @@ pub fn is_outside_of_frame(ip: usize) -> bool {
         return false;
     }
     let task = current!();
-    let Some(space) = task.mm().and_then(Space::of) else {
+    let Some(space) = task.mm().and_then(Space::from_mm) else {
         return false;
     };
-    // A handler may have sent the thread elsewhere, where no breakpoint is found.
+    // If a handler has moved the thread elsewhere, this lookup finds no breakpoint.
     let guard = tasks_trace::read_lock();
     space
         .armed(Vaddr::new(ip), &guard)

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * What only C can say of UBP: its static key, and the symbols for modules.
- */
+/* Static key of UBP, and its symbols for modules. */
 
 #include <linux/export.h>
 #include <linux/ubp.h>

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `fork()`: the copy has no breakpoints, from its first instruction.
+//! Removal of breakpoints from the copy that `fork()` makes.
 //!
-//! The text is copied with the `int3`s in it. The parent's side notes what they displace while the
-//! text is copied, under the lock that keeps breakpoints from coming and going. When the copy of
-//! the address space is complete, and before any thread uses it, its text is restored. If that
-//! fails, so does `fork()`.
+//! The child has no breakpoints from its first instruction. `fork()` copies the text with its
+//! `int3`s. While it copies, the parent records the displaced bytes under the lock that excludes
+//! insertion and removal. When the copy of the address space is complete, and before any thread
+//! uses it, its text is restored. If the restoration fails, `fork()` fails.
 
 use crate::{
-    private_text::{
-        self,
-        Displaced,
-        Restored,
-        Stopped, //
-    },
     space::{
         self,
         Space, //
-    }, //
+    },
+    text::{
+        self,
+        Displaced,
+        Restored,
+        ThreadsStopped, //
+    },
 };
 
 use kernel::{
@@ -27,13 +27,13 @@ use kernel::{
 };
 use ubp_arch::Vaddr;
 
-/// `from` is about to be copied to `to`.
+/// Records in `to` the bytes that breakpoints displace in `from`, before `from` is copied to `to`.
 ///
 /// # Safety
 ///
-/// The mmap lock of `from` is held for writing.
+/// The mmap lock of `from` must be held for writing.
 pub unsafe fn fork_start(from: &MmWithUser, to: &MmWithUser) {
-    let Some(space) = Space::of(from) else {
+    let Some(space) = Space::from_mm(from) else {
         return;
     };
     let inherited = displaced(space).and_then(|list| {
@@ -47,8 +47,8 @@ pub unsafe fn fork_start(from: &MmWithUser, to: &MmWithUser) {
     }
 }
 
-/// Returns what the breakpoints of `space` displace, by address. The caller holds the mmap lock for
-/// writing, so that their number does not grow.
+/// Returns the bytes that the breakpoints of `space` displace, by address. The caller holds the
+/// mmap lock for writing, so that the number of breakpoints does not grow.
 ///
 /// Memory is allocated outside of the read-side critical section, because removals in the whole
 /// system wait for readers.
@@ -67,25 +67,25 @@ fn displaced(space: &Space) -> Result<KVVec<Displaced>> {
     Ok(list)
 }
 
-/// Restores the text of a copied address space, and frees the list of what it inherited.
+/// Restores the text of a copied address space, and frees its list of inherited breakpoints.
 ///
 /// Context: may sleep.
 ///
 /// # Errors
 ///
-/// `ENOMEM` and others: the text is not restored, so that no thread may execute it.
+/// `ENOMEM` and others: the text is not restored, and no thread may execute it.
 ///
 /// # Safety
 ///
-/// No thread but the caller uses `mm`.
+/// No thread but the caller may use `mm`.
 pub(crate) unsafe fn fork_finish(mm: &MmWithUser) -> Result {
     let restored = if Space::is_lost(mm) {
         Err(ENOMEM)
     } else {
-        Space::of(mm).map_or(Ok(()), |space| restore_all(space, mm))
+        Space::from_mm(mm).map_or(Ok(()), |space| restore_all(space, mm))
     };
-    // SAFETY: The caller ensures that no other thread uses `mm`, and this one uses the space no
-    // longer.
+    // SAFETY: The caller ensures that no other thread uses `mm`, and this thread does not use the
+    // space after the call.
     unsafe { space::clear(mm) };
     restored
 }
@@ -95,20 +95,20 @@ fn restore_all(space: &Space, mm: &MmWithUser) -> Result {
     for displaced in &space.inherited {
         let here = displaced.at().page();
         if let Some(done) = page.take_if(|page| *page != here) {
-            private_text::give_back_page(&mm.mmap_write_lock(), done);
+            text::give_back_page(&mm.mmap_write_lock(), done);
         }
         let mmap = mm.mmap_write_lock();
-        // A mapping that is not copied has no text to restore.
+        // A mapping that `fork()` did not copy has no text to restore.
         if mmap.vma_lookup(displaced.at().as_usize()).is_none() {
             continue;
         }
-        let restored = private_text::restore(space, &mmap, displaced, || Ok(Stopped::NotStarted))?;
+        let restored = text::restore(space, &mmap, displaced, || Ok(ThreadsStopped::NotStarted))?;
         if restored == Restored::Written {
             page = Some(here);
         }
     }
     if let Some(done) = page {
-        private_text::give_back_page(&mm.mmap_write_lock(), done);
+        text::give_back_page(&mm.mmap_write_lock(), done);
     }
     Ok(())
 }

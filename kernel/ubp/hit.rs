@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A thread that has hit a breakpoint, from when the owner is told until the thread goes on.
+//! A thread that has hit a breakpoint, from the call of the owner until the thread resumes.
 //!
 //! # States
 //!
 //! ```text
 //!                                        resume()
-//!   Told, interrupts disabled (Hit) ---------------------------------> Resumed
+//!   Called, interrupts disabled (Hit) -------------------------------> Resumed
 //!               |                                                         ^
 //!               | in_task(): interrupts enabled, the owner is called again |
 //!               +---------------------------------------------------------+
-//!               | remove(): nobody wants the breakpoint                    |
+//!               | remove(): the breakpoint has no user                     |
 //!               +---------------------------------------------------------+
 //! ```
 //!
-//! Unless the owner has moved the instruction pointer, the displaced instruction is emulated then,
-//! or the thread is sent to its copy in a slot (see [`crate::slot`]). If nothing has to be waited
-//! for, and the owner is not called in task context, interrupts stay disabled throughout.
+//! Unless the owner has changed the instruction pointer, the kernel then emulates the displaced
+//! instruction, or sends the thread to the copy in a slot (see [`crate::slot`]). If the thread does
+//! not have to wait, and the owner is not called in task context, interrupts stay disabled
+//! throughout.
 
 use crate::{
     breakpoint::Breakpoint,
@@ -38,7 +39,7 @@ use kernel::{
         tasks_trace::{
             self,
             Guard,
-            Section, //
+            RcuReadToken, //
         },
         Arc,
         ArcBorrow, //
@@ -50,38 +51,39 @@ use kernel::{
     }, //
 };
 use ubp_arch::{
-    AtOnce,
     CurrentThread,
     Emulated,
-    Insn,
-    Thread, //
+    EmulatedFast,
+    ProbedInsn,
+    ThreadAccess, //
 };
 
-/// A breakpoint that has been looked up.
-type Found<'a> = ArcBorrow<'a, Breakpoint>;
+/// A breakpoint that a lookup has returned.
+type FoundBreakpoint<'a> = ArcBorrow<'a, Breakpoint>;
 
-/// A thread that has hit a breakpoint, whose owner is being told, with interrupts disabled.
+/// A thread that has hit a breakpoint, with interrupts disabled. The owner of the breakpoint is
+/// being called.
 ///
 /// # Invariants
 ///
-/// `bp` has been read under `guard`, which is held for as long as anything of lifetime `'h` is
-/// accessed.
+/// `bp` has been read under `guard`, and `guard` is held for as long as anything of lifetime `'h`
+/// is accessed.
 #[must_use = "the thread has to be resumed"]
 pub struct Hit<'h> {
-    bp: Found<'h>,
+    bp: FoundBreakpoint<'h>,
     guard: Guard,
     trap: Trap,
 }
 
-/// Evidence that the thread of a [`Hit`] can go on.
-#[must_use = "to be given back to who told of the hit"]
+/// Evidence that the thread of a [`Hit`] can resume.
+#[must_use = "must be returned to the caller that passed the hit"]
 pub struct Resumed(bool);
 
 impl Resumed {
     const YES: Self = Self(true);
 
-    /// Whether there is nothing left to do, which always is so.
-    // What the trap handler wants to know, without a calculation.
+    /// Returns whether nothing is left to do, which is always the case.
+    // The trap handler returns this value without a computation.
     #[inline]
     pub(crate) fn done(self) -> bool {
         self.0
@@ -89,82 +91,86 @@ impl Resumed {
 }
 
 impl<'h> Hit<'h> {
-    /// Makes one of the breakpoint that `find` finds. If it finds none, gives the trap back.
+    /// Creates a hit of the breakpoint that `find` returns. If `find` returns `None`, gives the
+    /// trap back.
     #[inline]
     pub(crate) fn new(
         trap: Trap,
-        find: impl for<'a> FnOnce(&'a Trap, &'a Guard) -> Option<Found<'a>>,
+        find: impl for<'a> FnOnce(&'a Trap, &'a Guard) -> Option<FoundBreakpoint<'a>>,
     ) -> Result<Self, Trap> {
         let guard = tasks_trace::read_lock();
         let Some(bp) = find(&trap, &guard) else {
             return Err(trap);
         };
-        // SAFETY: The guard keeps it. By the type invariants it is not accessed after that.
-        let bp = unsafe { core::mem::transmute::<Found<'_>, Found<'h>>(bp) };
-        // INVARIANT: It has been read under the guard. What has the lifetime gets to others in
-        // `tell_owner()` only, and an owner does not access it after it has given the guard up, by
-        // the requirements on `OnHit`.
+        // SAFETY: `guard` keeps the breakpoint alive, and by the type invariants nothing of
+        // lifetime `'h` is accessed after `guard` has been dropped.
+        let bp = unsafe { core::mem::transmute::<FoundBreakpoint<'_>, FoundBreakpoint<'h>>(bp) };
+        // INVARIANT: `find` has read `bp` under `guard`. Only `notify_owner()` passes anything of
+        // lifetime `'h` on, and the owner does not access it after it has consumed the hit, because
+        // `BreakpointOwner` requires this.
         Ok(Self { bp, guard, trap })
     }
 
     #[inline]
-    pub(crate) fn insn(&self) -> &Insn {
+    pub(crate) fn insn(&self) -> &ProbedInsn {
         self.bp.insn()
     }
 
-    /// Tells the owner. Whatever that does, the thread goes on afterwards.
+    /// Calls the owner. The thread resumes afterwards, whatever the owner does.
     #[inline]
-    pub(crate) fn tell_owner(self, regs: &mut PtRegs) -> Resumed {
+    pub(crate) fn notify_owner(self, regs: &mut PtRegs) -> Resumed {
         set_in_hit(true);
-        // The argument keeps it; see the requirements on the owner for when that is given up.
+        // The hit, which is passed to the owner, keeps the breakpoint. `BreakpointOwner` requires
+        // that the owner does not use the breakpoint after it has consumed the hit.
         let bp = self.bp;
         bp.owner().hit(self, regs)
     }
 
-    /// Tells the owner, if the thread executes code of the kind that its process began with. If it
-    /// does not, as emulators of other systems do, the breakpoint displaces another instruction
-    /// than was analysed. There is no probing that: it is taken out, and the thread executes what
-    /// is there.
+    /// Calls the owner if the thread executes code of the mode that its process started with. In
+    /// another mode, which emulators of other systems use, the breakpoint displaces a different
+    /// instruction than the one that was analysed, and the hit cannot be handled: removes the
+    /// breakpoint, so that the thread executes the text as it is.
     #[cold]
     #[inline(never)]
     pub(crate) fn in_other_segment(self, regs: &mut PtRegs) -> Resumed {
         if self.insn().is_of_mode(regs) {
-            return self.tell_owner(regs);
+            return self.notify_owner(regs);
         }
         let (bp, mut trap) = self.give_up();
         trap.with_interrupts(|| remove(&bp));
         Resumed::YES
     }
 
-    /// What is read under this is there until the hit is given up.
+    /// Returns a token under which the owner may read until it consumes the hit.
     #[inline]
-    pub fn section(&self) -> Section<'h> {
-        // SAFETY: By the type invariants.
-        unsafe { self.guard.section() }
+    pub fn read_token(&self) -> RcuReadToken<'h> {
+        // SAFETY: By the type invariants, `guard` is held for as long as anything of lifetime `'h`
+        // is accessed.
+        unsafe { self.guard.read_token() }
     }
 
-    /// Has the thread go on.
+    /// Resumes the thread.
     #[inline(always)]
     pub fn resume(self, regs: &mut PtRegs) -> Resumed {
         Self::resume_in_place(MaybeUninit::uninit(), self, regs)
     }
 
-    /// The same.
-    // With a first argument that nobody looks at, so that the others stay in the registers in which
-    // OnHit::hit() has got them: that is the last thing that most owners call.
+    /// Resumes the thread. Takes an unused first argument.
+    // The unused argument keeps `hit` and `regs` in the registers in which `BreakpointOwner::hit()`
+    // receives them, because most owners end with this call.
     #[inline(never)]
     fn resume_in_place(_owner: MaybeUninit<usize>, hit: Self, regs: &mut PtRegs) -> Resumed {
         set_in_hit(false);
-        if is_at(&hit.bp, regs) && !resume_at_once(&hit.bp, regs) {
-            return hit.resume_otherwise(regs);
+        if is_at(&hit.bp, regs) && !resume_fast(&hit.bp, regs) {
+            return hit.resume_slow(regs);
         }
         Resumed::YES
     }
 
-    /// Makes up for an instruction for which that takes more than registers.
-    // Apart, so that others do not save registers for it.
+    /// Executes a displaced instruction that needs more than registers.
+    // A separate function, so that the fast path does not save registers for it.
     #[inline(never)]
-    fn resume_otherwise(self, regs: &mut PtRegs) -> Resumed {
+    fn resume_slow(self, regs: &mut PtRegs) -> Resumed {
         let Self {
             bp,
             guard,
@@ -173,8 +179,8 @@ impl<'h> Hit<'h> {
         trap.with_interrupts(|| resume(bp, guard, regs))
     }
 
-    /// Calls `f` in task context, as a system call is: it may sleep, and access user memory. Then
-    /// has the thread go on.
+    /// Calls `f` in task context, as a system call is executed: `f` may sleep and access user
+    /// memory. Then resumes the thread.
     #[inline]
     pub fn in_task(self, regs: &mut PtRegs, f: impl FnOnce(&mut PtRegs, &Guard)) -> Resumed {
         let Self {
@@ -185,15 +191,15 @@ impl<'h> Hit<'h> {
         trap.with_interrupts(|| {
             f(regs, &guard);
             set_in_hit(false);
-            if is_at(&bp, regs) && !resume_at_once(&bp, regs) {
+            if is_at(&bp, regs) && !resume_fast(&bp, regs) {
                 return resume(bp, guard, regs);
             }
             Resumed::YES
         })
     }
 
-    /// Nobody wants the breakpoint any more, which is still there because it could not be removed:
-    /// tries again, and has the thread go on.
+    /// Removes a breakpoint that has no user any more but could not be removed before, and resumes
+    /// the thread.
     #[cold]
     pub fn remove(self, regs: &mut PtRegs) -> Resumed {
         set_in_hit(false);
@@ -204,38 +210,37 @@ impl<'h> Hit<'h> {
         })
     }
 
-    /// Ends the read-side critical section, because what follows may sleep for as long as user mode
-    /// likes: in a page fault, or for the mmap lock. Removals in the whole system wait for readers.
+    /// Ends the read-side critical section, because the caller may then sleep for an unbounded
+    /// time, in a page fault or for the mmap lock, and removals in the whole system wait for
+    /// readers.
     fn give_up(self) -> (Arc<Breakpoint>, Trap) {
         (self.bp.into(), self.trap)
     }
 }
 
-/// Whether the thread is still where the breakpoint is.
+/// Returns whether the instruction pointer is still at the breakpoint.
 #[inline]
 fn is_at(bp: &Breakpoint, regs: &PtRegs) -> bool {
     regs.ip() == bp.at().as_usize()
 }
 
-/// Makes up for the instruction that the breakpoint displaces, if that takes nothing but the
-/// registers. Returns whether it has.
+/// Executes the displaced instruction if this needs only registers. Returns whether it did.
 ///
 /// Context: any.
 #[inline(always)]
-fn resume_at_once(bp: &Breakpoint, regs: &mut PtRegs) -> bool {
-    match bp.insn().emulate_at_once(regs, &CurrentThread::new()) {
-        AtOnce::Done => true,
-        AtOnce::Boost => bp.slot_addr().map(|slot| slot::enter(slot, regs)).is_some(),
-        AtOnce::Other => false,
+fn resume_fast(bp: &Breakpoint, regs: &mut PtRegs) -> bool {
+    match bp.insn().emulate_fast(regs, &CurrentThread::new()) {
+        EmulatedFast::Done => true,
+        EmulatedFast::Boost => bp.slot_addr().map(|slot| slot::enter(slot, regs)).is_some(),
+        EmulatedFast::Other => false,
     }
 }
 
-/// Makes up for the instruction that the breakpoint displaces. Does not sleep while `guard` is
-/// held.
-// With a result, for the sake of owners: what they return is then not known to the compiler, so it
-// can have what they call last return in their place.
+/// Executes the displaced instruction. Does not sleep while `guard` is held.
+// The function returns a `Resumed` so that the compiler cannot know the result of an owner, and can
+// turn the owner's last call into a tail call.
 #[inline(never)]
-fn resume(bp: Found<'_>, guard: Guard, regs: &mut PtRegs) -> Resumed {
+fn resume(bp: FoundBreakpoint<'_>, guard: Guard, regs: &mut PtRegs) -> Resumed {
     match bp
         .insn()
         .emulate(regs, &mut CurrentThread::without_faults())
@@ -250,7 +255,7 @@ fn resume(bp: Found<'_>, guard: Guard, regs: &mut PtRegs) -> Resumed {
                 slot::enter(slot, regs);
             }
         }
-        // The CPU finds out what is in the way of the emulation, and faults in user mode.
+        // The CPU meets the obstacle to the emulation itself, and faults in user mode.
         Emulated::Step(_) if bp.slot().is_some() => step::begin(bp.into(), regs),
         Emulated::Step(_) => {
             let bp = bp.into();
@@ -261,28 +266,28 @@ fn resume(bp: Found<'_>, guard: Guard, regs: &mut PtRegs) -> Resumed {
     Resumed::YES
 }
 
-/// As [`resume`], but may sleep, because no guard is held. The reference keeps the breakpoint and
-/// its slot. The breakpoint may have been removed in the meantime, which makes no difference to the
-/// instruction that has been hit.
+/// Executes the displaced instruction as [`resume`] does, but may sleep because no guard is held.
+/// The reference keeps the breakpoint and its slot. The breakpoint may have been removed since the
+/// hit, but the displaced instruction is the same.
 ///
-/// The thread faults in user mode, in a slot, because in the kernel no signal ends the wait for a
-/// userfault.
+/// The thread faults in user mode, in a slot, because no signal ends a wait for a userfault in the
+/// kernel.
 #[cold]
 #[inline(never)]
 fn resume_unguarded(bp: Arc<Breakpoint>, regs: &mut PtRegs) -> Resumed {
     if emulate(&bp, regs, &mut CurrentThread::without_faults()) {
         return Resumed::YES;
     }
-    // A thread that is not stepped must be in the slot before a grace period ends, because
-    // nothing else keeps the slot: see `reclaim`.
+    // A thread that is not stepped must enter the slot before a grace period ends, because nothing
+    // else keeps the slot: see `reclaim`.
     match slot_for_step(&bp) {
         Ok(()) => step::begin(bp, regs),
-        // The thread executes what is there now.
+        // The thread executes the current text.
         Err(ENOENT) => (),
         // There is no room for a slot.
         Err(_) => {
             if !emulate(&bp, regs, &mut CurrentThread::new()) {
-                // The thread must not pay for that. If the removal fails as well, the next hit
+                // The thread must not suffer from this. If the removal fails as well, the next hit
                 // tries again.
                 remove(&bp);
             }
@@ -291,8 +296,8 @@ fn resume_unguarded(bp: Arc<Breakpoint>, regs: &mut PtRegs) -> Resumed {
     Resumed::YES
 }
 
-/// Emulates the displaced instruction. Returns whether that could be done.
-fn emulate(bp: &Breakpoint, regs: &mut PtRegs, thread: &mut impl Thread) -> bool {
+/// Emulates the displaced instruction. Returns whether it could be emulated.
+fn emulate(bp: &Breakpoint, regs: &mut PtRegs, thread: &mut impl ThreadAccess) -> bool {
     match bp.insn().emulate(regs, thread) {
         Emulated::Done { deliver_trap } => {
             if deliver_trap && !utrace::step_trap() {
@@ -304,23 +309,23 @@ fn emulate(bp: &Breakpoint, regs: &mut PtRegs, thread: &mut impl Thread) -> bool
     }
 }
 
-/// Sees to it that the breakpoint has a slot.
+/// Allocates a slot for the breakpoint if it has none.
 fn slot_for_step(bp: &Breakpoint) -> Result {
     if bp.slot().is_some() {
         return Ok(());
     }
     let task = current!();
     let mm = task.mm().ok_or(ENOENT)?;
-    make_slot_late(Space::of(mm).ok_or(ENOENT)?, mm, bp)
+    make_slot_late(Space::from_mm(mm).ok_or(ENOENT)?, mm, bp)
 }
 
-/// Takes out a breakpoint of the current thread's address space. On failure the next hit tries
-/// again, unless the thread has been killed.
+/// Removes a breakpoint of the current thread's address space. On failure the next hit tries again,
+/// unless the thread has been killed.
 #[cold]
 fn remove(bp: &Arc<Breakpoint>) {
     let task = current!();
     if let Some(mm) = task.mm() {
-        if let Some(space) = Space::of(mm) {
+        if let Some(space) = Space::from_mm(mm) {
             let _ = disarm(space, mm, bp);
         }
     }
@@ -328,22 +333,22 @@ fn remove(bp: &Arc<Breakpoint>) {
 
 #[inline]
 fn set_in_hit(in_hit: bool) {
-    // SAFETY: Only the current thread accesses its own state.
+    // SAFETY: The current task is valid, and only the current thread accesses its `ubp` state.
     unsafe { (*Task::current_raw()).ubp.in_hit = in_hit };
 }
 
-/// Returns whether the caller has been called by [`crate::OnHit`], so that it must not wait for
-/// hits to end.
+/// Returns whether the caller has been called from a [`crate::BreakpointOwner`], and must not wait
+/// for hits to end.
 pub fn is_in_hit() -> bool {
-    // SAFETY: Only the current thread accesses its own state.
+    // SAFETY: The current task is valid, and only the current thread accesses its `ubp` state.
     unsafe { (*Task::current_raw()).ubp.in_hit }
 }
 
-/// Waits until the owners of breakpoints that have been taken out are called no more. A caller that
-/// has been called by one does not wait: it would be for itself.
+/// Waits until the owners of removed breakpoints are no longer called. Returns immediately if the
+/// caller has been called from an owner, because it would wait for itself.
 ///
-/// Somebody waits for this, who has had text and static keys changed, which interrupts the CPUs as
-/// much as an expedited grace period does.
+/// Callers wait for this after patching text and static keys, which already sends IPIs, so an
+/// expedited grace period adds no new kind of disturbance.
 ///
 /// Context: may sleep.
 pub fn wait_for_hits() {

@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Inserting breakpoints into the text of a process, and taking them out.
+//! Insertion of breakpoints into the text of a process, and their removal.
 
 use crate::{
-    access,
-    area::Slot,
+    area::XolSlot,
     breakpoint::{
         Breakpoint,
-        OnHit,
-        State, //
+        BreakpointOwner,
+        BreakpointState, //
     },
-    private_text::{
+    space::{
+        Changes,
+        Space, //
+    },
+    text::{
         self,
         fault_in_to_read,
-        Code,
         Displaced,
         Restored,
-        Stopped, //
+        ThreadsStopped, //
     },
-    space::Space,
 };
 
 use kernel::{
@@ -43,81 +44,70 @@ use kernel::{
 };
 use ubp_arch::{
     analyze,
-    Insn,
     Mode,
-    PlanKind,
+    Plan,
+    ProbedInsn,
     Refusal,
     Vaddr, //
 };
 
-/// A breakpoint that has been inserted, until [`Inserted::remove`].
+/// A breakpoint that is inserted until [`Inserted::remove`].
 ///
-/// Dropping it leaves the breakpoint where it is.
+/// Dropping it does not remove the breakpoint.
 #[must_use = "a breakpoint stays until it is removed"]
 pub struct Inserted {
     mm: ARef<Mm>,
     bp: Arc<Breakpoint>,
 }
 
-/// Why a breakpoint cannot be inserted.
+/// The reason why a breakpoint cannot be inserted.
 #[derive(Clone, Copy, Debug)]
-pub enum Refused {
-    /// Because of the instruction.
-    Insn(Refusal),
-    /// For another reason.
+pub enum InsertError {
+    /// The instruction cannot be probed.
+    Refused(Refusal),
+    /// Another error.
     Errno(Error),
 }
 
-impl From<Error> for Refused {
+impl From<Error> for InsertError {
     fn from(error: Error) -> Self {
         Self::Errno(error)
     }
 }
 
-impl From<Refused> for Error {
-    fn from(refused: Refused) -> Self {
+impl From<InsertError> for Error {
+    fn from(refused: InsertError) -> Self {
         match refused {
-            Refused::Insn(refusal) => refusal.errno(),
-            Refused::Errno(error) => error,
+            InsertError::Refused(refusal) => refusal.errno(),
+            InsertError::Errno(error) => error,
         }
     }
 }
 
-/// Reads the instruction at an address as the program has it: without the breakpoints that are in
-/// it, or follow it closely.
-fn read_original(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Code> {
-    let mut code = private_text::read(mmap, at)?;
-    if let Some(space) = Space::of(mmap.mm()) {
-        access::hide(space, at.as_usize(), code.as_mut_bytes());
-    }
-    Ok(code)
-}
-
-fn decode(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<Insn, Refused> {
-    private_text::text_vma(mmap, at)?;
-    let code = read_original(mmap, at)?;
-    match analyze(code.as_bytes(), at, Mode::of_mm(mmap.mm())) {
+fn decode(mmap: &MmapWrite<'_>, at: Vaddr) -> Result<ProbedInsn, InsertError> {
+    let code = text::read(mmap, at)?;
+    match analyze(code.as_bytes(), at, Mode::from_mm(mmap.mm())) {
         Err(Refusal::CutOff) => Err(code.cut_off()),
-        analyzed => analyzed.map_err(Refused::Insn),
+        analyzed => analyzed.map_err(InsertError::Refused),
     }
 }
 
-/// Says whether a breakpoint could be inserted, as [`insert`] does. Whether there is a breakpoint
-/// of this crate already makes no difference.
+/// Checks whether [`insert`] could insert a breakpoint. An existing breakpoint of this crate is not
+/// an error.
 ///
 /// Context: may sleep.
-pub fn check(mm: &MmWithUser, at: Vaddr) -> Result<(), Refused> {
+pub fn check(mm: &MmWithUser, at: Vaddr) -> Result<(), InsertError> {
     loop {
         {
             let mmap = mm.mmap_write_lock_killable()?;
-            if let Some(space) = Space::of(mm) {
+            if let Some(space) = Space::from_mm(mm) {
                 let guard = tasks_trace::read_lock();
                 if space.present(at, &guard).is_some() {
                     return Ok(());
                 }
             }
             match decode(&mmap, at) {
-                Err(Refused::Errno(EAGAIN)) => (),
+                Err(InsertError::Errno(EAGAIN)) => (),
                 decoded => return decoded.map(|_| ()),
             }
         }
@@ -125,55 +115,56 @@ pub fn check(mm: &MmWithUser, at: Vaddr) -> Result<(), Refused> {
     }
 }
 
-/// Inserts a breakpoint. From when it returns, at the latest, threads that execute the instruction
-/// at `at` call `owner`.
+/// Inserts a breakpoint. Threads that execute the instruction at `at` call `owner`, at the latest
+/// when this function has returned.
 ///
 /// Context: may sleep; takes `mmap_lock`.
 ///
 /// # Errors
 ///
 /// `EINVAL`: the address is not executable memory of this process alone. `EEXIST`: there is a
-/// breakpoint, this crate's or another's. `EPERM`: the instruction cannot be probed. `EFAULT`: the
-/// text cannot be read, or ends within the instruction. `EINTR`: the caller has been killed.
-/// `ENOMEM`. `EAGAIN`: the text must be faulted in first, with [`fault_in`](crate::fault_in), or
-/// the program has changed it since it was decoded.
+/// breakpoint already, of this crate or a foreign one. `EPERM`: the instruction cannot be probed.
+/// `EFAULT`: the text cannot be read, or ends within the instruction. `EINTR`: the caller has been
+/// killed. `ENOMEM`. `EAGAIN`: the text must be faulted in first, with
+/// [`fault_in`](crate::fault_in), or the program has changed it since it was decoded.
 pub fn insert(
     mm: &ARef<MmWithUser>,
     at: Vaddr,
-    owner: Arc<dyn OnHit>,
-) -> Result<Inserted, Refused> {
+    owner: Arc<dyn BreakpointOwner>,
+) -> Result<Inserted, InsertError> {
     let space = Space::get_or_create(mm)?;
     let mmap = mm.mmap_write_lock_killable()?;
-    let _changes = space.changes.lock();
-    let there = space.present(at, &tasks_trace::read_lock()).cloned();
+    let changes = space.changes.lock();
+    // The text may hold the `int3` of a breakpoint that could not be removed, or of a lost one,
+    // which the program has put there with a copy of its text.
+    let there = space.known(at, &tasks_trace::read_lock()).cloned();
     if let Some(bp) = there {
-        if !bp.is_abandoned() {
+        if bp.state() != BreakpointState::Lost && !bp.is_abandoned() {
             return Err(EEXIST.into());
         }
-        take_out(space, &mmap, mm, &bp)?;
+        take_out(space, &mmap, &changes, mm, &bp)?;
     }
-    heal(space, &mmap, mm, at)?;
     let insn = decode(&mmap, at)?;
-    let on_stack = private_text::text_vma(&mmap, at)?.is_growing_stack();
+    let on_stack = text::text_vma(&mmap, at)?.is_growing_stack();
     let page = mmap.private_page(at.as_usize())?;
     let bp = Breakpoint::new(insn, owner, on_stack);
     let bp = Arc::new(bp, GFP_KERNEL).map_err(Error::from)?;
     if insn.plan().needs_slot() {
-        make_slot(space, &mmap, &bp)?;
+        make_slot(space, &mmap, &changes, &bp)?;
     } else if insn.plan().gains_by_slot() {
-        // There may be no room near the text. Then it is emulated.
-        let _ = make_slot(space, &mmap, &bp);
+        // There may be no room near the text. The instruction is then emulated.
+        let _ = make_slot(space, &mmap, &changes, &bp);
     }
 
-    // What may be in the map at this address is of text that is gone.
+    // A breakpoint that is still in the map at this address belongs to text that has gone.
     space.map.remove(at.as_usize());
-    let armed = private_text::arm(
+    let armed = text::arm(
         space,
         &mmap,
         bp.insn(),
         page,
         || space.map.insert(at.as_usize(), bp.clone(), GFP_KERNEL),
-        || Stopped::threads_of(space, mm),
+        || ThreadsStopped::threads_of(space, mm),
     );
     if let Err(error) = armed {
         space.map.remove(at.as_usize());
@@ -185,11 +176,16 @@ pub fn insert(
     })
 }
 
-/// Prepares the copy of an instruction, if there is none yet. `changes` is held.
-fn make_slot(space: &Space, mmap: &MmapWrite<'_>, bp: &Breakpoint) -> Result {
+/// Prepares the copy of an instruction, if there is none yet.
+fn make_slot(
+    space: &Space,
+    mmap: &MmapWrite<'_>,
+    changes: &Changes<'_>,
+    bp: &Breakpoint,
+) -> Result {
     let step = bp.insn().plan().step();
     if let (Some(step), None) = (step, bp.slot()) {
-        bp.set_slot(Slot::new(space, mmap, bp.insn(), step)?);
+        bp.set_slot(XolSlot::new(space, mmap, changes, bp.insn(), step)?);
     }
     Ok(())
 }
@@ -198,46 +194,56 @@ fn make_slot(space: &Space, mmap: &MmapWrite<'_>, bp: &Breakpoint) -> Result {
 ///
 /// # Errors
 ///
-/// `ENOENT`: the text holds something else by now. `EINTR`: the caller has been killed. `ENOMEM`.
+/// `ENOENT`: the text has changed since. `EINTR`: the caller has been killed. `ENOMEM`.
 #[cold]
 pub(crate) fn make_slot_late(space: &Space, mm: &MmWithUser, bp: &Breakpoint) -> Result {
     let mmap = mm.mmap_write_lock_killable()?;
-    let _changes = space.changes.lock();
+    let changes = space.changes.lock();
     match bp.state() {
-        State::Armed => make_slot(space, &mmap, bp),
-        State::Covered | State::Outdated | State::Lost | State::Gone => Err(ENOENT),
+        BreakpointState::Armed => make_slot(space, &mmap, &changes, bp),
+        BreakpointState::Overwritten
+        | BreakpointState::Stale
+        | BreakpointState::Lost
+        | BreakpointState::Removed => Err(ENOENT),
     }
 }
 
 impl Inserted {
     /// Returns how the displaced instruction is executed.
-    pub fn plan(&self) -> PlanKind {
+    pub fn plan(&self) -> Plan {
         self.bp.insn().plan().kind()
     }
 
-    /// Takes the breakpoint out. Threads that have hit it before may still be calling its owner;
-    /// a Tasks Trace RCU grace period later none does.
+    /// Returns the number of bytes of arguments that the displaced instruction pops, if it is a
+    /// return instruction.
+    pub fn return_release(&self) -> Option<usize> {
+        self.bp.insn().return_release()
+    }
+
+    /// Removes the breakpoint and restores the text. Threads that have hit it before may still be
+    /// calling its owner, until a Tasks Trace RCU grace period has elapsed.
     ///
     /// Context: may sleep; takes `mmap_lock`.
     ///
     /// # Errors
     ///
-    /// If the page cannot be had, the breakpoint stays, which gets hit and calls its owner. The
-    /// next hit for which that calls [`Hit::remove`](crate::Hit::remove) tries again, and so does
-    /// [`insert`] at its address. `ENOMEM`: there was no memory for about a second, or until the
-    /// caller was killed. The caller must not wait for longer, because the cgroup of the process
-    /// may be full for good, and the reference to the address space keeps its memory.
+    /// If the page is unavailable, the breakpoint stays, and threads still hit it and call its
+    /// owner. The next hit for which the owner calls [`Hit::remove`](crate::Hit::remove) tries
+    /// again, and so does [`insert`] at its address. `ENOMEM`: there was no memory for about a
+    /// second, or until the caller was killed. The caller must not wait for longer, because the
+    /// cgroup of the process may be full permanently, and the reference to the address space keeps
+    /// its memory.
     pub fn remove(&self) -> Result {
         let Some(mm) = self.mm.mmget_not_zero() else {
             return Ok(());
         };
-        let Some(space) = Space::of(&mm) else {
+        let Some(space) = Space::from_mm(&mm) else {
             return Ok(());
         };
         let try_once = || {
             let mmap = mm.mmap_write_lock();
-            let _changes = space.changes.lock();
-            take_out(space, &mmap, &mm, &self.bp)
+            let changes = space.changes.lock();
+            take_out(space, &mmap, &changes, &mm, &self.bp)
         };
         let mut removed = try_once();
         let start = Instant::<Monotonic>::now();
@@ -250,38 +256,40 @@ impl Inserted {
     }
 }
 
-/// How long [`Inserted::remove`] waits for memory.
+/// The time for which [`Inserted::remove`] waits for memory.
 const MEMORY_WAIT: Delta = Delta::from_secs(1);
 
-/// Takes out a breakpoint that cannot be resumed: the thread then executes the instruction in its
-/// place. Whoever owns the breakpoint gets no more hits.
+/// Removes a breakpoint that cannot be resumed, so that the thread executes the instruction in its
+/// place. The owner of the breakpoint gets no more hits.
 pub(crate) fn disarm(space: &Space, mm: &MmWithUser, bp: &Arc<Breakpoint>) -> Result {
     let mm = ARef::from(mm);
     let mmap = mm.mmap_write_lock_killable()?;
-    let _changes = space.changes.lock();
-    take_out(space, &mmap, &mm, bp)
+    let changes = space.changes.lock();
+    take_out(space, &mmap, &changes, &mm, bp)
 }
 
-/// Restores the text of a breakpoint, and removes it from the map. `changes` is held.
+/// Restores the text of a breakpoint, and removes the breakpoint from the map.
 fn take_out(
     space: &Space,
     mmap: &MmapWrite<'_>,
+    _changes: &Changes<'_>,
     mm: &ARef<MmWithUser>,
     bp: &Arc<Breakpoint>,
 ) -> Result {
     let at = bp.at();
     if let Some(displaced) = Displaced::new(bp) {
-        let restored =
-            private_text::restore(space, mmap, &displaced, || Stopped::threads_of(space, mm))?;
-        bp.set_gone();
+        let restored = text::restore(space, mmap, &displaced, || {
+            ThreadsStopped::threads_of(space, mm)
+        })?;
+        bp.set_removed();
         if restored == Restored::Written && !is_page_probed(space, at) {
-            private_text::give_back_page(mmap, at);
+            text::give_back_page(mmap, at);
         }
-    } else if bp.state() == State::Covered {
-        // What is there is a debugger's.
-        bp.set_gone();
+    } else if bp.state() == BreakpointState::Overwritten {
+        // The text at the address is a debugger's.
+        bp.set_removed();
     }
-    // There may be another breakpoint by now, if this one was gone.
+    // If this breakpoint was removed, there may be another one at the address by now.
     let guard = tasks_trace::read_lock();
     let is_ours = space
         .map
@@ -294,7 +302,7 @@ fn take_out(
     Ok(())
 }
 
-/// Returns whether there is a breakpoint in the page of an address.
+/// Returns whether there is an armed breakpoint in the page of an address.
 pub(crate) fn is_page_probed(space: &Space, at: Vaddr) -> bool {
     let guard = tasks_trace::read_lock();
     let start = at.page().as_usize();
@@ -307,9 +315,9 @@ pub(crate) fn is_page_probed(space: &Space, at: Vaddr) -> bool {
 ///
 /// # Errors
 ///
-/// That of the first one that stays, as of `MmapWrite::own_page`. The caller must not wait for
-/// memory, because it holds `mmap_lock`, and because the OOM killer may have chosen the current
-/// thread, whose exit would give memory back.
+/// The error for the first breakpoint that stays, as returned by `MmapWrite::own_page`. The caller
+/// must not wait for memory, because it holds `mmap_lock`, and because the OOM killer may have
+/// chosen the current thread, and the exit of this thread would free memory.
 pub(crate) fn take_out_range(
     space: &Space,
     mmap: &MmapWrite<'_>,
@@ -317,7 +325,7 @@ pub(crate) fn take_out_range(
     end: usize,
 ) -> Result {
     let mm = ARef::from(mmap.mm());
-    let _changes = space.changes.lock();
+    let changes = space.changes.lock();
     let mut next = start;
     let mut all = Ok(());
     loop {
@@ -329,29 +337,19 @@ pub(crate) fn take_out_range(
             return all;
         };
         next = bp.at().as_usize().saturating_add(1);
-        all = all.and(take_out(space, mmap, &mm, &bp));
+        all = all.and(take_out(space, mmap, &changes, &mm, &bp));
     }
 }
 
-/// A thread has executed the `int3` of a breakpoint that takes no hits: takes it out, if that is
-/// why, so that the thread can go on with the text as it is.
+/// Removes a stale or lost breakpoint after a thread has executed its `int3`, so that the thread
+/// can continue with the text as it is.
 pub(crate) fn take_out_executed(space: &Space, mmap: &MmapWrite<'_>, at: Vaddr) -> Result {
-    let _changes = space.changes.lock();
+    let changes = space.changes.lock();
     let there = space.known(at, &tasks_trace::read_lock()).cloned();
     match there {
-        Some(bp) if matches!(bp.state(), State::Outdated | State::Lost) => {
-            take_out(space, mmap, &ARef::from(mmap.mm()), &bp)
+        Some(bp) if matches!(bp.state(), BreakpointState::Stale | BreakpointState::Lost) => {
+            take_out(space, mmap, &changes, &ARef::from(mmap.mm()), &bp)
         }
-        _ => Ok(()),
-    }
-}
-
-/// Restores the text where the program has put a copy of text with a breakpoint, which has lost the
-/// original text. `changes` is held.
-fn heal(space: &Space, mmap: &MmapWrite<'_>, mm: &ARef<MmWithUser>, at: Vaddr) -> Result {
-    let there = space.known(at, &tasks_trace::read_lock()).cloned();
-    match there {
-        Some(bp) if bp.state() == State::Lost => take_out(space, mmap, mm, &bp),
         _ => Ok(()),
     }
 }

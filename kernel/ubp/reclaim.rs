@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Freeing slots that have no breakpoint any more, and the areas that have no slot in use.
+//! Reclaim of slots that have no breakpoint any more, and of areas that have no slot in use.
 //!
-//! A thread that executes a copy in a slot leaves no trace of that while it does: it has got there
-//! by a change of its instruction pointer, and comes back by a jump. So it can only be found by its
-//! instruction pointer, which has to be in the kernel for that:
+//! A thread that executes a copy in a slot leaves no other trace than its instruction pointer: the
+//! kernel has sent it there by a change of the instruction pointer, and a jump takes it back. The
+//! instruction pointer can only be read while the thread is in the kernel. Therefore reclaim takes
+//! three steps:
 //!
-//! 1. The retired slots are noted. Breakpoints that would send threads there have been freed, and
-//!    with them, by the grace period before that, the hits that had found them.
-//! 2. The threads are kept out of user mode. Each that has its instruction pointer in one of the
-//!    slots gets the one that the program knows. If that is the instruction itself, it has not been
-//!    executed yet, and will be executed in its place, where there is no breakpoint any more; if
-//!    there is one again, that has come later, and is hit.
-//! 3. The slots are free, and areas without taken slots are unmapped.
+//! 1. The worker records the retired slots. Their breakpoints have been freed, after a grace period
+//!    that has waited for all hits of these breakpoints, so no thread can be sent to the slots any
+//!    more.
+//! 2. The worker keeps the threads out of user mode. If a thread's instruction pointer is in one of
+//!    the slots, the worker replaces it by the original ip. If this is the displaced instruction,
+//!    the thread has not executed it yet, and will execute it in its place, which has no breakpoint
+//!    any more. If there is a new breakpoint, the thread hits it.
+//! 3. The worker frees the slots, and unmaps areas without taken slots.
 //!
-//! A thread may be about to change its instruction pointer itself, on its way out: hence the
-//! exchange, which then fails, in step 2.
+//! In step 2, a thread may be about to change its instruction pointer itself on its way to user
+//! mode. The worker therefore uses an atomic exchange, which fails in this case.
 //!
-//! This is done by a worker some time after the first slot was retired, for all of them at once.
+//! The worker runs some time after the first slot was retired, for all retired slots at once.
 
 use crate::space::Space;
 
@@ -48,7 +50,7 @@ use utrace::{
     Users, //
 };
 
-/// How long slots are collected before they are reclaimed together.
+/// Returns the time in which retired slots are collected before they are reclaimed together.
 fn delay() -> Jiffies {
     msecs_to_jiffies(20)
 }
@@ -57,16 +59,16 @@ impl_has_delayed_work! {
     impl HasDelayedWork<Self> for Space { self.reclaim }
 }
 
-/// Has the retired slots of an address space reclaimed. Does not sleep.
+/// Schedules the reclaim of the retired slots of an address space. Does not sleep.
 pub(crate) fn soon(mm: &Mm) {
     let guard = tasks_trace::read_lock();
-    if let Some(space) = Space::arc_of_any(mm, &guard) {
+    if let Some(space) = Space::arc_from_any_mm(mm, &guard) {
         again(space.clone());
     }
 }
 
 fn again(space: Arc<Space>) {
-    // If it is queued already, it will see what is retired by now.
+    // A reclaim that is already queued will see all slots that are retired by now.
     let _ = workqueue::system_long().enqueue_delayed(space, delay());
 }
 
@@ -83,12 +85,14 @@ impl WorkItem for Space {
     }
 }
 
+/// Reclaims the retired slots of an address space.
+///
 /// # Errors
 ///
-/// `ENOMEM`: nothing has been done.
+/// `ENOMEM`: no slot has been reclaimed.
 fn reclaim(space: &Space, mm: &ARef<MmWithUser>) -> Result {
     let mmap = mm.mmap_write_lock();
-    let _changes = space.changes.lock();
+    let changes = space.changes.lock();
     let guard = tasks_trace::read_lock();
     let mut retired = KVec::new();
     for area in space.areas_in(0, usize::MAX, &guard) {
@@ -98,18 +102,18 @@ fn reclaim(space: &Space, mm: &ARef<MmWithUser>) -> Result {
 
     let users = space.users(mm);
     let quiesced = quiesce_mm(users, space.utrace())?;
-    move_threads_out(users, &quiesced, |ip| {
+    fixup_user_ips(users, &quiesced, |ip| {
         let (area, slots) = retired
             .iter()
             .find(|(area, _)| ip.wrapping_sub(area.base()) < kernel::page::PAGE_SIZE)?;
-        let place = area.is_in(slots, ip).then(|| area.place(ip)).flatten()?;
-        Some(place.stream().as_usize())
+        let position = area.is_in(slots, ip).then(|| area.position(ip)).flatten()?;
+        Some(position.original_ip().as_usize())
     });
     drop(quiesced);
 
     for (area, slots) in &retired {
         area.free_retired(slots);
-        area.unmap_if_free(space, &mmap);
+        area.unmap_if_free(space, &mmap, &changes);
     }
     Ok(())
 }
@@ -118,13 +122,14 @@ fn reclaim(space: &Space, mm: &ARef<MmWithUser>) -> Result {
 ///
 /// The walk may miss a thread that is being created. Such a thread is in no slot, because its
 /// creator was in a system call, and UBP puts no system-call instruction into a slot.
-fn move_threads_out(users: Users<'_>, _quiesced: &Quiesced, f: impl Fn(usize) -> Option<usize>) {
+fn fixup_user_ips(users: Users<'_>, _quiesced: &Quiesced, f: impl Fn(usize) -> Option<usize>) {
     users.for_each(|thread| {
-        // SAFETY: `Users` leaves kernel threads out. The thread is in the kernel, and stays there,
-        // by the invariants of `Quiesced`.
+        // SAFETY: `Users` skips kernel threads. By the invariants of `Quiesced`, the thread is in
+        // the kernel and does not return to user mode during the call.
         let moved = unsafe { thread.user_ip() }.and_then(|ip| Some((ip, f(ip)?)));
         if let Some((ip, to)) = moved {
-            // SAFETY: As for `user_ip()`.
+            // SAFETY: `thread` is not a kernel thread, because `Users` skips these. By the
+            // invariants of `Quiesced`, it does not return to user mode during the call.
             unsafe { thread.exchange_user_ip(ip, to) };
         }
     });

@@ -3,13 +3,13 @@
 //! The breakpoints of one address space.
 
 use crate::{
-    active::activate,
-    area::Area,
+    area::XolArea,
     breakpoint::{
         Breakpoint,
-        State, //
+        BreakpointState, //
     },
-    private_text::Displaced,
+    hooks::UbpCallSites,
+    text::Displaced,
     BUILT_IN, //
 };
 
@@ -31,13 +31,14 @@ use kernel::{
         },
         tasks_trace::{
             self,
+            ForeignRcuBox,
             Guard,
-            Handle,
             Map, //
         },
         Arc,
         ArcBorrow,
         Mutex,
+        MutexGuard,
         SetOnce, //
     },
     threads::Group,
@@ -52,46 +53,49 @@ use utrace::{
     Users, //
 };
 
-/// Everything that UBP has for an address space.
+/// Evidence that [`Space::changes`] is locked.
+pub(crate) type Changes<'a> = MutexGuard<'a, ()>;
+
+/// All state of UBP for an address space.
 #[pin_data]
 pub(crate) struct Space {
     pub(crate) mm: ARef<Mm>,
-    /// Address to breakpoint. Changed under `changes`.
+    /// Breakpoints by address. Changed under `changes`.
     #[pin]
     pub(crate) map: Map<Arc<Breakpoint>>,
     #[pin]
     pub(crate) changes: Mutex<()>,
-    /// First address to area. Changed under `changes`.
+    /// Areas by first address. Changed under `changes`.
     #[pin]
-    pub(crate) areas: Map<Arc<Area>>,
+    pub(crate) areas: Map<Arc<XolArea>>,
     /// See [`crate::reclaim`].
     #[pin]
     pub(crate) reclaim: DelayedWork<Self>,
-    /// Of an address space that `fork()` has copied: what its text holds in place of which bytes,
-    /// by address.
+    /// In an address space that `fork()` has copied: the `int3`s that its text has inherited and
+    /// the bytes that they displace, by address.
     pub(crate) inherited: KVVec<Displaced>,
-    /// The process that uses the address space. Others may share it, by `CLONE_VM`.
+    /// The process that uses the address space. Other processes may share it by `CLONE_VM`.
     group: SetOnce<Group>,
     active: Switches,
 }
 
-/// What has to be switched on while there is a space: this crate's call sites, and utrace's, which
-/// [`utrace::quiesce_mm`] needs.
+/// Call sites that are enabled while the space exists: those of this crate, and those of utrace,
+/// which [`utrace::quiesce_mm`] needs.
 struct Switches {
-    ubp: Enabled,
+    ubp: Enabled<UbpCallSites>,
     utrace: Active,
 }
 
 impl Switches {
-    /// Context: as of [`Active::new`].
+    /// Context: as for [`Active::new`].
     fn on() -> Self {
         Self {
-            ubp: activate(),
+            ubp: Enabled::new(),
             utrace: Active::new(),
         }
     }
 
-    /// Keeps them on for another space. `mmap_lock` may be held.
+    /// Keeps the call sites enabled for another space. `mmap_lock` may be held.
     fn try_clone(&self) -> Result<Self> {
         Ok(Self {
             ubp: self.ubp.try_clone()?,
@@ -100,23 +104,23 @@ impl Switches {
     }
 }
 
-/// `mm_struct::uprobes_state`.
+/// Returns `mm_struct::uprobes_state`.
 ///
 /// # Invariants
 ///
-/// The pointer that it holds is null, or [`LOST`], or of a `Handle<Arc<Space>>` that it owns. It is
-/// changed by [`Space::get_or_create`] and [`Space::set`] from null, while `mm_users` is not zero,
-/// and taken back by [`clear`], when it is, or by `fork()` before any thread uses the copy.
+/// The pointer is null, or [`LOST`], or owns a `ForeignRcuBox<Arc<Space>>`.
+/// [`Space::get_or_create`] and [`Space::set`] change it from null while `mm_users` is not zero.
+/// [`clear`] takes it back when `mm_users` is zero, or in `fork()` before any thread uses the copy.
 fn pointer(mm: &Mm) -> &Atomic<*mut c_void> {
-    // SAFETY: The field is written by atomic operations only, once the address space can be found;
-    // it lives as long as that.
+    // SAFETY: The field lives as long as `mm`, and is only accessed by atomic operations once the
+    // address space can be found.
     unsafe {
         let mm = mm.as_raw();
         Atomic::from_ptr(&raw mut (*mm).__bindgen_anon_1.uprobes_state.ubp)
     }
 }
 
-/// In place of a space: there was no memory for what a copied address space inherited.
+/// Value in place of a space, if there was no memory for the list of inherited breakpoints.
 pub(crate) const LOST: *mut c_void = core::ptr::without_provenance_mut(1);
 
 impl Space {
@@ -138,82 +142,86 @@ impl Space {
 
     /// Returns the space of an address space, if it has one.
     #[inline]
-    pub(crate) fn of(mm: &MmWithUser) -> Option<&Self> {
+    pub(crate) fn from_mm(mm: &MmWithUser) -> Option<&Self> {
         let space = pointer(mm).load(Acquire);
-        // This is in the way of every hit: one comparison for both.
+        // Every hit executes this comparison, which covers null and `LOST` at once.
         if space.addr() <= LOST.addr() {
             return None;
         }
-        // SAFETY: By the invariants of `pointer` it is of a handle of this type, which is
-        // not taken back while `mm_users` is not zero, as the type of `mm` says.
-        unsafe { Handle::<Arc<Self>>::borrow(space) }.map(|space| &**space)
+        // SAFETY: By the invariants of `pointer`, `space` owns a handle of this type, and is not
+        // taken back while `mm_users` is not zero, which `MmWithUser` guarantees.
+        unsafe { ForeignRcuBox::<Arc<Self>>::borrow(space) }.map(|space| &**space)
     }
 
-    /// Returns the space of an address space that may be about to go.
+    /// Returns the space of an address space that may have no users any more.
     #[inline]
-    pub(crate) fn of_any<'a>(mm: &'a Mm, guard: &'a Guard) -> Option<&'a Self> {
-        Self::arc_of_any(mm, guard).map(|space| &**space)
+    pub(crate) fn from_any_mm<'a>(mm: &'a Mm, guard: &'a Guard) -> Option<&'a Self> {
+        Self::arc_from_any_mm(mm, guard).map(|space| &**space)
     }
 
-    /// As [`Space::of_any`], for who wants to keep it.
+    /// Returns the space as [`Space::from_any_mm`] does, for callers that need a reference of their
+    /// own.
     #[inline]
-    pub(crate) fn arc_of_any<'a>(mm: &'a Mm, _guard: &'a Guard) -> Option<&'a Arc<Self>> {
+    pub(crate) fn arc_from_any_mm<'a>(mm: &'a Mm, _guard: &'a Guard) -> Option<&'a Arc<Self>> {
         let space = pointer(mm).load(Acquire);
         if space == LOST {
             return None;
         }
-        // SAFETY: As above; if it is taken back, then while `_guard` is held.
-        unsafe { Handle::<Arc<Self>>::borrow(space) }
+        // SAFETY: By the invariants of `pointer`, `space` is null or owns a handle of this type. If
+        // `clear()` takes the handle back, `_guard` is held since before that.
+        unsafe { ForeignRcuBox::<Arc<Self>>::borrow(space) }
     }
 
-    /// Returns the space of an address space, which gets one if it has none.
+    /// Returns the space of an address space, and creates it if necessary.
     ///
-    /// Context: as of [`Active::new`].
+    /// Context: as for [`Active::new`].
     pub(crate) fn get_or_create(mm: &MmWithUser) -> Result<&Self> {
-        if Self::of(mm).is_none() {
+        if Self::from_mm(mm).is_none() {
             Self::set(mm, Self::init(mm, KVVec::new(), Switches::on())?)?;
         }
-        let space = Self::of(mm).ok_or(ENOMEM)?;
+        let space = Self::from_mm(mm).ok_or(ENOMEM)?;
         if space.group.as_ref().is_none() {
-            if let Some(group) = Group::using(mm) {
-                // Another thread may have been faster.
+            if let Some(group) = Group::from_mm(mm) {
+                // Another thread may have set the group first.
                 space.group.populate(group);
             }
         }
         Ok(space)
     }
 
-    /// Gives an address space, the copy of that of `self`, a space that says what it inherited.
+    /// Creates a space with the list of inherited breakpoints for `to`, which is a copy of the
+    /// address space of `self`.
     ///
     /// Context: may sleep. `mmap_lock` may be held.
     pub(crate) fn create_inherited(&self, to: &MmWithUser, list: KVVec<Displaced>) -> Result {
         Self::set(to, Self::init(to, list, self.active.try_clone()?)?)
     }
 
-    /// Returns the threads that use `mm`, the address space.
+    /// Returns the threads that use `mm`, which is the address space of `self`.
     pub(crate) fn users<'a>(&'a self, mm: &'a ARef<MmWithUser>) -> Users<'a> {
         Users::new(mm, self.group.as_ref())
     }
 
-    /// Returns the evidence that the threads may be quiesced with `mmap_lock` held.
+    /// Returns evidence that the threads may be quiesced with `mmap_lock` held.
     pub(crate) fn utrace(&self) -> &Active {
         &self.active.utrace
     }
 
     fn set(mm: &MmWithUser, space: Arc<Self>) -> Result {
-        let raw = Handle::new(BUILT_IN, space, GFP_KERNEL)?.into_raw();
-        // INVARIANT: The pointer owns the handle.
+        let raw = ForeignRcuBox::new(BUILT_IN, space, GFP_KERNEL)?.into_raw();
+        // INVARIANT: On success, the pointer owns the handle.
         let stored = pointer(mm).cmpxchg(core::ptr::null_mut(), raw, Full);
         if stored.is_err() {
-            // SAFETY: Of `into_raw` above, and it was not stored.
-            drop(unsafe { Handle::<Arc<Self>>::from_raw(raw) });
+            // SAFETY: `raw` is the result of `ForeignRcuBox::into_raw()` above, and was not stored.
+            drop(unsafe { ForeignRcuBox::<Arc<Self>>::from_raw(raw) });
         }
         Ok(())
     }
 
-    /// Says that there was no memory for what `mm` inherited.
+    /// Records that there was no memory for the list of breakpoints that `mm` inherited.
     pub(crate) fn set_lost(mm: &MmWithUser) {
-        // Whatever the exchange finds, there is no space; the copy has just been created.
+        // The copy has just been created and has no space, so the result of the exchange does not
+        // matter.
         let _ = pointer(mm).cmpxchg(core::ptr::null_mut(), LOST, Full);
     }
 
@@ -221,7 +229,7 @@ impl Space {
         pointer(mm).load(Acquire) == LOST
     }
 
-    /// Returns the breakpoint at an address, if its `int3` is in the text.
+    /// Returns the breakpoint at an address if its `int3` is in the text.
     #[inline]
     pub(crate) fn armed<'a>(
         &'a self,
@@ -231,38 +239,39 @@ impl Space {
         self.map
             .get(at.as_usize(), guard)
             .map(Arc::as_arc_borrow)
-            .filter(|bp| bp.state() == State::Armed)
+            .filter(|bp| bp.state() == BreakpointState::Armed)
     }
 
-    /// Returns the breakpoint at an address, unless it is lost or gone.
+    /// Returns the breakpoint at an address, unless it is lost or removed.
     pub(crate) fn present<'a>(
         &'a self,
         at: Vaddr,
         guard: &'a Guard,
     ) -> Option<&'a Arc<Breakpoint>> {
-        self.known(at, guard).filter(|bp| bp.state() != State::Lost)
+        self.known(at, guard)
+            .filter(|bp| bp.state() != BreakpointState::Lost)
     }
 
-    /// Returns the breakpoint at an address, unless it is gone.
+    /// Returns the breakpoint at an address, unless it is removed.
     pub(crate) fn known<'a>(&'a self, at: Vaddr, guard: &'a Guard) -> Option<&'a Arc<Breakpoint>> {
         self.map
             .get(at.as_usize(), guard)
-            .filter(|bp| bp.state() != State::Gone)
+            .filter(|bp| bp.state() != BreakpointState::Removed)
     }
 
-    /// Returns the byte that the breakpoint at an address displaces, if its `int3` may be there. In
-    /// a copied address space, it is that of a breakpoint of the address space that was copied.
+    /// Returns the byte that the breakpoint at an address displaces, if its `int3` may be in the
+    /// text. In a copied address space, this is a breakpoint of the original address space.
     pub(crate) fn displaced_byte(&self, at: Vaddr) -> Option<u8> {
         let guard = tasks_trace::read_lock();
         if let Some(bp) = self.known(at, &guard) {
-            let may_be_there = bp.state() != State::Covered;
+            let may_be_there = bp.state() != BreakpointState::Overwritten;
             return bp.insn().bytes().first().filter(|_| may_be_there).copied();
         }
         let found = self.inherited.binary_search_by_key(&at, Displaced::at);
         self.inherited.get(found.ok()?)?.original()
     }
 
-    /// Returns the breakpoints within `start..end` that are neither lost nor gone.
+    /// Returns the breakpoints within `start..end` that are neither lost nor removed.
     pub(crate) fn present_in<'a>(
         &'a self,
         start: usize,
@@ -270,10 +279,10 @@ impl Space {
         guard: &'a Guard,
     ) -> impl Iterator<Item = &'a Arc<Breakpoint>> + 'a {
         self.known_in(start, end, guard)
-            .filter(|bp| bp.state() != State::Lost)
+            .filter(|bp| bp.state() != BreakpointState::Lost)
     }
 
-    /// Returns the breakpoints within `start..end` that are not gone.
+    /// Returns the breakpoints within `start..end` that are not removed.
     pub(crate) fn known_in<'a>(
         &'a self,
         start: usize,
@@ -283,7 +292,7 @@ impl Space {
         self.map
             .range(start..=end.saturating_sub(1), guard)
             .map(|(_, bp)| bp)
-            .filter(|bp| bp.state() != State::Gone)
+            .filter(|bp| bp.state() != BreakpointState::Removed)
     }
 
     /// Returns the breakpoints within `start..end` whose `int3` is in the text.
@@ -294,12 +303,12 @@ impl Space {
         guard: &'a Guard,
     ) -> impl Iterator<Item = &'a Arc<Breakpoint>> + 'a {
         self.present_in(start, end, guard)
-            .filter(|bp| matches!(bp.state(), State::Armed | State::Outdated))
+            .filter(|bp| matches!(bp.state(), BreakpointState::Armed | BreakpointState::Stale))
     }
 
-    /// Returns the area that an address is in.
+    /// Returns the area that contains an address.
     #[inline]
-    pub(crate) fn area<'a>(&'a self, addr: usize, guard: &'a Guard) -> Option<&'a Arc<Area>> {
+    pub(crate) fn area<'a>(&'a self, addr: usize, guard: &'a Guard) -> Option<&'a Arc<XolArea>> {
         self.areas.get(addr & PAGE_MASK, guard)
     }
 
@@ -309,27 +318,29 @@ impl Space {
         first: usize,
         last: usize,
         guard: &'a Guard,
-    ) -> impl Iterator<Item = &'a Arc<Area>> + 'a {
+    ) -> impl Iterator<Item = &'a Arc<XolArea>> + 'a {
         self.areas.range(first..=last, guard).map(|(_, area)| area)
     }
 }
 
 /// Returns whether there may be breakpoints in an address space.
 pub fn is_probed(mm: &MmWithUser) -> bool {
-    Space::of(mm).is_some()
+    Space::from_mm(mm).is_some()
 }
 
-/// Frees the breakpoints of an address space that has no user left, or that `fork()` has copied and
-/// no thread uses yet.
+/// Frees the breakpoints of an address space that has no users left, or that `fork()` has copied
+/// and no thread uses yet.
 ///
 /// # Safety
 ///
-/// `mm_users` of `mm` is zero, or the caller is the only user and has no reference to its space.
+/// `mm_users` of `mm` must be zero, or the caller must be the only user and have no reference to
+/// the space.
 pub unsafe fn clear(mm: &Mm) {
-    // INVARIANT: See `pointer`.
+    // INVARIANT: The pointer is null afterwards, and `space` owns the handle.
     let space = pointer(mm).xchg(core::ptr::null_mut(), Full);
     if !space.is_null() && space != LOST {
-        // SAFETY: By the invariants of `pointer` it is of a handle, which was owned there.
-        drop(unsafe { Handle::<Arc<Space>>::from_raw(space) });
+        // SAFETY: By the invariants of `pointer`, the value owned a handle of this type, and the
+        // exchange above has taken it back once.
+        drop(unsafe { ForeignRcuBox::<Arc<Space>>::from_raw(space) });
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Chain entries of a probepoint: consumers, and return probes.
+//! Chain entries of a probepoint: consumers, and return points.
 
 use crate::probe::Probe;
 
@@ -14,22 +14,22 @@ use kernel::{
     threads::ThreadGroup, //
 };
 
-/// The part of return probes at a probepoint: at the entry of a function they expect its return, at
-/// a return breakpoint they detect it. [`crate::returns`] implements it.
+/// A point at which return probes act: the entry of a function, where they expect its return, or a
+/// return breakpoint, where they detect it. [`crate::returns`] implements this.
 pub(crate) trait ReturnPoint: Send + Sync {
-    /// Called for a thread of the process, whose registers are `regs`, after the handlers of the
-    /// consumers. At the entry of a function, `generation` is the number of the newest consumer
+    /// Called for the current thread after the handlers of the consumers. `regs` are the registers
+    /// of the thread. At the entry of a function, `generation` is the number of the newest consumer
     /// that wants its return.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
-    /// The return of the function that is entered will not be detected.
+    /// At the entry of a function: the return of this call will not be detected.
     fn reached(&self, generation: u64, regs: &mut PtRegs, guard: &Guard) -> Result;
 }
 
-/// A return breakpoint, and for which process.
+/// A return breakpoint, and the process that it belongs to.
 #[derive(Clone)]
 pub(crate) struct GroupReturnPoint {
     pub(crate) group: ThreadGroup,
@@ -37,46 +37,37 @@ pub(crate) struct GroupReturnPoint {
 }
 
 impl GroupReturnPoint {
-    /// Returns whether it is that return breakpoint.
+    /// Returns whether the return breakpoint is `point`.
     pub(crate) fn is(&self, point: &dyn ReturnPoint) -> bool {
         core::ptr::addr_eq(Arc::as_ptr(&self.point), point)
     }
 }
 
-/// What a probepoint is to a probe.
+/// A probe at a probepoint, and the process that it fires in.
 #[derive(Clone)]
-pub(crate) enum Role {
-    /// Where it is. If the probe wants returns, and its function has no size, this is the entry of
-    /// the function.
-    Hit(Option<Arc<dyn ReturnPoint>>),
-    /// An instruction by which the function returns.
-    Exit,
-}
-
-/// A probe, and for which process.
-#[derive(Clone)]
-pub(crate) struct Entry {
+pub(crate) struct ChainEntry {
     pub(crate) probe: Arc<Probe>,
     pub(crate) group: ThreadGroup,
-    pub(crate) role: Role,
-    /// Whether it is called with interrupts disabled.
+    /// The return point at the entry of the function, if the consumer wants returns.
+    pub(crate) function_entry: Option<Arc<dyn ReturnPoint>>,
+    /// Whether the consumer has a handler for interrupt context.
     pub(crate) is_for_interrupt: bool,
-    /// Whether there is something to do for it in task context.
+    /// Whether the entry has something to do in task context.
     pub(crate) is_for_task: bool,
 }
 
-impl Entry {
-    pub(crate) fn new(probe: Arc<Probe>, group: ThreadGroup, role: Role) -> Self {
-        let (is_for_interrupt, is_for_task) = match &role {
-            Role::Hit(returns) => (probe.wants.interrupt, probe.wants.task || returns.is_some()),
-            Role::Exit => (false, true),
-        };
+impl ChainEntry {
+    pub(crate) fn new(
+        probe: Arc<Probe>,
+        group: ThreadGroup,
+        function_entry: Option<Arc<dyn ReturnPoint>>,
+    ) -> Self {
         Self {
+            is_for_interrupt: probe.handlers.interrupt,
+            is_for_task: probe.handlers.task || function_entry.is_some(),
             probe,
             group,
-            role,
-            is_for_interrupt,
-            is_for_task,
+            function_entry,
         }
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What only C can say of uprobes: the symbols for modules, and that modules go.
+ * Parts of uprobes that must be in C: the exported symbols, and the notifier of
+ * modules.
  */
 
 #include <linux/export.h>
@@ -17,20 +18,20 @@ EXPORT_SYMBOL_GPL(unregister_uprobes);
 EXPORT_SYMBOL_GPL(uprobe_read_counts);
 
 #ifdef CONFIG_MODULES
-static int module_changes(struct notifier_block *nb, unsigned long state, void *module)
+static int module_notify(struct notifier_block *nb, unsigned long state, void *module)
 {
 	if (state == MODULE_STATE_GOING)
 		uprobes_module_going(module);
 	return NOTIFY_OK;
 }
 
-static struct notifier_block modules = {
-	.notifier_call = module_changes,
+static struct notifier_block module_nb = {
+	.notifier_call = module_notify,
 };
 
-static int __init watch_modules(void)
+static int __init uprobes_module_init(void)
 {
-	return register_module_notifier(&modules);
+	return register_module_notifier(&module_nb);
 }
-core_initcall(watch_modules);
+core_initcall(uprobes_module_init);
 #endif

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Probes that follow `fork()`: a process that a probed one creates has them from its first
-//! instruction.
+//! Probes that follow `fork()`: the child process has them from its first instruction on.
 //!
-//! The child belongs to the same registration, so it is unregistered with it, and what it creates
-//! is followed in turn. Calls that had not returned when it was created are not known of in it.
+//! The child belongs to the registration of the parent, so the owner unregisters both at once. A
+//! child of the child is followed in turn. The return of a call that the parent made before the
+//! `fork()` is not detected in the child.
 
 use crate::{
-    presence,
     probe::{
         any_follows,
         Probe, //
     },
     probepoint,
-    process::Process, //
+    process::Process,
+    registration, //
 };
 
 use kernel::{
@@ -24,7 +24,8 @@ use kernel::{
     threads::ThreadGroup, //
 };
 
-/// The current thread has created the process of `child`, which has not run.
+/// Attaches the probes that follow the current process to the process of `child`, which the current
+/// thread has created and which has not run yet.
 ///
 /// Context: may sleep.
 pub(crate) fn inherit(child: &Task) {
@@ -33,7 +34,7 @@ pub(crate) fn inherit(child: &Task) {
     }
     let parent = kernel::current!();
     let Some(mm) = parent.mm() else { return };
-    // Most processes that fork have no probes, though another process has one that follows.
+    // Most processes that fork have no probes, even if another process has one that follows.
     if !ubp::is_probed(mm) {
         return;
     }
@@ -41,12 +42,12 @@ pub(crate) fn inherit(child: &Task) {
     if probes.is_empty() {
         return;
     }
-    let process = Process::of(child);
+    let process = Process::from_task(child);
     for probe in &probes {
-        let joined = process.as_ref().map_err(|error| *error);
-        // If that fails, the child goes without.
-        if joined
-            .and_then(|child| presence::enter(probe, child))
+        let child = process.as_ref().map_err(|error| *error);
+        // On failure the child does not have the probe.
+        if child
+            .and_then(|child| registration::attach(probe, child))
             .is_err()
         {
             probe.misses.increment();
@@ -54,15 +55,15 @@ pub(crate) fn inherit(child: &Task) {
     }
 }
 
-/// Returns the probes that follow a process, in the order of their registration: that is the order
-/// in which the child's are called.
+/// Returns the probes that follow a process, in the order of their registration, so that the chains
+/// of the child have the same order.
 fn following(mm: &Mm, group: ThreadGroup) -> KVec<Arc<Probe>> {
     let mut found = KVec::<Arc<Probe>>::new();
     probepoint::for_each(mm, |probepoint| {
-        probepoint.read(|clients| {
-            let of_group = clients.iter().filter(|entry| entry.group == group);
+        probepoint.read(|chain| {
+            let of_group = chain.iter().filter(|entry| entry.group == group);
             for entry in of_group.filter(|entry| entry.probe.follows()) {
-                // The child goes without those that there is no memory for.
+                // Without memory for the list, the child does not have the probe.
                 if add(&mut found, &entry.probe).is_err() {
                     entry.probe.misses.increment();
                 }
@@ -72,7 +73,7 @@ fn following(mm: &Mm, group: ThreadGroup) -> KVec<Arc<Probe>> {
     found
 }
 
-/// Adds a probe to a list in the order of their numbers, unless it is there.
+/// Adds a probe to a list in the order of numbers, unless the list has it.
 fn add(list: &mut KVec<Arc<Probe>>, probe: &Arc<Probe>) -> Result {
     if let Err(at) = list.binary_search_by_key(&probe.id, |there| there.id) {
         list.reserve(1, GFP_KERNEL)?;

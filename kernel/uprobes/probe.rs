@@ -1,37 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A client that is registered: what all the places where it is called share.
+//! A registered consumer: its state, its counts, and its attachments to processes.
 //!
 //! # The life of a probe
 //!
 //! ```text
-//!            everything is in place         unregistered, or a handler has misbehaved
-//!   Silent ----------------------------> Live ---------------------------------> Silent, for good
-//!      |                                                                           ^
-//!      +---------------------------------------------------------------------------+
-//!            the registration has failed
+//!                registered                unregistered, or disarmed by the handler guard
+//!   Disabled ----------------> Enabled or --------------------------------> Disabled,
+//!      |                        Filtered                                    for good
+//!      |                                                                       ^
+//!      +-----------------------------------------------------------------------+
+//!                            the registration has failed
 //! ```
 //!
-//! A hit passes over a probe that is silent. What it has in lists of clients, and with the last one
-//! there the breakpoint, is taken out by [`Probe::take_out`], afterwards.
+//! A hit does not call the handlers of a disabled probe. [`Probe::detach`] disables the probe
+//! before it removes the chain entries of the probe, and with the last entry of a chain the
+//! breakpoint.
 //!
 //! # Locks
 //!
-//! `Probe::presences` is held while the probe is put into a process, and while it is taken out of
-//! all of them. Two callers may take it out, the registrar and the worker that [`Probe::disarm`]
-//! queues: the lock ensures that neither returns before the text is restored. The lock is never
-//! held while text is faulted in, because a userfaultfd or a FUSE server answers that, which the
-//! probed process may control: [`enter`](crate::presence::enter) begins anew after it.
+//! `Probe::attachments` is held while the probe is attached to a process, and while it is detached
+//! from all of them. Two callers may detach it, the owner and the worker that [`Probe::disarm`]
+//! queues: the lock ensures that neither returns before the text is restored. The lock must not be
+//! held while text is faulted in, because a userfaultfd or a FUSE server that the probed process
+//! controls may serve the fault. [`attach`](crate::registration::attach) starts over after a fault.
 
-use crate::{
-    client::{
-        Client,
-        Spot,
-        Wants, //
-    }, //
+use crate::consumer::{
+    Consumer,
+    HandlerMask,
+    ProbeSpec, //
 };
 
 use kernel::{
+    bindings,
     counter::Counter,
     impl_has_work, new_mutex, new_work,
     prelude::*,
@@ -48,6 +49,10 @@ use kernel::{
         DirectArc,
         Mutex, //
     },
+    uprobes::{
+        Detection,
+        ProbeCounts, //
+    },
     workqueue::{
         self,
         Work,
@@ -55,53 +60,46 @@ use kernel::{
     },
 };
 
-/// What has come of a probe so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// How often it fired.
-    pub hits: usize,
-    /// How often [`Client::returned`] was called.
-    pub returns: usize,
-    /// How often it should have fired, or returns should have been noticed, and could not be.
-    pub misses: usize,
-}
-
-/// Which hits come to the handlers of a probe: what it is in the states above.
+/// State of a probe: the hits at which its handlers are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
-pub(crate) enum Gate {
-    /// All: it is live, and has no filter.
-    Open,
-    /// It is live, and its filter says.
-    Guarded,
-    /// None: it is silent.
-    Closed,
+pub(crate) enum ProbeState {
+    /// At all hits. The probe has no filter.
+    Enabled,
+    /// At hits of the threads that the filter accepts.
+    Filtered,
+    /// At no hit.
+    Disabled,
 }
 
-const OPEN: i32 = Gate::Open as i32;
-const GUARDED: i32 = Gate::Guarded as i32;
+const ENABLED: i32 = ProbeState::Enabled as i32;
+const FILTERED: i32 = ProbeState::Filtered as i32;
+const DISABLED: i32 = ProbeState::Disabled as i32;
 
-/// A probe in one process.
-pub(crate) trait Presence: Send + Sync {
-    /// Returns whether the process has exited, or has another image.
+/// Attachment of a probe to one process.
+pub(crate) trait Attachment: Send + Sync {
+    /// Returns whether the process has exited or has called `execve()` since.
     fn is_over(&self) -> bool;
 
-    /// Takes the probe with this number out. Handlers may still be executing.
-    fn take_out(&self, id: u64);
+    /// Removes the chain entries of the probe, which has the number `id`. Handlers may still be
+    /// executing when this returns.
+    fn detach(&self, id: u64);
 }
 
+/// Number of the next probe.
 static LAST_ID: Atomic<i64> = Atomic::new(0);
 
-/// How many probes there are that follow. Read at every `fork()`.
+/// Number of probes that follow `fork()`. Every `fork()` reads it, to return early if there are
+/// none.
 static FOLLOWING: Atomic<i64> = Atomic::new(0);
 
-/// Returns whether there are probes that follow `fork()`.
+/// Returns whether any probe follows `fork()`.
 #[inline]
 pub(crate) fn any_follows() -> bool {
     FOLLOWING.load(Relaxed) != 0
 }
 
-/// Counts a probe that follows, while it exists.
+/// Counts a probe in [`FOLLOWING`] for as long as the probe exists.
 struct Following(());
 
 impl Following {
@@ -117,24 +115,29 @@ impl Drop for Following {
     }
 }
 
-/// A registered client.
+/// A registered consumer.
 #[pin_data]
 pub(crate) struct Probe {
-    /// Higher than that of any probe that was registered before.
+    /// Number of the probe. Probes that are registered later have higher numbers.
     pub(crate) id: u64,
-    pub(crate) wants: Wants,
-    pub(crate) spot: Spot,
+    pub(crate) handlers: HandlerMask,
+    pub(crate) spec: ProbeSpec,
     following: Option<Following>,
-    client: DirectArc<dyn Client>,
-    gate: Atomic<i32>,
+    consumer: DirectArc<dyn Consumer>,
+    state: Atomic<i32>,
     pub(crate) hits: Counter,
     pub(crate) returns: Counter,
     pub(crate) misses: Counter,
-    /// The processes in which it is; nothing any more once it has been taken out.
+    /// How returns are detected, as an `enum uprobe_detection`.
+    detection: Atomic<u32>,
+    /// An instruction after which the walk cannot follow the function; see [`Detection`].
+    walk_end: Atomic<usize>,
+    /// Attachments to processes; `None` once the probe has been detached.
     #[pin]
-    presences: Mutex<Option<KVec<Arc<dyn Presence>>>>,
-    /// A handler has unregistered the probe: the worker calls [`Client::ended`].
-    ended_by_handler: Atomic<bool>,
+    attachments: Mutex<Option<KVec<Arc<dyn Attachment>>>>,
+    /// Whether a handler has unregistered the probe. The worker then calls
+    /// [`Consumer::unregistered`].
+    unregistered_by_handler: Atomic<bool>,
     #[pin]
     work: Work<Self>,
 }
@@ -144,127 +147,146 @@ impl_has_work! {
 }
 
 impl Probe {
-    pub(crate) fn new(client: Arc<dyn Client>, spot: Spot) -> Result<Arc<Self>> {
+    /// Creates a probe, which is disabled.
+    pub(crate) fn new(consumer: Arc<dyn Consumer>, spec: ProbeSpec) -> Result<Arc<Self>> {
         let (hits, returns, misses) = (Counter::new()?, Counter::new()?, Counter::new()?);
         Arc::pin_init(
             pin_init!(Self {
                 id: LAST_ID.fetch_add(1, Relaxed) as u64,
-                wants: client.wants(),
-                spot,
-                following: spot.follow.then(Following::new),
-                client: client.into(),
-                gate: Atomic::new(Gate::Closed as i32),
+                handlers: consumer.handlers(),
+                spec,
+                following: spec.follow.then(Following::new),
+                consumer: consumer.into(),
+                state: Atomic::new(DISABLED),
+                detection: Atomic::new(bindings::uprobe_detection_UPROBE_NO_RETURNS),
+                walk_end: Atomic::new(0),
                 hits,
                 returns,
                 misses,
-                presences <- new_mutex!(Some(KVec::new())),
-                ended_by_handler: Atomic::new(false),
+                attachments <- new_mutex!(Some(KVec::new())),
+                unregistered_by_handler: Atomic::new(false),
                 work <- new_work!("uprobes::Probe"),
             }),
             GFP_KERNEL,
         )
     }
 
-    /// Adds a presence, which `enter` makes unless the probe has been taken out.
+    /// Adds the attachment that `attach` makes. Does not call `attach` for a probe that has been
+    /// detached.
     ///
     /// # Errors
     ///
-    /// `ESRCH`: it has been taken out. Else as of `enter`.
-    pub(crate) fn add_presence(&self, enter: impl FnOnce() -> Result<Arc<dyn Presence>>) -> Result {
-        let mut presences = self.presences.lock();
-        let presences = (*presences).as_mut().ok_or(ESRCH)?;
-        // Those of processes that have ended hold nothing but memory.
-        presences.retain(|presence| !presence.is_over());
-        presences.reserve(1, GFP_KERNEL)?;
-        Ok(presences.push(enter()?, GFP_KERNEL)?)
+    /// `ESRCH`: the probe has been detached. Otherwise the error of `attach`.
+    pub(crate) fn add_attachment(
+        &self,
+        attach: impl FnOnce() -> Result<Arc<dyn Attachment>>,
+    ) -> Result {
+        let mut attachments = self.attachments.lock();
+        let attachments = (*attachments).as_mut().ok_or(ESRCH)?;
+        // Drops attachments to processes that have ended, because they only take memory.
+        attachments.retain(|attachment| !attachment.is_over());
+        attachments.reserve(1, GFP_KERNEL)?;
+        Ok(attachments.push(attach()?, GFP_KERNEL)?)
     }
 
-    /// Whether it follows `fork()`.
+    /// Returns whether the probe follows `fork()`.
     pub(crate) fn follows(&self) -> bool {
         self.following.is_some()
     }
 
     #[inline]
-    pub(crate) fn client(&self) -> &dyn Client {
-        &*self.client
+    pub(crate) fn consumer(&self) -> &dyn Consumer {
+        &*self.consumer
     }
 
-    /// Everything is in place.
-    pub(crate) fn go_live(&self) {
-        let gate = if self.wants.filter {
-            Gate::Guarded
+    /// Enables the probe. The caller must have attached it.
+    pub(crate) fn enable(&self) {
+        let state = if self.handlers.filter {
+            FILTERED
         } else {
-            Gate::Open
+            ENABLED
         };
-        self.gate.store(gate as i32, Release);
+        self.state.store(state, Release);
     }
 
-    /// Whether all are let through to the handlers.
+    /// Returns whether the probe fires for every thread, as [`ProbeState::Enabled`] says.
     #[inline]
-    pub(crate) fn is_open(&self) -> bool {
-        self.gate.load(Acquire) == OPEN
+    pub(crate) fn fires_for_all(&self) -> bool {
+        self.state.load(Acquire) == ENABLED
     }
 
-    /// Who is let through to the handlers.
-    pub(crate) fn gate(&self) -> Gate {
-        match self.gate.load(Acquire) {
-            OPEN => Gate::Open,
-            GUARDED => Gate::Guarded,
-            _ => Gate::Closed,
+    pub(crate) fn state(&self) -> ProbeState {
+        match self.state.load(Acquire) {
+            ENABLED => ProbeState::Enabled,
+            FILTERED => ProbeState::Filtered,
+            _ => ProbeState::Disabled,
         }
     }
 
-    /// Hits pass over the probe from now on. Returns whether they did not do so before.
+    /// Disables the probe: hits that begin afterwards do not call its handlers. Returns whether the
+    /// probe was enabled.
     ///
     /// Context: any.
-    pub(crate) fn silence(&self) -> bool {
-        self.gate.xchg(Gate::Closed as i32, Full) != Gate::Closed as i32
+    pub(crate) fn disable(&self) -> bool {
+        self.state.xchg(DISABLED, Full) != DISABLED
     }
 
-    /// Silences the probe, and has it taken out in a while. Returns as [`Probe::silence`].
+    /// Disables the probe, and queues work that detaches it. Returns whether the probe was enabled.
     ///
-    /// Context: any; the caller may be one of its handlers.
+    /// Context: any; the caller may be a handler of the probe.
     pub(crate) fn disarm(this: ArcBorrow<'_, Self>) -> bool {
-        let was_live = this.silence();
-        if was_live {
+        let was_enabled = this.disable();
+        if was_enabled {
             Self::queue(Arc::from(this));
         }
-        was_live
+        was_enabled
     }
 
-    /// Silences the probe, and has it taken out in a while. [`Client::ended`] is called when no
-    /// handler of it is executing any more.
+    /// Disables the probe, and queues work that detaches it, waits for the handlers that are
+    /// executing, and calls [`Consumer::unregistered`].
     ///
-    /// Context: any; the caller is a handler, and no other caller ends the probe.
-    pub(crate) fn end_later(this: Arc<Self>) {
-        this.silence();
-        this.ended_by_handler.store(true, Relaxed);
+    /// Context: any. The caller must be a handler, and must be the only one to unregister the
+    /// probe.
+    pub(crate) fn unregister_later(this: Arc<Self>) {
+        this.disable();
+        this.unregistered_by_handler.store(true, Relaxed);
         Self::queue(this);
     }
 
     fn queue(this: Arc<Self>) {
-        // If the work is pending already, queueing it again orders what has been stored before it
-        // against the work function, as `queue_work()` guarantees.
+        // If the work is pending already, `queue_work()` guarantees that the work function sees the
+        // stores that come before this call.
         let _ = workqueue::system_dfl().enqueue(this);
     }
 
-    /// Takes the probe out wherever it is. The text is restored when this returns, also if another
-    /// caller is about to do it. Handlers may still be executing.
+    /// Detaches the probe from all processes. The text is restored when this returns, even if
+    /// another caller detaches the probe at the same time. Handlers may still be executing.
     ///
     /// Context: may sleep.
-    pub(crate) fn take_out(&self) {
-        self.silence();
-        let mut presences = self.presences.lock();
-        for presence in presences.take().iter().flatten() {
-            presence.take_out(self.id);
+    pub(crate) fn detach(&self) {
+        self.disable();
+        let mut attachments = self.attachments.lock();
+        for attachment in attachments.take().iter().flatten() {
+            attachment.detach(self.id);
         }
     }
 
-    pub(crate) fn counts(&self) -> Counts {
-        Counts {
-            hits: self.hits.sum(),
-            returns: self.returns.sum(),
-            misses: self.misses.sum(),
+    /// Sets how the returns of the function are detected.
+    pub(crate) fn set_detection(&self, detection: Detection) {
+        let (raw, walk_end) = detection.into_raw();
+        self.walk_end.store(walk_end, Relaxed);
+        self.detection.store(raw, Relaxed);
+    }
+
+    pub(crate) fn detection(&self) -> Option<Detection> {
+        Detection::from_raw(self.detection.load(Relaxed), self.walk_end.load(Relaxed))
+    }
+
+    pub(crate) fn counts(&self) -> ProbeCounts {
+        ProbeCounts {
+            hits: self.hits.sum() as u64,
+            returns: self.returns.sum() as u64,
+            misses: self.misses.sum() as u64,
         }
     }
 }
@@ -273,10 +295,10 @@ impl WorkItem for Probe {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        this.take_out();
-        if this.ended_by_handler.xchg(false, Full) {
+        this.detach();
+        if this.unregistered_by_handler.xchg(false, Full) {
             ubp::wait_for_hits();
-            this.client().ended();
+            this.consumer().unregistered();
         }
     }
 }

@@ -1,41 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An address with probes: its breakpoint and its clients.
+//! Probepoints: addresses with probes, each with a breakpoint and a handler chain.
 //!
 //! # The life of a probepoint
 //!
 //! ```text
-//!                 first client: breakpoint inserted
-//!   New (registry) ----------------------------------> Probed
-//!        |                                              |   last client gone: breakpoint removed
-//!        | insertion failed                             |   breakpoint found gone by a registrar
+//!                 first entry: breakpoint inserted
+//!   New (registry) ---------------------------------> Probed
+//!        |                                              |  last entry removed: breakpoint removed
+//!        | insertion failed                             |  place() finds breakpoint removed
 //!        v                                              v
-//!       Dead (out of the registry) <--------------------+
+//!       Dead (not in the registry) <--------------------+
 //! ```
 //!
-//! A dead probepoint stays dead. A registrar that finds one goes back to the registry, where it is
-//! not any more, and makes a new one.
+//! A dead probepoint stays dead. If [`place`] finds one, it looks in the registry again, which no
+//! longer has the dead one, and adds a new one.
 
 use crate::{
-    client::{
-        Handler,
-        Returning, //
+    chain::{
+        ChainContexts,
+        HandlerChain,
+        HitPath, //
     },
-    clients::{
-        Clients,
-        Course,
-        General, //
-    },
-    contain::Calls,
+    consumer::HandlerKind,
     entry::{
-        Entry,
+        ChainEntry,
         GroupReturnPoint,
         ReturnPoint, //
     },
-    sole::{
-        Sole,
-        SoleFunction,
-        SoleReturnPoint, //
+    guard::HandlerGuard,
+    single::{
+        SingleConsumer,
+        SingleFunction,
+        SingleReturnPoint, //
     },
     BUILT_IN, //
 };
@@ -60,7 +57,7 @@ use kernel::{
         },
         tasks_trace::{
             Guard,
-            Published, //
+            RcuPointer, //
         },
         Arc,
         Mutex, //
@@ -73,24 +70,25 @@ use kernel::{
     },
 };
 use ubp::{
+    BreakpointOwner,
     Hit,
     Inserted,
-    OnHit,
     Resumed,
     Vaddr, //
 };
 
-/// An address of an address space.
+/// Key of a probepoint: address of the `mm_struct`, and address in the address space.
 type Key = (usize, Vaddr);
 
-/// Finds the probepoint of an address.
+/// The probepoints, by their addresses.
 struct Registry(RBTree<Key, Arc<Probepoint>>);
 
-// SAFETY: Everything that it owns may be sent, and it is accessed under its lock only.
+// SAFETY: The tree owns its nodes. Their keys and values are `Send`, and the mutex around this
+// serialises all accesses.
 unsafe impl Send for Registry {}
 
 kernel::sync::global_lock! {
-    // SAFETY: `init` is called before any other function reaches the registry.
+    // SAFETY: `uprobes_init()` calls `init` at boot, before any process can be probed.
     unsafe(uninit) static REGISTRY: Mutex<Option<Registry>> = None;
 }
 
@@ -98,9 +96,9 @@ kernel::sync::global_lock! {
 ///
 /// # Safety
 ///
-/// Called once, before any other function of this module.
+/// Must be called once, before any other function of this module.
 pub(crate) unsafe fn init() {
-    // SAFETY: This is the only call, and the first use, by the safety requirements.
+    // SAFETY: The caller ensures that this is the only call, and that nothing has used the lock.
     unsafe { REGISTRY.init() };
     *REGISTRY.lock() = Some(Registry(RBTree::new()));
 }
@@ -113,11 +111,11 @@ fn with_registry<R>(f: impl FnOnce(&mut RBTree<Key, Arc<Probepoint>>) -> R) -> R
 }
 
 fn key(mm: &Mm, at: Vaddr) -> Key {
-    // The probepoint keeps the address space from being freed, and so the number from being reused.
+    // The reference that the probepoint holds ensures that the pointer is not reused.
     (mm.as_raw() as usize, at)
 }
 
-/// Returns the probepoint of an address; a new one, if there is none.
+/// Returns the probepoint of an address. Creates it if there is none.
 fn find_or_add(mm: &MmWithUser, at: Vaddr) -> Result<Arc<Probepoint>> {
     let key = key(mm, at);
     if let Some(found) = with_registry(|registry| registry.get(&key).cloned())? {
@@ -134,11 +132,11 @@ fn find_or_add(mm: &MmWithUser, at: Vaddr) -> Result<Arc<Probepoint>> {
     })
 }
 
-/// Takes a probepoint that is dead out of the registry.
+/// Removes a dead probepoint from the registry.
 fn forget(probepoint: &Probepoint) {
     let key = key(&probepoint.mm, probepoint.at);
     let gone = with_registry(|registry| {
-        // A registrar may have made a new one already.
+        // `find_or_add()` may have added a new one already.
         let found = registry.get(&key)?;
         if core::ptr::eq(Arc::as_ptr(found), probepoint) {
             registry.remove(&key)
@@ -149,7 +147,7 @@ fn forget(probepoint: &Probepoint) {
     drop(gone);
 }
 
-/// Calls `f` with each probepoint of an address space, no lock held.
+/// Calls `f` for each probepoint of an address space, with no lock held.
 pub(crate) fn for_each(mm: &Mm, mut f: impl FnMut(&Arc<Probepoint>)) {
     let mut next = key(mm, Vaddr::new(0));
     loop {
@@ -175,34 +173,35 @@ enum State {
     Dead,
 }
 
-/// An address of an address space where there are probes.
+/// An address of an address space that has probes.
 #[pin_data]
 pub(crate) struct Probepoint {
-    /// Keeps the address space from being taken for another one.
+    /// Reference that ensures that the address space is not reused for another one.
     pub(crate) mm: ARef<Mm>,
     pub(crate) at: Vaddr,
-    /// Changed under `state`.
-    clients: Published<Clients>,
+    /// Changed with `state` locked.
+    chain: RcuPointer<HandlerChain>,
     #[pin]
     state: Mutex<State>,
-    /// The breakpoint has gone, by itself or because the probepoint is dead.
+    /// Whether the breakpoint has been removed, with its page of text or because the probepoint is
+    /// dead.
     gone: Atomic<bool>,
 }
 
-/// What [`Probepoint::add`] did.
+/// Result of [`Probepoint::add`].
 pub(crate) enum Added {
     Yes,
     /// The probepoint is dead.
     Dead,
 }
 
-/// What becomes of the text when the last client goes.
+/// Fate of the text when the last chain entry is removed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Text {
     /// The breakpoint is removed.
     Restored,
-    /// The breakpoint stays, because the address space goes before a thread can execute it. UBP
-    /// frees it with the address space.
+    /// The breakpoint stays, because the address space is freed before a thread can execute it, and
+    /// UBP frees the breakpoint with the address space.
     Abandoned,
 }
 
@@ -212,7 +211,7 @@ impl Probepoint {
             pin_init!(Self {
                 mm: mm.into(),
                 at,
-                clients: Published::empty(BUILT_IN),
+                chain: RcuPointer::empty(BUILT_IN),
                 state <- new_mutex!(State::New),
                 gone: Atomic::new(false),
             }),
@@ -220,11 +219,12 @@ impl Probepoint {
         )
     }
 
-    /// Makes a longer list, by `with`. With the first member, the breakpoint is inserted.
+    /// Publishes the chain that `with` makes from the current one by adding an entry. Inserts the
+    /// breakpoint for the first entry.
     fn add(
         self: &Arc<Self>,
         mm: &ARef<MmWithUser>,
-        with: impl Fn(&Clients) -> Result<Clients>,
+        with: impl Fn(&HandlerChain) -> Result<HandlerChain>,
     ) -> Result<Added> {
         let mut state = self.state.lock();
         match &*state {
@@ -234,13 +234,13 @@ impl Probepoint {
                 return Ok(Added::Dead);
             }
             State::Probed(_) => {
-                let list = self.read(with)?;
-                self.clients.publish(list, GFP_KERNEL_ACCOUNT)?;
+                let chain = self.read(with)?;
+                self.chain.publish(chain, GFP_KERNEL_ACCOUNT)?;
             }
             State::New => {
-                // The client is there before the first hit.
-                let added = with(&Clients::new())
-                    .and_then(|list| Ok(self.clients.publish(list, GFP_KERNEL_ACCOUNT)?))
+                // The chain is published before the breakpoint, so that the first hit finds it.
+                let added = with(&HandlerChain::new())
+                    .and_then(|chain| Ok(self.chain.publish(chain, GFP_KERNEL_ACCOUNT)?))
                     .and_then(|()| Ok(ubp::insert(mm, self.at, self.clone())?));
                 match added {
                     Ok(inserted) => *state = State::Probed(inserted),
@@ -254,27 +254,41 @@ impl Probepoint {
         Ok(Added::Yes)
     }
 
-    /// Removes the probe with this number. Its handlers may still be executing when this returns.
+    /// Removes the entries of the probe with the number `id`. Its handlers may still be executing
+    /// when this returns.
     pub(crate) fn remove_probe(&self, id: u64) {
         self.retain(Text::Restored, |entry| entry.probe.id != id, |_| true);
     }
 
-    /// Removes a return breakpoint, which may still be executing when this returns.
+    /// Returns the number of bytes of arguments that the displaced instruction pops, if there is a
+    /// breakpoint, and it is at a return instruction.
+    ///
+    /// Context: may sleep.
+    pub(crate) fn return_release(&self) -> Option<usize> {
+        match &*self.state.lock() {
+            State::Probed(inserted) => inserted.return_release(),
+            State::New | State::Dead => None,
+        }
+    }
+
+    /// Removes a return breakpoint. Threads may still be executing its code when this returns.
     pub(crate) fn remove_return_point(&self, point: &dyn ReturnPoint) {
         self.retain(Text::Restored, |_| true, |it| !it.is(point));
     }
 
-    /// Removes what a process has here.
+    /// Removes the entries and the return breakpoint of a process. `text` says what happens to the
+    /// breakpoint, if these are the last ones.
     pub(crate) fn remove_group(&self, group: ThreadGroup, text: Text) {
         self.retain(text, |it| it.group != group, |it| it.group != group);
     }
 
-    /// Keeps what `keep` and `keep_point` hold for. With the last member of the list, the
-    /// breakpoint goes, as `text` says.
+    /// Removes the entries that `keep` does not hold for, and the return breakpoints that
+    /// `keep_point` does not hold for. With the last of them, removes the breakpoint, as `text`
+    /// says.
     fn retain(
         &self,
         text: Text,
-        keep: impl Fn(&Entry) -> bool,
+        keep: impl Fn(&ChainEntry) -> bool,
         keep_point: impl Fn(&GroupReturnPoint) -> bool,
     ) {
         let mut state = self.state.lock();
@@ -282,97 +296,94 @@ impl Probepoint {
             return;
         }
         loop {
-            let left = self.read(|clients| clients.retaining(&keep, &keep_point));
+            let left = self.read(|chain| chain.retaining(&keep, &keep_point));
             let done = match left {
-                Ok(list) if list.is_empty() => {
+                Ok(chain) if chain.is_empty() => {
                     self.die(&mut state, text);
                     return;
                 }
-                Ok(list) => self.clients.publish(list, GFP_KERNEL_ACCOUNT).is_ok(),
+                Ok(chain) => self.chain.publish(chain, GFP_KERNEL_ACCOUNT).is_ok(),
                 Err(_) => false,
             };
             if done {
                 return;
             }
-            // Memory for a shorter list comes back.
+            // Retries until there is memory, since removal must not fail. The chain is short.
             fsleep(Delta::from_millis(1));
         }
     }
 
     /// Makes the probepoint dead, from any state.
     fn die(&self, state: &mut State, text: Text) {
-        self.clients.clear();
+        self.chain.clear();
         self.gone.store(true, Relaxed);
-        // The breakpoint refers back to this.
+        // Drops the breakpoint, because it holds a reference to this.
         let was = core::mem::replace(state, State::Dead);
         if let (State::Probed(inserted), Text::Restored) = (was, text) {
-            // If the page cannot be had, the breakpoint stays; its hits find no clients, and
-            // try to remove it.
+            // If the page of text is not available, the breakpoint stays. A hit of it finds no
+            // chain and tries to remove it.
             let _ = inserted.remove();
         }
         forget(self);
     }
 
-    /// Returns whether the breakpoint has gone, by itself or with the last client.
+    /// Returns whether the breakpoint has been removed, with its page of text or with the last
+    /// chain entry.
     #[inline]
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Relaxed)
     }
 
-    /// Returns the clients as they are now, if there are any.
+    /// Returns the current chain, if there is one.
+    // Inlined into the fast path of returns.
     #[inline(always)]
-    pub(crate) fn clients<'a>(&'a self, guard: &'a Guard) -> Option<&'a Clients> {
-        self.clients.read(guard)
+    pub(crate) fn handler_chain<'a>(&'a self, guard: &'a Guard) -> Option<&'a HandlerChain> {
+        self.chain.read(guard)
     }
 
-    // What follows is apart, so that each saves the registers that it needs itself. The arguments
-    // stay in the registers in which `hit` has got them.
+    // The functions for the hit paths are not inlined, so that each saves only the registers that
+    // it needs. They take `hit` and `regs` as `BreakpointOwner::hit` does, so that it can tail-call
+    // them.
 
-    /// A hit, whoever is to be told of it.
+    /// Handles a hit by calling the handlers of the chain.
     #[inline(never)]
-    fn hit_general<'h>(
+    fn hit_chain<'h>(
         &'h self,
         hit: Hit<'h>,
         regs: &mut PtRegs,
-        clients: &'h Clients,
-        what: &'h General,
+        chain: &'h HandlerChain,
+        contexts: &'h ChainContexts,
     ) -> Resumed {
         let group = Task::current_group();
-        if !clients.hit_in_interrupt(what, group, true, regs) {
+        if !chain.hit_in_interrupt(contexts, group, true, regs) {
             return hit.resume(regs);
         }
         hit.in_task(regs, |regs, guard| {
-            clients.hit_in_task(what, self.at.as_usize(), group, regs, guard);
+            chain.hit_in_task(contexts, self.at.as_usize(), group, regs, guard);
         })
     }
 
-    /// A hit for a sole client, which is `AT_EXIT` or not, of a function.
-    // One for each, as a handler that is not known here takes 35 instructions more.
+    /// Handles a hit for a single consumer with a handler for task context.
     #[inline(never)]
-    fn hit_sole<'h, const AT_EXIT: bool>(
+    fn hit_single<'h>(
         &'h self,
         hit: Hit<'h>,
         regs: &mut PtRegs,
-        sole: &'h Sole,
+        single: &'h SingleConsumer,
     ) -> Resumed {
         let group = Task::current_group();
-        let handler = if AT_EXIT {
-            Handler::Return(Returning::From)
-        } else {
-            Handler::Task
-        };
         hit.in_task(regs, |regs, _| {
-            sole.call(group, Calls::begin(false), handler, regs);
+            single.call(group, HandlerGuard::new(false), HandlerKind::Task, regs);
         })
     }
 
-    /// A hit at the entry of a function.
+    /// Handles a hit for a single consumer at the entry of a function.
     #[inline(never)]
     fn hit_function<'h>(
         &'h self,
         hit: Hit<'h>,
         regs: &mut PtRegs,
-        function: &'h SoleFunction,
+        function: &'h SingleFunction,
     ) -> Resumed {
         let group = Task::current_group();
         hit.in_task(regs, |regs, guard| {
@@ -380,13 +391,13 @@ impl Probepoint {
         })
     }
 
-    /// A hit at a return breakpoint.
+    /// Handles a hit for a single return breakpoint.
     #[inline(never)]
     fn hit_return_point<'h>(
         &'h self,
         hit: Hit<'h>,
         regs: &mut PtRegs,
-        point: &'h SoleReturnPoint,
+        point: &'h SingleReturnPoint,
     ) -> Resumed {
         let group = Task::current_group();
         hit.in_task(regs, |regs, guard| {
@@ -394,43 +405,43 @@ impl Probepoint {
         })
     }
 
-    /// Calls `f` with the clients as they are now.
-    pub(crate) fn read<R>(&self, f: impl FnOnce(&Clients) -> R) -> R {
-        match self.clients(&kernel::sync::tasks_trace::read_lock()) {
-            Some(clients) => f(clients),
-            None => f(&Clients::new()),
+    /// Calls `f` with the current chain, which may be empty.
+    pub(crate) fn read<R>(&self, f: impl FnOnce(&HandlerChain) -> R) -> R {
+        match self.handler_chain(&kernel::sync::tasks_trace::read_lock()) {
+            Some(chain) => f(chain),
+            None => f(&HandlerChain::new()),
         }
     }
 }
 
-/// Adds what `entry` makes for the probepoint of an address, where its consumer is called as soon
-/// as its probe is enabled. Returns the probepoint, which may have others.
+/// Adds the entry that `entry` makes to the chain of an address, and returns the probepoint. The
+/// consumer is called as soon as its probe is enabled.
 ///
-/// Context: may sleep; takes `mmap_lock`. Does not wait for a server of userfaults or of a file
-/// system, so the caller may hold locks that others wait for.
+/// Context: may sleep; takes `mmap_lock`. The caller may hold locks that others wait for, because
+/// this does not wait for the server of a userfaultfd or of a file system.
 ///
 /// # Errors
 ///
-/// As of [`register`](crate::register), and of `entry`. `EAGAIN`: the text is absent. The caller
-/// must fault it in, by [`ubp::fault_in`], with no lock held, because the probed process may be the
-/// one that serves the fault, and a handler, an exit or an unregistration may wait for the lock.
+/// As for [`register`](crate::register), and the errors of `entry`. `EAGAIN`: the text is absent.
+/// The caller must fault it in, by [`ubp::fault_in`], with no lock held, because the probed process
+/// may serve the fault, and a handler, an exit or an unregistration may wait for the lock.
 pub(crate) fn place(
     mm: &ARef<MmWithUser>,
     at: Vaddr,
-    entry: impl Fn(&Arc<Probepoint>) -> Result<Entry>,
+    entry: impl Fn(&Arc<Probepoint>) -> Result<ChainEntry>,
 ) -> Result<Arc<Probepoint>> {
-    place_with(mm, at, |probepoint, list| list.with(entry(probepoint)?))
+    place_with(mm, at, |probepoint, chain| chain.with(entry(probepoint)?))
 }
 
-/// Adds a return breakpoint of a process at an address. Otherwise as [`place`].
+/// Adds a return breakpoint of a process to the chain of an address. See [`place`].
 pub(crate) fn place_return_point(
     mm: &ARef<MmWithUser>,
     at: Vaddr,
     group: ThreadGroup,
     point: &Arc<dyn ReturnPoint>,
 ) -> Result<Arc<Probepoint>> {
-    place_with(mm, at, |_, list| {
-        list.with_return_point(GroupReturnPoint {
+    place_with(mm, at, |_, chain| {
+        chain.with_return_point(GroupReturnPoint {
             group,
             point: point.clone(),
         })
@@ -440,40 +451,40 @@ pub(crate) fn place_return_point(
 fn place_with(
     mm: &ARef<MmWithUser>,
     at: Vaddr,
-    with: impl Fn(&Arc<Probepoint>, &Clients) -> Result<Clients>,
+    with: impl Fn(&Arc<Probepoint>, &HandlerChain) -> Result<HandlerChain>,
 ) -> Result<Arc<Probepoint>> {
     loop {
         let probepoint = find_or_add(mm, at)?;
-        match probepoint.add(mm, |list| with(&probepoint, list))? {
+        match probepoint.add(mm, |chain| with(&probepoint, chain))? {
             Added::Yes => return Ok(probepoint),
             Added::Dead => (),
         }
     }
 }
 
-// SAFETY: `hit`, and those to which it leaves that, return what giving up the hit gives, and do
-// nothing after that.
-unsafe impl OnHit for Probepoint {
+// SAFETY: `hit`, and each function that it calls for a hit path, consumes the `Hit` last, and
+// returns the `Resumed` that it gets for it.
+unsafe impl BreakpointOwner for Probepoint {
     #[inline]
     fn hit<'h>(&'h self, hit: Hit<'h>, regs: &mut PtRegs) -> Resumed {
-        let Some(clients) = self.clients.read_in(hit.section()) else {
+        let Some(chain) = self.chain.read_in(hit.read_token()) else {
             return hit.remove(regs);
         };
-        match clients.course() {
-            Course::SoleInInterrupt(sole) => {
-                let calls = Calls::begin(true);
-                sole.call(Task::current_group(), calls, Handler::Interrupt, regs);
+        match chain.hit_path() {
+            HitPath::SingleInInterrupt(single) => {
+                let handler_guard = HandlerGuard::new(true);
+                let group = Task::current_group();
+                single.call(group, handler_guard, HandlerKind::Interrupt, regs);
                 hit.resume(regs)
             }
-            Course::SoleFunction(function) => self.hit_function(hit, regs, function),
-            Course::SoleReturnPoint(point) => self.hit_return_point(hit, regs, point),
-            Course::SoleInTask(sole) => self.hit_sole::<false>(hit, regs, sole),
-            Course::SoleAtExit(sole) => self.hit_sole::<true>(hit, regs, sole),
-            Course::General(what) => self.hit_general(hit, regs, clients, what),
+            HitPath::SingleFunction(function) => self.hit_function(hit, regs, function),
+            HitPath::SingleReturnPoint(point) => self.hit_return_point(hit, regs, point),
+            HitPath::SingleInTask(single) => self.hit_single(hit, regs, single),
+            HitPath::Chain(contexts) => self.hit_chain(hit, regs, chain, contexts),
         }
     }
 
-    fn gone(&self) {
+    fn removed(&self) {
         self.gone.store(true, Relaxed);
     }
 }

@@ -1,76 +1,90 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Return probes of functions whose size is not known.
+//! Return probes: detect that a function returns, and call the return handlers of its consumers.
 //!
-//! # The rule
+//! # Invariant
 //!
-//! For each function and each consumer, *entries = returns + misses + threads that are inside +
-//! threads that have left otherwise* (by `longjmp()`, an exception, the end of the thread, or to a
-//! stack elsewhere). No return is reported that is none. What each part of the wing must do for
-//! this:
+//! For each function and each consumer:
 //!
-//! - A function counts as *followed* only if the [walk] has come to each of its ends, and what each
-//!   of its direct calls does with its return address is [known](callees). All its return
-//!   instructions have breakpoints then.
-//! - Other functions have a breakpoint at the return address of each call. A call that cannot have
-//!   one, because the address cannot be probed or a [limit](limits) is reached, is a miss.
-//! - A call is a miss if there is no room for its [return instance](instance).
-//! - If a function that is not followed is called again at the same location on the stack, with the
-//!   same return address, the earlier call is a miss: it may have come here by tail calls.
-//! - An instance of a thread that has ended is of no other thread's return.
+//! *entries = returns + misses + threads inside the function + threads that left it in another way*
 //!
-//! The rule assumes that an indirect call returns as the ABI says, and so does a callee after its
-//! first instructions. Where it does not, the caller is one that has left otherwise.
+//! A thread leaves in another way by `longjmp()`, by an exception, by its end, or by moving its
+//! stack. No return is reported that has not happened, with the exception below. This requires
+//! that:
 //!
-//! # How a return is detected
+//! - The kernel records each call in a [return instance](instance). A call for which there is no
+//!   room counts as a miss.
+//! - A function counts as *followed* only if the [walk] has found all of its return instructions,
+//!   and [knows](callees) what each of its direct callees does with the return address. All return
+//!   instructions of a followed function have breakpoints.
+//! - A function *owns* its return instructions if it is followed, its [extent](Extent) is known,
+//!   and all of them are within the extent. Each execution of one counts as a return, so calls of
+//!   the function have no instances.
+//! - A function that is not followed has a breakpoint at the return address of each call. A call
+//!   counts as a miss if there can be no breakpoint, because the address cannot be probed or a
+//!   [limit](limits) is reached. If the thread that made the call has ended, its instance is not
+//!   used for the return of another thread.
+//! - If a function that is not followed, or that may jump to its first instruction, is called again
+//!   at the same stack location, with the same return address, the earlier call counts as a miss,
+//!   because it may have led to the new call by tail calls.
 //!
-//! Nothing that belongs to the program is changed: neither return addresses on stacks, nor shadow
-//! stacks. When a thread enters the function, a return instance keeps the location of the return
-//! address on the stack. [Return breakpoints](breakpoints) of two kinds detect that the function
-//! returns:
+//! Return probes assume that indirect calls, and callees after their first instructions, return as
+//! the ABI says. If a callee does not, a thread that returns after its call counts as one that left
+//! the function in another way.
 //!
-//! - At the *return instructions*, which the walk has found when the probe was registered. A thread
-//!   that is about to execute one, with the stack pointer at the location of an instance, returns
-//!   from the function.
-//! - If the function is not followed, also at the *return address*, as it is on the stack at the
-//!   entry. A thread that comes there with the stack pointer just above the location has returned
-//!   from the function; or it has left the function before in another way, and comes by a jump.
+//! # Detection
 //!
-//! The breakpoints stay for as long as the process has return probes.
+//! Return probes do not change the program: neither return addresses on stacks nor shadow stacks.
+//! When a thread enters the function, a return instance records the location of the return address
+//! on the stack. [Return breakpoints](breakpoints) detect the return:
 //!
-//! An instance belongs to the stack, not to the thread, because another thread may continue a
-//! coroutine. An instance of a call that has not returned is dropped when another call uses its
-//! location.
+//! - at each *return instruction* that the walk found at registration. If a thread is about to
+//!   execute it and the stack pointer is at the location of an instance, or if a function owns the
+//!   instruction, the thread returns from the function.
+//! - at the *return address* of each call, if the function is not followed. If a thread comes there
+//!   and the stack pointer is just above the location of an instance, the thread has returned from
+//!   the function. Otherwise the thread comes by a jump.
 //!
-//! # What is not detected
+//! The breakpoints stay until the process has no return probes.
 //!
-//! - If the stack has been moved since the entry, as Go's are, the return is not detected.
-//! - If a function that is not followed was left by an exception or `longjmp()`, and the same
-//!   thread then comes to the return address with the same stack pointer, by a jump or from another
-//!   function, then that is taken for its return.
+//! An instance belongs to a stack and not to a thread, because another thread may continue a
+//! coroutine. If a new call uses the location of an instance, the call of that instance has ended
+//! without a return, and the instance is dropped.
 //!
-//! A function that ends by jumping to another one (a tail call) returns when that returns. Where
-//! the size of the function is known, [its return instructions](return_instructions) are probed for
-//! each consumer, without instances: see [`crate::client::Spot`].
+//! A function that ends by a jump to another function, a tail call, returns when the other function
+//! returns.
+//!
+//! # Limits of detection
+//!
+//! - If the program moves the stack during the call, as Go does, the return is not detected, unless
+//!   the function owns its return instructions.
+//! - If a thread leaves a function that is not followed by an exception or `longjmp()`, and then
+//!   comes to the return address by a jump, with the same stack pointer, return probes report this
+//!   as the return.
+//!
+//! # Handlers
+//!
+//! Return handlers get the registers as they are after the return: see [`view`].
 //!
 //! # Imports
 //!
-//! The rest of the crate knows of this [`Returns`], which a process has, and two functions that
-//! find return instructions. Probepoints know [`ReturnPoint`](crate::entry::ReturnPoint).
+//! The rest of the crate uses [`ReturnProbes`], which a process has, and [`Extent`] and [`walk`],
+//! which find return instructions. Probepoints use [`ReturnPoint`](crate::entry::ReturnPoint).
 
 mod breakpoints;
 mod buckets;
 mod callees;
+mod extent;
 mod instance;
 mod instances;
-mod instructions;
 mod limits;
 mod page;
 mod process;
+mod view;
 mod walk;
 
-pub(crate) use instructions::return_instructions;
-pub(crate) use process::Returns;
+pub(crate) use extent::Extent;
+pub(crate) use process::ReturnProbes;
 pub(crate) use walk::{
     walk,
     Walked, //

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How long a handler of a user-space probe may take, and how much memory the
+ * Sysctls of uprobes: the time limit of handlers, and the memory limit of the
  * return probes of a process.
  */
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the owner of an engine asks for.
+//! Requests of the owner of an engine.
 
 use crate::{
     engine::Engine,
-    event::{
-        Action,
-        Event,
-        Events, //
+    jobctl::{
+        self,
+        ENTER_UTRACE, //
     },
+    step::Step,
     thread::{
         self,
         Phase, //
@@ -18,8 +18,12 @@ use crate::{
 use kernel::{
     bindings,
     prelude::*,
-    siglock::Jobctl,
-    task::Task, //
+    task::Task,
+    utrace_types::{
+        Action,
+        Event,
+        Events, //
+    },
 };
 
 use core::ptr;
@@ -28,22 +32,31 @@ fn is_current(task: &Task) -> bool {
     ptr::eq(task.as_ptr(), Task::current_raw())
 }
 
-/// Asks for an action. `Ok` says that it is done, or under way for certain.
+/// Returns whether an action requires an engine with [`Event::Quiesce`] enabled.
+fn needs_quiesce(action: Action) -> bool {
+    matches!(
+        action,
+        Action::Report | Action::SingleStep | Action::BlockStep
+    )
+}
+
+/// Requests an action. `Ok` means that it is done, or is sure to be done.
 ///
 /// Context: does not sleep.
 ///
 /// # Errors
 ///
-/// `EINPROGRESS`: with [`Action::Stop`], the thread has not stopped yet; with [`Action::Detach`], a
-/// callback is executing. `EALREADY`: it is too late to detach, [`Event::Death`] has been or is
-/// being reported. `ESRCH`: the engine is detached, or the thread is dead. `EINVAL`: the engine
-/// is not told of [`Event::Quiesce`]. `EOPNOTSUPP`: the CPU has no steps.
+/// `EINPROGRESS` if, with [`Action::Stop`], the thread has not stopped yet, or if, with
+/// [`Action::Detach`], a callback is executing. `EALREADY` if it is too late to detach, because
+/// [`Event::Death`] has been or is being reported. `ESRCH` if the engine is detached, or the thread
+/// is dead. `EINVAL` if the engine does not have [`Event::Quiesce`] enabled. `EOPNOTSUPP` if the
+/// CPU cannot step.
 pub(crate) fn control(task: &Task, engine: &Engine, action: Action) -> Result {
     let thread = engine.thread();
     if !thread::is_of(thread, task) {
         return Err(ESRCH);
     }
-    // SAFETY: It only looks at what the CPU can do.
+    // SAFETY: `arch_has_single_step()` only tests a feature of the CPU.
     let can_step = unsafe { bindings::arch_has_single_step() };
     if matches!(action, Action::SingleStep | Action::BlockStep) && !can_step {
         return Err(EOPNOTSUPP);
@@ -55,7 +68,7 @@ pub(crate) fn control(task: &Task, engine: &Engine, action: Action) -> Result {
         Phase::Dying | Phase::Dead if action == Action::Detach => return Err(EALREADY),
         Phase::Dying | Phase::Dead | Phase::Reaped => return Err(ESRCH),
     }
-    if action.needs_quiesce() && !engine.events().has(Event::Quiesce) {
+    if needs_quiesce(action) && !engine.events().has(Event::Quiesce) {
         return Err(EINVAL);
     }
     let called = state.is_called(engine);
@@ -70,7 +83,9 @@ pub(crate) fn control(task: &Task, engine: &Engine, action: Action) -> Result {
         Action::Stop if !state.stopped => state.request(Action::Report),
         Action::Stop | Action::Resume | Action::Detach => (),
         Action::Interrupt | Action::Report => state.request(action),
-        Action::SingleStep | Action::BlockStep => state.want_step(task, at, action.step()),
+        Action::SingleStep | Action::BlockStep => {
+            state.set_step(task, at, Step::from_action(action))
+        }
     }
     let was_stopped = state.stopped;
     let wake = was_stopped && !state.any_stop();
@@ -85,7 +100,7 @@ pub(crate) fn control(task: &Task, engine: &Engine, action: Action) -> Result {
         Action::Resume | Action::Detach => (),
     }
     if wake {
-        task.wake_from_stop();
+        jobctl::wake_from_stop(task);
     }
     if action == Action::Detach && called {
         return Err(EINPROGRESS);
@@ -93,44 +108,44 @@ pub(crate) fn control(task: &Task, engine: &Engine, action: Action) -> Result {
     Ok(())
 }
 
-/// The thread is to stop before it is in user mode, without being woken for that.
+/// Makes the thread stop before it is in user mode, without waking it.
 fn stop_soon(task: &Task) -> Result {
     task.notify_resume();
     if let Some(siglock) = task.lock_signals() {
         if siglock.in_group_stop() {
-            // It wakes up in `get_signal()`, and comes here before anything else.
-            siglock.set(Jobctl::Utrace);
+            // The thread wakes up in `get_signal()`, and enters utrace there before anything else.
+            siglock.set(ENTER_UTRACE);
             return Ok(());
         }
     }
     Err(EINPROGRESS)
 }
 
-/// The thread is to report at once.
+/// Makes the thread report at once.
 ///
-/// One that exits, or writes a core dump, does not get to `get_signal()` any more. Its waits, and
-/// the writes of the dump, must not be cut short for nothing; no signal would do that either.
+/// A thread that exits, or writes a core dump, does not enter `get_signal()` any more. Its waits,
+/// and the writes of the dump, must not be cut short for nothing; signals do not do that either.
 fn interrupt(task: &Task) {
     if let Some(siglock) = task.lock_signals() {
         if siglock.takes_signals() {
-            siglock.set(Jobctl::Utrace);
+            siglock.set(ENTER_UTRACE);
             siglock.wake_up();
         }
     }
 }
 
-/// Changes what an engine is told of.
+/// Changes the events that are enabled for an engine.
 ///
 /// Context: does not sleep.
 ///
 /// # Errors
 ///
-/// `EINPROGRESS`: it is done, but a callback of those that were given up is executing. `EALREADY`:
-/// the thread is dead, and it is too late to be told of its death, or not to be told of it.
-/// `ESRCH`: the engine is detached, or the thread reaped.
+/// `EINPROGRESS` if the change is done, but a callback for a disabled event is executing.
+/// `EALREADY` if the thread is dead, and it is too late to enable or disable the report of its
+/// death. `ESRCH` if the engine is detached, or the thread was reaped.
 pub(crate) fn set_events(task: &Task, engine: &Engine, events: Events) -> Result {
-    const DEATH: Events = Events::of_word(Event::Death.bit());
-    const DEATH_OR_QUIESCE: Events = Events::of_word(Event::Death.bit() | Event::Quiesce.bit());
+    const DEATH: Events = Events::from_event(Event::Death);
+    const DEATH_OR_QUIESCE: Events = DEATH.with(Events::QUIESCE);
 
     let thread = engine.thread();
     if !thread::is_of(thread, task) {
@@ -143,13 +158,13 @@ pub(crate) fn set_events(task: &Task, engine: &Engine, events: Events) -> Result
     let too_late = match state.phase {
         Phase::Live | Phase::Exiting => false,
         Phase::Dying | Phase::Dead | Phase::Reaped => {
-            given_up.intersects(DEATH) || taken_up.intersects(DEATH_OR_QUIESCE)
+            given_up.intersect(DEATH) || taken_up.intersect(DEATH_OR_QUIESCE)
         }
     };
     if too_late {
         return Err(EALREADY);
     }
-    engine.set_events(events);
+    engine.set_events(events, &state);
     state.publish_events(task);
     if given_up != Events::NONE && state.is_called(engine) && !is_current(task) {
         return Err(EINPROGRESS);
@@ -157,15 +172,15 @@ pub(crate) fn set_events(task: &Task, engine: &Engine, events: Events) -> Result
     Ok(())
 }
 
-/// Waits until no callback of the engine is executing that was when this was called. `task` is only
+/// Waits for all callbacks of the engine that are executing when this is called. `task` is only
 /// compared.
 ///
 /// Context: may sleep.
 ///
 /// # Errors
 ///
-/// `ESRCH`: the engine was detached, and no callback is executing. `ERESTARTSYS`: a signal has
-/// come.
+/// `ESRCH` if the engine was detached, and no callback is executing. `ERESTARTSYS` if a signal is
+/// pending.
 pub(crate) fn barrier(task: *const bindings::task_struct, engine: &Engine) -> Result {
     let thread = engine.thread();
     let mut state = thread.state.lock();
@@ -183,10 +198,10 @@ pub(crate) fn barrier(task: *const bindings::task_struct, engine: &Engine) -> Re
     Ok(())
 }
 
-/// Detaches an engine, whatever its thread does. When it returns, no callback is executing, nor
-/// will be, unless the caller is one. Nothing if it is detached already, but for the wait.
+/// Detaches an engine in any state of its thread. When this returns, no callback is executing or
+/// will be, except one that the caller is in. If the engine is detached already, this only waits.
 ///
-/// Context: may sleep; a callback is waited for.
+/// Context: may sleep, as it waits for a callback.
 pub(crate) fn detach(task: &Task, engine: &Engine) {
     let thread = engine.thread();
     let mut state = thread.state.lock();
@@ -201,6 +216,6 @@ pub(crate) fn detach(task: &Task, engine: &Engine) {
     drop(state);
     drop(gone);
     if wake {
-        task.wake_from_stop();
+        jobctl::wake_from_stop(task);
     }
 }

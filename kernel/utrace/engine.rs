@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An engine: the callbacks and the data of an in-kernel user, on one thread.
+//! Engines: the callbacks and the data of an in-kernel user, on one thread.
 
 use crate::{
-    event::Events,
-    process::Following,
-    thread::Thread, //
+    process::ProcessEngines,
+    thread::{
+        Thread,
+        ThreadState, //
+    },
 };
 
 use kernel::{
@@ -18,116 +20,112 @@ use kernel::{
         },
         Arc, //
     },
-    types::Opaque, //
+    types::Opaque,
+    utrace_types::Events, //
 };
 
-/// The callbacks and the data that an engine is made of.
+/// The callbacks and the data of an engine.
 ///
 /// # Invariants
 ///
-/// `ops` points to callbacks that stay valid, and may be called with `data`, until `release` was
-/// called, or until the engine is gone if there is no such callback.
+/// `ops` points to callbacks that stay valid, and may be called with `data`, until `release` is
+/// called, or until the engine is gone if there is no `release`.
 #[derive(Clone, Copy)]
-pub(crate) struct Client {
+pub(crate) struct EngineSpec {
     ops: *const bindings::utrace_engine_ops,
     data: *mut c_void,
 }
 
-impl Client {
+impl EngineSpec {
     /// # Safety
     ///
-    /// As the type invariants say.
+    /// `ops` and `data` must satisfy the type invariants.
     pub(crate) unsafe fn new(ops: *const bindings::utrace_engine_ops, data: *mut c_void) -> Self {
-        // INVARIANT: By the requirement on the caller.
+        // INVARIANT: The caller ensures that `ops` and `data` satisfy it.
         Self { ops, data }
     }
 
-    /// Tells the client that its data is not used any more.
+    /// Notifies the owner that the data is not used any more.
     pub(crate) fn release(self) {
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants, `ops` is valid, as `release` has not been called yet.
         if let Some(release) = unsafe { (*self.ops).release } {
-            // SAFETY: By the type invariants.
+            // SAFETY: By the type invariants, `release` may be called with `data`.
             unsafe { release(self.data) };
         }
     }
 }
 
-/// Who an engine was made for.
-pub(crate) enum Owner {
-    /// Its caller: it is on one thread.
-    Caller,
-    /// A process: each thread has one.
-    Process(Arc<Following>),
-}
-
-/// An engine, which C code knows as a `struct utrace_engine`.
+/// An engine. C code sees it as a `struct utrace_engine`.
 ///
 /// # Invariants
 ///
-/// `ops` and `data` of the C structure are of a [`Client`], and do not change. `flags` is only
-/// written with the lock of `thread` held, atomically.
+/// `ops` and `data` of the C structure are from an [`EngineSpec`], and do not change. `flags` is
+/// written atomically, and only with the lock of `thread` held.
 #[repr(C)]
 pub(crate) struct Engine {
     public: Opaque<bindings::utrace_engine>,
     thread: Arc<Thread>,
-    owner: Owner,
+    /// The process attachment that the engine belongs to, if any.
+    process: Option<Arc<ProcessEngines>>,
     /// Ascends in the order of attachment, and is never reused on a thread. Set under the lock of
-    /// the thread, before the engine is in its list; zero before that.
+    /// the thread before the engine is added to its list; zero before that.
     id: Atomic<u64>,
 }
 
-// SAFETY: What the pointers lead to may be used by any thread, by the invariants of `Client`.
+// SAFETY: By the invariants of `EngineSpec`, any thread may use its callbacks and data.
 unsafe impl Send for Engine {}
-// SAFETY: As above; `flags` is accessed atomically.
+// SAFETY: By the invariants of `EngineSpec`, any thread may use its callbacks and data. `flags` is
+// accessed atomically.
 unsafe impl Sync for Engine {}
 
 impl Engine {
     pub(crate) fn new(
-        client: Client,
+        spec: EngineSpec,
         events: Events,
         thread: Arc<Thread>,
-        owner: Owner,
+        process: Option<Arc<ProcessEngines>>,
     ) -> Result<Arc<Self>> {
-        // INVARIANT: Nobody else has the engine yet.
+        // INVARIANT: No other thread can access the engine yet.
         let public = bindings::utrace_engine {
-            ops: client.ops,
-            data: client.data,
-            flags: events.raw(),
+            ops: spec.ops,
+            data: spec.data,
+            flags: events.bits(),
         };
         Ok(Arc::new(
             Self {
                 public: Opaque::new(public),
                 thread,
-                owner,
+                process,
                 id: Atomic::new(0),
             },
             GFP_KERNEL,
         )?)
     }
 
-    /// The engine that C code refers to.
+    /// Returns the engine that C code refers to.
     ///
     /// # Safety
     ///
-    /// `raw` came from [`Engine::as_ptr`] or [`Engine::into_raw`], and a reference to the engine
-    /// is held for `'a`.
+    /// `raw` must be from [`Engine::as_ptr`] or [`Engine::into_raw`], and a reference to the engine
+    /// must be held during `'a`.
     pub(crate) unsafe fn from_raw<'a>(raw: *mut bindings::utrace_engine) -> &'a Self {
-        // SAFETY: By the requirement on the caller: the C structure is the first field.
+        // SAFETY: The caller ensures that `raw` points to an engine that lives during `'a`. The C
+        // structure is its first field.
         unsafe { &*raw.cast() }
     }
 
-    /// Hands a reference to C code.
+    /// Passes a reference to C code.
     pub(crate) fn into_raw(engine: Arc<Self>) -> *mut bindings::utrace_engine {
         Arc::into_raw(engine).cast_mut().cast()
     }
 
-    /// Takes a reference back.
+    /// Takes back a reference from C code.
     ///
     /// # Safety
     ///
-    /// `raw` came from [`Engine::into_raw`], whose reference is the caller's.
+    /// `raw` must be from [`Engine::into_raw`], and the caller must own that reference.
     pub(crate) unsafe fn take_raw(raw: *mut bindings::utrace_engine) -> Arc<Self> {
-        // SAFETY: By the requirement on the caller.
+        // SAFETY: The caller ensures that `raw` is from `into_raw`, and owns the reference.
         unsafe { Arc::from_raw(raw.cast::<Self>()) }
     }
 
@@ -135,40 +133,41 @@ impl Engine {
         self.public.get()
     }
 
-    pub(crate) fn client(&self) -> Client {
-        // SAFETY: By the type invariants these do not change.
+    pub(crate) fn spec(&self) -> EngineSpec {
+        // SAFETY: By the type invariants, `ops` and `data` do not change.
         let (ops, data) = unsafe { ((*self.as_ptr()).ops, (*self.as_ptr()).data) };
-        // INVARIANT: By the type invariants.
-        Client { ops, data }
+        // INVARIANT: By the type invariants, `ops` and `data` are from an `EngineSpec`.
+        EngineSpec { ops, data }
     }
 
-    /// The callbacks, to be called with [`Engine::as_ptr`].
+    /// Returns the callbacks, which are called with [`Engine::as_ptr`].
     pub(crate) fn ops(&self) -> &bindings::utrace_engine_ops {
-        // SAFETY: By the invariants of `Client`.
-        unsafe { &*self.client().ops }
+        // SAFETY: By the invariants of `EngineSpec`, `ops` stays valid as long as the engine.
+        unsafe { &*self.spec().ops }
     }
 
     fn flags(&self) -> &Atomic<usize> {
-        // SAFETY: By the type invariants it is only accessed atomically.
+        // SAFETY: By the type invariants, `flags` is written only atomically.
         unsafe { Atomic::from_ptr(&raw mut (*self.as_ptr()).flags) }
     }
 
-    /// What the engine wants to be told of.
+    /// Returns the events that are enabled for the engine.
     pub(crate) fn events(&self) -> Events {
-        Events::of_word(self.flags().load(Relaxed))
+        Events::from_bits_truncate(self.flags().load(Relaxed))
     }
 
-    /// The lock of the thread is held.
-    pub(crate) fn set_events(&self, events: Events) {
-        self.flags().store(events.raw(), Relaxed);
+    /// Sets the events that are enabled. `_state` is the locked state of the thread.
+    pub(crate) fn set_events(&self, events: Events, _state: &ThreadState) {
+        self.flags().store(events.bits(), Relaxed);
     }
 
     pub(crate) fn id(&self) -> u64 {
         self.id.load(Relaxed)
     }
 
-    /// The lock of the thread is held, and the engine is not in its list yet.
-    pub(crate) fn set_id(&self, id: u64) {
+    /// Sets the id. `_state` is the locked state of the thread, to whose list the caller must not
+    /// have added the engine yet.
+    pub(crate) fn set_id(&self, id: u64, _state: &ThreadState) {
         self.id.store(id, Relaxed);
     }
 
@@ -176,30 +175,25 @@ impl Engine {
         &self.thread
     }
 
-    /// The process that the engine was made for, if it was.
-    pub(crate) fn following(&self) -> Option<&Arc<Following>> {
-        match &self.owner {
-            Owner::Caller => None,
-            Owner::Process(following) => Some(following),
-        }
+    /// Returns the process attachment that the engine belongs to, if any.
+    pub(crate) fn process_engines(&self) -> Option<&Arc<ProcessEngines>> {
+        self.process.as_ref()
     }
 
-    /// Whether it is one that a caller looks for by what the flags say.
-    pub(crate) fn matches(&self, flags: u32, client: Client) -> bool {
-        let own = self.client();
-        (flags & bindings::UTRACE_ATTACH_MATCH_OPS == 0 || own.ops == client.ops)
-            && (flags & bindings::UTRACE_ATTACH_MATCH_DATA == 0 || own.data == client.data)
+    /// Returns whether the engine matches `spec`, in the parts that `flags` select.
+    pub(crate) fn matches(&self, flags: u32, spec: EngineSpec) -> bool {
+        let own = self.spec();
+        (flags & bindings::UTRACE_ATTACH_MATCH_OPS == 0 || own.ops == spec.ops)
+            && (flags & bindings::UTRACE_ATTACH_MATCH_DATA == 0 || own.data == spec.data)
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        match self.owner {
-            // If it was never attached its client has been given an error, and keeps the data.
-            Owner::Caller if self.id() != 0 => self.client().release(),
-            Owner::Caller => (),
-            // The last of the process's engines does.
-            Owner::Process(_) => (),
+        // The last engine of a process releases the data. An engine without an id was never
+        // attached: its owner got an error, and keeps the data.
+        if self.process.is_none() && self.id() != 0 {
+            self.spec().release();
         }
     }
 }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Looking at a thread that is stopped, and changing its registers.
+//! Examination of stopped threads, and changes of their registers.
 
 use crate::{
     engine::Engine,
+    jobctl,
     thread::{
         self,
-        Entry,
+        AttachedEngine,
         Phase,
-        State, //
+        ThreadState, //
     },
 };
 
@@ -20,20 +21,20 @@ use kernel::{
     task::Task, //
 };
 
-/// Which stop of a thread it is: another number is another stop.
+/// The number of a thread's stop. Each stop has a different number.
 pub(crate) type StopNumber = usize;
 
-/// Evidence that a thread is stopped, and stays so as long as this, and the lock of the thread,
-/// are held.
-enum Held<'a> {
-    /// By us: by the protocol of stops it does not leave while the lock of the thread is held.
+/// A guard that keeps a thread stopped, together with the lock of the thread.
+enum StopGuard<'a> {
+    /// Stopped by utrace. By the protocol of stops, the thread does not leave while the lock of the
+    /// thread is held.
     Stop,
-    /// By job control. It leaves with `siglock` held, and stops by us next.
+    /// Stopped by job control. The thread needs `siglock` to leave, and enters a utrace stop next.
     GroupStop(#[expect(dead_code, reason = "held, not used")] Siglock<'a>),
 }
 
-/// The thread is stopped, and this engine wants it to be.
-fn held<'a>(task: &'a Task, state: &State, engine: &Engine) -> Result<Held<'a>> {
+/// Returns the guard, if the thread is stopped and this engine wants it stopped.
+fn stop_guard<'a>(task: &'a Task, state: &ThreadState, engine: &Engine) -> Result<StopGuard<'a>> {
     if !thread::is_of(engine.thread(), task) {
         return Err(ESRCH);
     }
@@ -41,15 +42,19 @@ fn held<'a>(task: &'a Task, state: &State, engine: &Engine) -> Result<Held<'a>> 
     if state.phase >= Phase::Dying {
         return Err(ESRCH);
     }
-    if !state.engines.get(at).is_some_and(Entry::wants_stop) {
+    if !state
+        .engines
+        .get(at)
+        .is_some_and(AttachedEngine::is_stop_requested)
+    {
         return Err(EINVAL);
     }
     if state.stopped {
-        return Ok(Held::Stop);
+        return Ok(StopGuard::Stop);
     }
     let siglock = task.lock_signals().ok_or(ESRCH)?;
     if siglock.in_group_stop() {
-        Ok(Held::GroupStop(siglock))
+        Ok(StopGuard::GroupStop(siglock))
     } else {
         Err(EAGAIN)
     }
@@ -61,31 +66,31 @@ fn held<'a>(task: &'a Task, state: &State, engine: &Engine) -> Result<Held<'a>> 
 ///
 /// # Errors
 ///
-/// `EINVAL`: the engine has not asked for a stop. `EAGAIN`: the thread has not stopped yet, or was
-/// woken. `ESRCH`: the engine is detached.
+/// `EINVAL` if the engine has not requested a stop. `EAGAIN` if the thread has not stopped yet, or
+/// was woken. `ESRCH` if the engine is detached.
 pub(crate) fn prepare(task: &Task, engine: &Engine) -> Result<StopNumber> {
     let stop = {
         let state = engine.thread().state.lock();
-        held(task, &state, engine)?;
+        stop_guard(task, &state, engine)?;
         state.stops
     };
-    if task.wait_inactive_in_stop() {
+    if jobctl::wait_inactive_in_stop(task) {
         Ok(stop)
     } else {
         Err(EAGAIN)
     }
 }
 
-/// Whether the thread has been in the stop ever since [`prepare`].
+/// Checks that the thread has been in the same stop since [`prepare`].
 ///
 /// Context: does not sleep.
 ///
 /// # Errors
 ///
-/// `EAGAIN`: it has not. `EINVAL` and `ESRCH` as with [`prepare`].
+/// `EAGAIN` if it has not. `EINVAL` and `ESRCH` as for [`prepare`].
 pub(crate) fn finish(task: &Task, engine: &Engine, stop: StopNumber) -> Result {
     let state = engine.thread().state.lock();
-    held(task, &state, engine)?;
+    stop_guard(task, &state, engine)?;
     if state.stops == stop {
         Ok(())
     } else {
@@ -93,10 +98,10 @@ pub(crate) fn finish(task: &Task, engine: &Engine, stop: StopNumber) -> Result {
     }
 }
 
-/// The user-mode registers of a thread that is stopped.
+/// The user-mode registers of a stopped thread.
 ///
-/// They are accessed word by word, without a reference: UBP may exchange the instruction pointer
-/// from another CPU at the same time.
+/// They are accessed word by word, without a reference, because UBP may exchange the instruction
+/// pointer from another CPU at the same time.
 #[derive(Clone, Copy)]
 struct UserRegs<'a> {
     task: &'a Task,
@@ -106,26 +111,26 @@ struct UserRegs<'a> {
 const WORDS: usize = size_of::<bindings::pt_regs>() / size_of::<usize>();
 
 impl UserRegs<'_> {
-    /// Returns a copy. TF is hidden if it is set for a debugger or an engine.
+    /// Returns a copy. TF is hidden if it is set on behalf of a debugger or an engine.
     fn get(self) -> bindings::pt_regs {
         let mut regs: bindings::pt_regs = pin_init::zeroed();
         let to = (&raw mut regs).cast::<usize>();
         for at in 0..WORDS {
-            // SAFETY: Both pointers are to `WORDS` words; those of the thread are valid while
-            // `self` lives.
+            // SAFETY: Both pointers are to `WORDS` words. `regs` is a local variable, and the
+            // thread's registers are valid while `self` lives.
             unsafe { to.add(at).write(self.words.add(at).read_volatile()) };
         }
-        // SAFETY: The task is valid.
+        // SAFETY: `task` is valid because it is a reference.
         if unsafe { bindings::task_forced_tf(self.task.as_ptr()) } {
             regs.flags &= !flags::TF;
         }
         regs
     }
 
-    /// Replaces them. TF stays set if it is set for a debugger or an engine, and is the program's
-    /// from now on if it is set here.
+    /// Replaces the registers. TF stays set if it is set on behalf of a debugger or an engine. If
+    /// it is set in `regs`, it belongs to the program from now on.
     fn set(self, mut regs: bindings::pt_regs) {
-        // SAFETY: The task is valid, and does not return to user mode while `self` lives.
+        // SAFETY: `task` is valid, and does not return to user mode while `self` lives.
         unsafe {
             if regs.flags & flags::TF != 0 {
                 bindings::clear_task_forced_tf(self.task.as_ptr());
@@ -135,7 +140,8 @@ impl UserRegs<'_> {
         }
         let from = (&raw const regs).cast::<usize>();
         for at in 0..WORDS {
-            // SAFETY: As in `get`: both are `WORDS` words, valid while `self` lives.
+            // SAFETY: Both pointers are to `WORDS` words. `regs` is a local variable, and the
+            // thread's registers are valid while `self` lives.
             unsafe { self.words.add(at).write_volatile(from.add(at).read()) };
         }
     }
@@ -144,16 +150,16 @@ impl UserRegs<'_> {
 /// Calls `f` with the user-mode registers of a thread that `engine` has stopped. The thread cannot
 /// leave the stop, or a group stop, during the call.
 ///
-/// Context: does not sleep; neither may `f`.
+/// Context: does not sleep; `f` must not sleep either.
 ///
 /// # Errors
 ///
-/// As with [`prepare`].
+/// As for [`prepare`].
 fn with_regs<R>(task: &Task, engine: &Engine, f: impl FnOnce(UserRegs<'_>) -> R) -> Result<R> {
     let state = engine.thread().state.lock();
-    let held = held(task, &state, engine)?;
-    // SAFETY: A thread that has engines and has not been reaped has its stack, and on it the
-    // registers. It does not touch them while `held` and `state` are held.
+    let held = stop_guard(task, &state, engine)?;
+    // SAFETY: A thread that has engines and has not been reaped has its stack, which contains the
+    // registers. The thread does not access them while `held` and `state` are held.
     let words = unsafe { bindings::task_user_regs(task.as_ptr()) }.cast();
     let result = f(UserRegs { task, words });
     drop(held);
@@ -166,23 +172,23 @@ fn with_regs<R>(task: &Task, engine: &Engine, f: impl FnOnce(UserRegs<'_>) -> R)
 ///
 /// # Errors
 ///
-/// As with [`prepare`].
+/// As for [`prepare`].
 pub(crate) fn get_regs(task: &Task, engine: &Engine) -> Result<bindings::pt_regs> {
     with_regs(task, engine, |own| own.get())
 }
 
-/// Changes the user-mode registers of a thread that `engine` has stopped, within what user mode
-/// could do: of the flags only those that a debugger can change as well.
+/// Changes the user-mode registers of a thread that `engine` has stopped, as far as user mode could
+/// change them. Of the flags, only the ones that a debugger can change are changed.
 ///
 /// Context: does not sleep.
 ///
 /// # Errors
 ///
-/// As with [`prepare`]; also `EINVAL` for another code or stack segment.
+/// As for [`prepare`]; also `EINVAL` for a different code or stack segment.
 pub(crate) fn set_regs(task: &Task, engine: &Engine, regs: &bindings::pt_regs) -> Result {
     with_regs(task, engine, |own| {
         let (mut new, old) = (*regs, own.get());
-        // SAFETY: All bits of these unions are the numbers that they are read as.
+        // SAFETY: Any bits are a valid number, and the union fields are read as numbers.
         let (segments, old_segments) = unsafe {
             (
                 (new.__bindgen_anon_1.csx, new.__bindgen_anon_2.ssx),
@@ -198,7 +204,7 @@ pub(crate) fn set_regs(task: &Task, engine: &Engine, regs: &bindings::pt_regs) -
     })?
 }
 
-/// The flags that user mode may change, and a debugger for it.
+/// The flags that user mode may change, and a debugger on its behalf.
 const USER_FLAGS: c_ulong = flags::CF
     | flags::PF
     | flags::AF

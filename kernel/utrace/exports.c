@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * What only C can say of utrace: its static key, and the symbols for modules.
- */
+/* The static key of utrace, and its symbols for modules. */
 
 #include <linux/export.h>
 #include <linux/init.h>

@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From clone to reap.
+//! Events in the life of a thread, from clone to reap.
 
 use crate::{
-    event::{
-        Event,
-        Events, //
-    },
     process,
     report::{
         user_regs,
-        Order,
-        Report, //
+        EventReport,
+        Order, //
     },
     stop::{
         stop,
-        Where, //
+        StopPlace, //
     },
     thread::{
         self,
-        Entry,
+        AttachedEngine,
         Phase,
         Thread, //
     },
@@ -30,14 +26,18 @@ use kernel::{
     prelude::*,
     sync::rcu,
     task::Task,
-    threads::Group, //
+    threads::Group,
+    utrace_types::{
+        Event,
+        Events, //
+    },
 };
 
-/// The current thread is about to create `child`, which no other thread can find yet.
+/// Prepares the creation of `child` by the current thread. No other thread can find the child yet.
 ///
 /// # Errors
 ///
-/// `ENOMEM`.
+/// `ENOMEM` if there is no memory.
 pub(crate) fn prepare_clone(task: &Task, child: &Task, flags: u64) -> Result {
     match thread::get(task) {
         Some(thread) if is_of_same_process(flags) => process::inherit(thread, child),
@@ -45,7 +45,7 @@ pub(crate) fn prepare_clone(task: &Task, child: &Task, flags: u64) -> Result {
     }
 }
 
-/// `child` is not created after [`prepare_clone`].
+/// Undoes [`prepare_clone`] for a `child` that is not created.
 pub(crate) fn cancel_clone(child: &Task) {
     if let Some(thread) = thread::get(child) {
         let engines = core::mem::replace(&mut thread.state.lock().engines, KVec::new());
@@ -53,12 +53,12 @@ pub(crate) fn cancel_clone(child: &Task) {
     }
 }
 
-/// Whether the flags of a clone ask for a thread, not for a process.
+/// Returns whether the flags of a clone request a thread, not a process.
 fn is_of_same_process(flags: u64) -> bool {
     flags & u64::from(bindings::CLONE_THREAD) != 0
 }
 
-/// The current thread has created `child`, which has not run.
+/// Reports that the current thread has created `child`, which has not run.
 pub(crate) fn cloned(task: &Task, child: &Task, flags: u64) {
     let Some(thread) = thread::get(task) else {
         return;
@@ -66,44 +66,49 @@ pub(crate) fn cloned(task: &Task, child: &Task, flags: u64) {
     if is_of_same_process(flags) {
         process::complete_inheritance(thread, child);
     }
-    let mut report = Report::new(task, thread);
-    report.tell(Event::Clone, Order::Forward, |report, engine| {
+    let mut report = EventReport::new(task, thread);
+    report.notify(Event::Clone, Order::Forward, |report, engine| {
         let callback = engine.ops().report_clone?;
         let found = report.action as u32;
-        // SAFETY: By the invariants of `Client`. The context is the one that it asks for.
+        // SAFETY: By the invariants of `EngineSpec`, the callback is valid. `EventReport::notify`
+        // calls it in the thread of the event, without locks.
         Some(unsafe { callback(found, engine.as_ptr(), flags as c_ulong, child.as_ptr()) })
     });
     report.leave_for_later();
 }
 
-/// The current thread has created a child by vfork(), and waits for it next.
+/// Stops the current thread, if an engine wants it, after a vfork() and before the wait for the
+/// child.
 ///
-/// A stop comes before that wait, which may last for as long as the child lives, and after the
-/// child was woken: a child that was not cannot be killed or frozen.
+/// The stop precedes that wait, because the wait may last as long as the child lives. It follows
+/// the wake-up of the child, because a child that has not been woken cannot be killed or frozen.
 pub(crate) fn vforked(task: &Task) {
     if let Some(thread) = thread::get(task) {
-        let _ = stop(task, thread, Where::Inside);
+        let _ = stop(task, thread, StopPlace::Inside);
     }
 }
 
-/// The current thread has a new image.
+/// Reports that the current thread has a new image.
 pub(crate) fn exec(task: &Task, bprm: *const bindings::linux_binprm) {
     let Some(thread) = thread::get(task) else {
         return;
     };
-    // SAFETY: The current thread has just got its address space, and its format.
+    // SAFETY: `mm` is valid because the current thread has just got its new address space, with its
+    // format.
     let format = unsafe { (*(*task.as_ptr()).mm).__bindgen_anon_1.binfmt };
-    let mut report = Report::new(task, thread);
-    report.tell(Event::Exec, Order::Forward, |report, engine| {
+    let mut report = EventReport::new(task, thread);
+    report.notify(Event::Exec, Order::Forward, |report, engine| {
         let callback = engine.ops().report_exec?;
         let found = report.action as u32;
-        // SAFETY: By the invariants of `Client`. The context is the one that it asks for.
+        // SAFETY: By the invariants of `EngineSpec`, the callback is valid. `EventReport::notify`
+        // calls it in the thread of the event, without locks.
         Some(unsafe { callback(found, engine.as_ptr(), format, bprm, user_regs()) })
     });
     report.leave_for_later();
 }
 
-/// The current thread begins to exit, with the status `code`. Returns the status to exit with.
+/// Reports that the current thread begins to exit, with the status `code`. Returns the status to
+/// exit with.
 pub(crate) fn exit(task: &Task, code: c_long) -> c_long {
     let Some(thread) = thread::get(task) else {
         return code;
@@ -113,15 +118,16 @@ pub(crate) fn exit(task: &Task, code: c_long) -> c_long {
         return code;
     }
     let mut now = code;
-    let mut report = Report::new(task, thread);
-    report.tell(Event::Exit, Order::Forward, |report, engine| {
+    let mut report = EventReport::new(task, thread);
+    report.notify(Event::Exit, Order::Forward, |report, engine| {
         let callback = engine.ops().report_exit?;
         let found = report.action as u32;
-        // SAFETY: By the invariants of `Client`. The context is the one that it asks for.
+        // SAFETY: By the invariants of `EngineSpec`, the callback is valid. `EventReport::notify`
+        // calls it in the thread of the event, without locks.
         Some(unsafe { callback(found, engine.as_ptr(), code, &mut now) })
     });
-    // However it ends, what is left is to exit.
-    let _ = stop(task, thread, Where::Inside);
+    // The thread exits next, however the stop ends.
+    let _ = stop(task, thread, StopPlace::Inside);
     if now != code {
         change_group_exit_code(task, code, now);
     }
@@ -129,39 +135,41 @@ pub(crate) fn exit(task: &Task, code: c_long) -> c_long {
 }
 
 /// Ends the callback in which the current thread has oopsed, if it was in one, because the thread
-/// never returns to it. Those who wait for the callback continue.
+/// never returns to it. Waiters for the callback continue.
 ///
-/// A thread that had not begun to exit exits now, with the reports and the detachments of that. One
-/// that had is never reaped, and its engines stay until they are detached.
+/// A thread that had not begun to exit exits now, with the usual reports and detachments. A thread
+/// that had begun to exit is never reaped, and its engines stay until they are detached.
 pub(crate) fn oopsed(task: &Task) {
     if let Some(thread) = thread::get(task) {
         drop(thread.end_callback(thread.state.lock()));
     }
 }
 
-/// If the process as a whole exits with `old`, has it exit with `new`.
+/// Changes the exit status of the process from `old` to `new`, if it exits as a whole.
 fn change_group_exit_code(task: &Task, old: c_long, new: c_long) {
     if let Some(siglock) = task.lock_signals() {
         siglock.replace_group_exit_code(old as c_int, new as c_int);
     }
 }
 
-/// The current thread has `PF_EXITING` set, and exits with the status `code`.
+/// Reports the exit of the last thread of a process, if the current thread is that. `PF_EXITING` is
+/// set, and `code` is the thread's exit status.
 pub(crate) fn last_exit(task: &Task, code: c_long) {
     thread::exiting(task);
     let Some(thread) = thread::get(task) else {
         return;
     };
-    if !thread::wants(task, Event::LastExit) {
+    if !thread::is_enabled(task, Event::LastExit) {
         return;
     }
     let Some(code) = status_of_process(task, thread, code) else {
         return;
     };
-    let mut report = Report::new(task, thread);
-    report.tell(Event::LastExit, Order::Forward, |_, engine| {
+    let mut report = EventReport::new(task, thread);
+    report.notify(Event::LastExit, Order::Forward, |_, engine| {
         let callback = engine.ops().report_last_exit?;
-        // SAFETY: By the invariants of `Client`. The context is the one that it asks for.
+        // SAFETY: By the invariants of `EngineSpec`, the callback is valid. `EventReport::notify`
+        // calls it in the thread of the event, without locks.
         unsafe { callback(engine.as_ptr(), code) };
         None
     });
@@ -170,20 +178,20 @@ pub(crate) fn last_exit(task: &Task, code: c_long) {
 /// Returns the status of the process if the current thread is the last one whose engines get
 /// [`Event::LastExit`].
 ///
-/// `signal_struct::live` does not say that. It counts workers of the kernel as well, which may exit
-/// after all other threads; and a thread which began to exit before an attachment has no engine of
-/// that. `siglock` orders threads that come here at the same time, so that exactly one of them
-/// finds that all others have come.
+/// `signal_struct::live` is not enough to decide this. It also counts workers of the kernel, which
+/// may exit after all other threads. And a thread that began to exit before an attachment has no
+/// engine of that attachment. `siglock` orders threads that get here at the same time, so exactly
+/// one of them finds that all others have passed.
 fn status_of_process(task: &Task, thread: &Thread, code: c_long) -> Option<c_long> {
-    let group = Group::of(task)?;
+    let group = Group::from_task(task)?;
     let siglock = task.lock_signals()?;
-    thread.set_past_last_exit();
+    thread.set_past_last_exit(&siglock);
     let rcu = rcu::read_lock();
     let is_gone = |other: &Task| {
         other.is_worker()
             || (other.is_exiting()
                 && thread::get(other).is_none_or(|thread| {
-                    thread.is_past_last_exit() || !thread::wants(other, Event::LastExit)
+                    thread.is_past_last_exit() || !thread::is_enabled(other, Event::LastExit)
                 }))
     };
     let status = siglock.group_exit_code().map(|code| code as c_long);
@@ -193,16 +201,17 @@ fn status_of_process(task: &Task, thread: &Thread, code: c_long) -> Option<c_lon
         .then(|| status.unwrap_or(code))
 }
 
-/// The current thread is dead.
+/// Reports that the current thread is dead.
 pub(crate) fn death(task: &Task, group_dead: bool, signal: c_int) {
     let Some(thread) = thread::get(task) else {
         return;
     };
     thread.state.lock().phase = Phase::Dying;
-    let mut report = Report::new(task, thread);
-    report.tell(Event::Death, Order::Forward, |_, engine| {
+    let mut report = EventReport::new(task, thread);
+    report.notify(Event::Death, Order::Forward, |_, engine| {
         let callback = engine.ops().report_death?;
-        // SAFETY: By the invariants of `Client`. The context is the one that it asks for.
+        // SAFETY: By the invariants of `EngineSpec`, the callback is valid. `EventReport::notify`
+        // calls it in the thread of the event, without locks.
         Some(unsafe { callback(engine.as_ptr(), group_dead, signal) })
     });
     let mut state = thread.state.lock();
@@ -214,7 +223,8 @@ pub(crate) fn death(task: &Task, group_dead: bool, signal: c_int) {
     last_reports(task, thread);
 }
 
-/// `task` has been waited for, or nobody waits for it: it is about to disappear.
+/// Reports the reap of `task`, which is about to disappear: its parent has waited for it, or no
+/// process waits for it.
 pub(crate) fn reap(task: &Task) {
     let Some(thread) = thread::get(task) else {
         return;
@@ -222,7 +232,7 @@ pub(crate) fn reap(task: &Task) {
     let mut state = thread.state.lock();
     match state.phase {
         Phase::Dead => (),
-        // The thread itself comes here when its death has been reported.
+        // The thread itself reports the reap after it has reported its death.
         Phase::Live | Phase::Exiting | Phase::Dying => {
             state.reap_due = true;
             return;
@@ -233,34 +243,34 @@ pub(crate) fn reap(task: &Task) {
     last_reports(task, thread);
 }
 
-/// Reports the reap, and lets all engines go.
+/// Reports the reap, and drops all engines.
 fn last_reports(task: &Task, thread: &Thread) {
     let mut state = thread.state.lock();
     state.phase = Phase::Reaped;
     let engines = core::mem::replace(&mut state.engines, KVec::new());
     state.publish_events(task);
-    // `barrier` and `detach` by others wait for them all.
+    // Makes `barrier` and `detach` wait for all of these engines.
     state.reaping = true;
     drop(state);
     for entry in &engines {
         report_reap(task, entry);
     }
-    // Before waiters continue, as in `Thread::end_callback`.
+    // Drop the engines before waiters continue, as in `Thread::end_callback`.
     drop(engines);
     let mut state = thread.state.lock();
     state.reaping = false;
     thread.idle.notify_all();
 }
 
-fn report_reap(task: &Task, entry: &Entry) {
+fn report_reap(task: &Task, entry: &AttachedEngine) {
     let engine = &entry.engine;
-    let wanted = Events::of_word(Event::Reap.bit());
-    if !engine.events().intersects(wanted) {
+    let wanted = Events::from_event(Event::Reap);
+    if !engine.events().intersect(wanted) {
         return;
     }
     if let Some(callback) = engine.ops().report_reap {
-        // SAFETY: By the invariants of `Client`. The context is the one that it asks for; it is
-        // told that it must not sleep, and so are those who look for that.
+        // SAFETY: By the invariants of `EngineSpec`, the callback is valid. It may be called in any
+        // thread. It must not sleep, which `non_block_start()` lets the kernel check.
         unsafe {
             bindings::non_block_start();
             callback(engine.as_ptr(), task.as_ptr());
@@ -269,16 +279,17 @@ fn report_reap(task: &Task, entry: &Entry) {
     }
 }
 
-/// A stop of the process begins for the current thread, or has ended.
+/// Reports that a stop of the process begins for the current thread, or has ended.
 pub(crate) fn jctl(task: &Task, kind: c_int, notify: c_int) {
     let Some(thread) = thread::get(task) else {
         return;
     };
-    let mut report = Report::new(task, thread);
-    report.tell(Event::Jctl, Order::Forward, |report, engine| {
+    let mut report = EventReport::new(task, thread);
+    report.notify(Event::JobControl, Order::Forward, |report, engine| {
         let callback = engine.ops().report_jctl?;
         let found = report.action as u32;
-        // SAFETY: By the invariants of `Client`. The context is the one that it asks for.
+        // SAFETY: By the invariants of `EngineSpec`, the callback is valid. `EventReport::notify`
+        // calls it in the thread of the event, without locks.
         Some(unsafe { callback(found, engine.as_ptr(), kind, notify) })
     });
     report.leave_for_later();

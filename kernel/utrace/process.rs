@@ -1,28 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An engine on every thread of a process, and on those to come.
+//! Engines on every present and future thread of a process.
 //!
-//! Each thread has one of its own, all with the same callbacks and data. A thread gets it from the
-//! thread that creates it. None is missed: see [`Attachment::attach_to_threads`].
+//! Each thread has its own engine, all with the same callbacks and data. A new thread gets its
+//! engine from the thread that creates it. [`ProcessEngines::attach_to_threads`] explains why no
+//! thread is missed.
 
 use crate::{
-    active::Active,
+    attach::{
+        self,
+        AttachRequest, //
+    },
     control,
     engine::{
-        Client,
         Engine,
-        Owner, //
+        EngineSpec, //
     },
-    event::Events,
+    hooks::Active,
     thread::{
         self,
-        How,
         Thread, //
     },
 };
 
 use kernel::{
-    current, new_condvar, new_spinlock,
+    current,
+    new_condvar,
+    new_spinlock,
     prelude::*,
     sync::{
         aref::ARef,
@@ -47,79 +51,81 @@ use kernel::{
         delay::fsleep,
         Delta, //
     },
+    utrace_types::Events, //
 };
 
-/// What the engines of a process share.
+/// The engines of a process, and the state that they share.
 #[pin_data]
-pub(crate) struct Following {
-    client: Client,
+pub(crate) struct ProcessEngines {
+    group: Group,
+    spec: EngineSpec,
     events: Events,
-    /// A thread that is created takes its own from here, where locks may be held.
+    /// The source of a new thread's [`Active`], which is cloned where locks may be held.
     pub(crate) active: Active,
     stopped: Atomic<bool>,
     #[pin]
-    use_: SpinLock<Use>,
-    /// Woken when [`Use::live`] falls.
+    use_: SpinLock<UseCount>,
+    /// Notified when [`UseCount::live`] falls.
     #[pin]
     fell: CondVar,
 }
 
-/// Whether the client, its callbacks and its data, is in use.
-struct Use {
-    /// How many [`Live`]s there are.
+/// The uses of the callbacks and of the data.
+struct UseCount {
+    /// The number of [`UseGuard`]s.
     live: usize,
-    /// The client has been told that its data is not used any more, or it is for the last `Live`
-    /// to tell it.
+    /// The data has been released, or the last `UseGuard` is to release it.
     over: bool,
 }
 
-// SAFETY: What the pointers of a `Client` lead to may be used by any thread.
-unsafe impl Send for Following {}
-// SAFETY: As above.
-unsafe impl Sync for Following {}
+// SAFETY: By the invariants of `EngineSpec`, any thread may use its callbacks and data.
+unsafe impl Send for ProcessEngines {}
+// SAFETY: By the invariants of `EngineSpec`, any thread may use its callbacks and data.
+unsafe impl Sync for ProcessEngines {}
 
-/// Evidence that the client is in use: a thread has an engine of it, in its list or, until the end
-/// of a callback, in [`Called::removed`](thread::Called).
+/// A use of the data: a thread has an engine of it, in its list or, until the end of a callback,
+/// in [`Called::removed`](thread::Called).
 ///
 /// # Invariants
 ///
-/// It is counted.
-pub(crate) struct Live(Arc<Following>);
+/// The value is counted in [`UseCount::live`].
+pub(crate) struct UseGuard(Arc<ProcessEngines>);
 
-impl Live {
-    /// Returns nothing if the client is gone.
-    pub(crate) fn new(following: &Arc<Following>) -> Option<Self> {
-        let mut in_use = following.use_.lock();
+impl UseGuard {
+    /// Returns `None` if the data has been released.
+    pub(crate) fn new(shared: &Arc<ProcessEngines>) -> Option<Self> {
+        let mut in_use = shared.use_.lock();
         if in_use.over && in_use.live == 0 {
             return None;
         }
         in_use.live += 1;
         drop(in_use);
-        // INVARIANT: Counted just now.
-        Some(Self(following.clone()))
+        // INVARIANT: `live` was incremented above.
+        Some(Self(shared.clone()))
     }
 }
 
-impl Drop for Live {
+impl Drop for UseGuard {
     fn drop(&mut self) {
         let mut in_use = self.0.use_.lock();
-        // By the type invariants it is not zero.
+        // By the type invariants, this does not underflow.
         in_use.live = in_use.live.saturating_sub(1);
         let release = in_use.over && in_use.live == 0;
         self.0.fell.notify_all();
         drop(in_use);
         if release {
-            self.0.client.release();
+            self.0.spec.release();
         }
     }
 }
 
-impl Following {
-    /// From here on, no thread takes an engine by birth.
+impl ProcessEngines {
+    /// Stops inheritance: threads created after this get no engine from their creator.
     fn stop(&self) {
         self.stopped.store(true, Relaxed);
-        // Pairs with `is_stopped`: of "the flag is set, then the threads are walked" here, and "the
-        // child has the engine, then the flag is read" there, one sees the other.
+        // Pairs with `is_stopped`. This sets the flag, and the caller then walks the threads.
+        // There, the child gets the engine, and then the flag is read. At least one of the two sees
+        // the other.
         smp_mb(Full);
     }
 
@@ -128,80 +134,72 @@ impl Following {
         self.stopped.load(Relaxed)
     }
 
-    /// Attaches an engine to one thread, if it has none of these yet.
-    fn attach_to(following: &Arc<Self>, task: &Task) -> Result<Arc<Engine>> {
-        let how = How {
+    /// Attaches an engine to one thread. Fails with `EEXIST` if it has one of these already.
+    fn attach_to(self: &Arc<Self>, task: &Task) -> Result<Arc<Engine>> {
+        let request = AttachRequest {
             flags: kernel::bindings::UTRACE_ATTACH_CREATE,
-            client: following.client,
-            events: following.events,
+            spec: self.spec,
+            events: self.events,
         };
-        thread::attach(task, how, Owner::Process(following.clone()))
+        attach::attach(task, request, Some(self.clone()))
     }
 }
 
-/// The engines of a process.
-pub(crate) struct Attachment {
-    group: Group,
-    following: Arc<Following>,
-}
-
-/// Attaches an engine to every thread of the process that `task` is of, and to each that one of
-/// them creates.
+/// Attaches an engine to every thread of the process of `task`, and to each thread that these
+/// create.
 ///
 /// Context: may sleep.
 ///
 /// # Errors
 ///
-/// `ESRCH`: every thread exits. `EPERM`: a kernel thread. `EINTR`: the caller has been killed.
-/// `ENOMEM`.
-pub(crate) fn attach(task: &Task, client: Client, events: Events) -> Result<Attachment> {
+/// `ESRCH` if every thread exits. `EPERM` for a kernel thread. `EINTR` if the caller has been
+/// killed. `ENOMEM` if there is no memory.
+pub(crate) fn attach(task: &Task, spec: EngineSpec, events: Events) -> Result<Arc<ProcessEngines>> {
     if task.is_kernel_thread() {
         return Err(EPERM);
     }
-    let attachment = Attachment {
-        group: Group::of(task).ok_or(ESRCH)?,
-        following: Arc::pin_init(
-            pin_init!(Following {
-                client,
-                events,
-                active: Active::new(),
-                stopped: Atomic::new(false),
-                use_ <- new_spinlock!(Use {
-                    live: 0,
-                    over: false,
-                }),
-                fell <- new_condvar!(),
+    let process = Arc::pin_init(
+        try_pin_init!(ProcessEngines {
+            group: Group::from_task(task).ok_or(ESRCH)?,
+            spec,
+            events,
+            active: Active::new(),
+            stopped: Atomic::new(false),
+            use_ <- new_spinlock!(UseCount {
+                live: 0,
+                over: false,
             }),
-            GFP_KERNEL,
-        )?,
-    };
-    match attachment.attach_to_threads() {
-        Ok(()) => Ok(attachment),
+            fell <- new_condvar!(),
+        }? Error),
+        GFP_KERNEL,
+    )?;
+    match process.attach_to_threads() {
+        Ok(()) => Ok(process),
         Err(error) => {
-            attachment.end();
+            process.end();
             Err(error)
         }
     }
 }
 
-/// What a walk over the threads of a process has found.
+/// The result of a walk over the threads of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Found {
-    /// All have an engine.
+enum WalkResult {
+    /// All threads had an engine already.
     Complete,
-    /// Some had none before.
+    /// Some threads had none before.
     Lacking,
 }
 
-impl Attachment {
-    /// Walks over the threads until a walk finds all of them with an engine. They had it when the
-    /// walk began, because only an earlier walk, and birth, gives it to them. So each thread that
-    /// is born from then on is born of one that has it.
+impl ProcessEngines {
+    /// Walks over the threads until a walk finds an engine on all of them. These threads had it
+    /// when the walk began, because only an earlier walk or their creator can have attached it. So
+    /// every thread that is created after that has a creator with an engine, and inherits one.
     ///
-    /// The number of walks has no bound, since a process may create and end threads faster than a
-    /// walk reaches them. The caller can be killed between two walks.
-    fn attach_to_threads(&self) -> Result {
-        while self.walk()? == Found::Lacking {
+    /// The number of walks is not bounded, because a process may create and end threads faster than
+    /// a walk reaches them. The caller can be killed between two walks.
+    fn attach_to_threads(self: &Arc<Self>) -> Result {
+        while self.walk()? == WalkResult::Lacking {
             if Task::is_current_killed() {
                 return Err(EINTR);
             }
@@ -209,124 +207,124 @@ impl Attachment {
         Ok(())
     }
 
-    /// Attaches an engine to each thread that there is now.
-    fn walk(&self) -> Result<Found> {
+    /// Attaches an engine to each current thread.
+    fn walk(self: &Arc<Self>) -> Result<WalkResult> {
         let mut found = None;
-        // Those that exit create nothing any more.
+        // Exiting threads create no threads any more.
         for thread in threads_of(&self.group, |thread| {
             !thread.is_exiting() && !thread.is_worker()
         })? {
-            match Following::attach_to(&self.following, &thread) {
-                Ok(_) => found = Some(Found::Lacking),
-                Err(e) if e == EEXIST => found = found.or(Some(Found::Complete)),
-                // It exits now, but may have created a thread since the list was made.
-                Err(e) if e == ESRCH => found = Some(Found::Lacking),
+            match self.attach_to(&thread) {
+                Ok(_) => found = Some(WalkResult::Lacking),
+                Err(e) if e == EEXIST => found = found.or(Some(WalkResult::Complete)),
+                // The thread exits now, but may have created a thread since the list was made.
+                Err(e) if e == ESRCH => found = Some(WalkResult::Lacking),
                 Err(e) => return Err(e),
             }
         }
         found.ok_or(ESRCH)
     }
 
-    /// Detaches all engines. When it returns, no callback is executing, nor will be, unless the
-    /// caller is one.
-    fn end(&self) {
-        self.following.stop();
-        // Threads that are born from here on get no engine, or `complete_inheritance` detaches it.
+    /// Detaches all engines. When this returns, no callback is executing or will be, except one
+    /// that the caller is in.
+    fn end(self: &Arc<Self>) {
+        self.stop();
+        // Threads that are created after this get no engine, or `complete_inheritance` detaches it.
         let threads = loop {
             match threads_of(&self.group, |_| true) {
                 Ok(threads) => break threads,
-                // The list is a few kilobytes at most; memory for it comes back.
+                // The list takes a few kilobytes at most, so memory for it will become available.
                 Err(_) => fsleep(Delta::from_millis(1)),
             }
         };
         for task in threads {
-            while let Some(engine) = engine_of(&task, &self.following) {
+            while let Some(engine) = engine_of(&task, self) {
                 control::detach(&task, &engine);
             }
         }
-        // This waits for engines that threads have detached themselves, for those of threads that
-        // are being reaped or created, and for callbacks of either. The engine of the caller's
-        // own callback stays until that returns.
-        let own = usize::from(is_called_by_current(&self.following));
-        let mut in_use = self.following.use_.lock();
+        // This waits for engines that threads have detached themselves, for engines of threads that
+        // are being reaped or created, and for the callbacks of both. If the caller is in a
+        // callback, the engine of that callback stays until the callback returns.
+        let own = usize::from(is_called_by_current(self));
+        let mut in_use = self.use_.lock();
         while in_use.live > own {
-            self.following.fell.wait(&mut in_use);
+            self.fell.wait(&mut in_use);
         }
     }
 
-    /// Detaches all engines, and lets the client have its data back. From within a callback, that
-    /// comes when it returns.
-    pub(crate) fn detach(self) {
+    /// Detaches all engines, and releases the data. If the caller is in a callback, the
+    /// data is released when that callback returns.
+    pub(crate) fn detach(self: Arc<Self>) {
         self.end();
-        let mut in_use = self.following.use_.lock();
+        let mut in_use = self.use_.lock();
         in_use.over = true;
         let release = in_use.live == 0;
         drop(in_use);
         if release {
-            self.following.client.release();
+            self.spec.release();
         }
     }
 }
 
-/// Whether the caller is a callback of one of the engines.
-fn is_called_by_current(following: &Arc<Following>) -> bool {
+/// Returns whether the caller is in a callback of one of the engines.
+fn is_called_by_current(shared: &Arc<ProcessEngines>) -> bool {
     let task = current!();
     let Some(thread) = thread::get(task) else {
         return false;
     };
     let state = thread.state.lock();
-    state.is_in_callback_of(following)
+    state.is_in_callback_of(shared)
 }
 
-/// The engine that a thread has of a process's.
-fn engine_of(task: &Task, following: &Arc<Following>) -> Option<Arc<Engine>> {
+/// Returns the engine of an attachment on a thread.
+fn engine_of(task: &Task, shared: &Arc<ProcessEngines>) -> Option<Arc<Engine>> {
     let thread = thread::get(task)?;
     let state = thread.state.lock();
     state
         .engines
         .iter()
-        .find(|entry| is_of(&entry.engine, following))
+        .find(|entry| is_of(&entry.engine, shared))
         .map(|entry| entry.engine.clone())
 }
 
-pub(crate) fn is_of(engine: &Engine, following: &Arc<Following>) -> bool {
+pub(crate) fn is_of(engine: &Engine, shared: &Arc<ProcessEngines>) -> bool {
     engine
-        .following()
-        .is_some_and(|own| Arc::ptr_eq(own, following))
+        .process_engines()
+        .is_some_and(|own| Arc::ptr_eq(own, shared))
 }
 
-/// Gives `child` the engines of its process that `parent`, its creator, has and that it lacks.
+/// Attaches the process's engines that `parent`, the creator of `child`, has and `child` lacks.
 ///
 /// # Errors
 ///
-/// `ENOMEM`: it may lack some of them.
+/// `ENOMEM` if `child` may lack some of them.
 pub(crate) fn inherit(parent: &Thread, child: &Task) -> Result {
     if child.is_worker() {
         return Ok(());
     }
     let mut next = 0;
-    while let Some((id, following)) = next_following(parent, next) {
+    while let Some((id, shared)) = next_shared(parent, next) {
         next = id.wrapping_add(1);
-        if following.is_stopped() || engine_of(child, &following).is_some() {
+        if shared.is_stopped() || engine_of(child, &shared).is_some() {
             continue;
         }
-        match Following::attach_to(&following, child) {
+        match shared.attach_to(child) {
             Err(e) if e == ENOMEM => return Err(e),
-            // Otherwise an error says that the attachment is over.
+            // Any other error means that the attachment is over.
             Ok(_) | Err(_) => (),
         }
     }
     Ok(())
 }
 
-/// Completes what [`inherit`] has done to `child` before other threads could find it.
+/// Completes [`inherit`], which was called before other threads could find `child`.
 ///
-/// An attachment may have begun since: its walks gave an engine to `parent`, and did not find the
-/// child. One may have ended since, which did not find the child either. From here on walks find
-/// it.
+/// Since then, an attachment may have begun: its walks attached an engine to `parent` but did not
+/// find the child. Another may have ended, which did not find the child either. From now on walks
+/// find it.
 pub(crate) fn complete_inheritance(parent: &Thread, child: &Task) {
-    // It is too late to fail. The memory is a few hundred bytes, for an attachment that began
-    // during the clone.
+    // The clone cannot fail any more. The memory is a few hundred bytes, for an attachment that
+    // began during the clone.
     while inherit(parent, child).is_err() {
         fsleep(Delta::from_millis(1));
     }
@@ -334,28 +332,28 @@ pub(crate) fn complete_inheritance(parent: &Thread, child: &Task) {
         return;
     };
     let mut next = 0;
-    while let Some((id, following)) = next_following(thread, next) {
+    while let Some((id, shared)) = next_shared(thread, next) {
         next = id.wrapping_add(1);
-        if !following.is_stopped() {
+        if !shared.is_stopped() {
             continue;
         }
-        if let Some(engine) = engine_of(child, &following) {
+        if let Some(engine) = engine_of(child, &shared) {
             control::detach(child, &engine);
         }
     }
 }
 
-fn next_following(parent: &Thread, next: u64) -> Option<(u64, Arc<Following>)> {
+fn next_shared(parent: &Thread, next: u64) -> Option<(u64, Arc<ProcessEngines>)> {
     let state = parent.state.lock();
     let engine = &state
         .engines
         .iter()
-        .find(|entry| entry.engine.id() >= next && entry.engine.following().is_some())?
+        .find(|entry| entry.engine.id() >= next && entry.engine.process_engines().is_some())?
         .engine;
-    Some((engine.id(), engine.following()?.clone()))
+    Some((engine.id(), engine.process_engines()?.clone()))
 }
 
-/// Returns references to the threads that a process has now, those that are `wanted`.
+/// Returns references to the current threads of a process for which `wanted` returns true.
 fn threads_of(group: &Group, wanted: impl Fn(&Task) -> bool) -> Result<KVec<ARef<Task>>> {
     let mut list = KVec::new();
     loop {
@@ -364,7 +362,7 @@ fn threads_of(group: &Group, wanted: impl Fn(&Task) -> bool) -> Result<KVec<ARef
             if !wanted(thread) {
                 return;
             }
-            // No allocation under the lock.
+            // No allocation is possible under the lock.
             if list.push_within_capacity(ARef::from(thread)).is_err() {
                 missing += 1;
             }

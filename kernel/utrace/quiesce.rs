@@ -1,39 +1,40 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Keeping every thread that shares a process's memory out of user mode.
+//! Quiesced processes: every thread that shares the memory of the process is kept out of user mode.
 //!
-//! A thread is quiesced if it is in the kernel and cannot leave without passing the gate. What a
-//! thread does in the kernel meanwhile is no matter: one that sleeps in a system call is left
-//! asleep, so that no call returns `EINTR` because of this.
+//! A thread is quiesced if it is in the kernel and cannot return to user mode before the
+//! [`Quiescence`] ends. It may execute in the kernel, or sleep: a thread that sleeps in a system
+//! call is not woken, so no system call returns `EINTR` because of this.
 //!
 //! # Protocol
 //!
-//! 1. The gate is put in the list.
+//! 1. The quiescence is added to the list.
 //! 2. Each thread that uses the address space gets `TIF_NOTIFY_RESUME`, without being woken or
-//!    interrupted. The walk holds RCU only. Of a thread that becomes visible, and then looks at the
-//!    list (`clone_locked`), and of this walk, which comes after the gate was put in the list, one
-//!    sees the other.
-//! 3. Each CPU is looked at, with its run queue locked. One that executes such a thread takes an
-//!    interrupt, and this is waited for. On one that does not, a thread that is switched to later
-//!    sees its flag, because the lock orders the switch after step 2.
+//!    interrupted. The walk over the threads holds RCU only. A new thread becomes visible and then
+//!    reads the list (`clone_locked`); the quiescence is added to the list before the walk. So the
+//!    new thread sees the quiescence, or the walk sees the thread.
+//! 3. Each CPU is checked, with its run queue locked. A CPU that executes such a thread gets an
+//!    interrupt, and the caller waits for the interrupt. On any other CPU, a thread that is
+//!    switched to later sees its flag, because the lock orders the switch after step 2.
 //!
-//! Then every thread is in the kernel: one that was executing in user mode has been interrupted;
-//! one that was not has the flag still before it. On the way out the flag leads it to
-//! [`pass_gate`], where it waits until the gate is gone. A thread that clears the flag just before
-//! step 2 looks at the list after that, or gets the flag again.
+//! After this every thread is in the kernel: a thread that was executing in user mode has been
+//! interrupted, and any other thread has yet to test the flag. On the way to user mode the flag
+//! leads the thread to [`wait_while_quiesced`], where it waits until the quiescence has ended. A
+//! thread that clears the flag just before step 2 reads the list after that; otherwise it gets the
+//! flag again.
 //!
-//! Workers, which use an address space but never go to user mode, are left alone: nothing would
-//! clear the flag of a kernel thread.
+//! Workers use an address space but never go to user mode. They are left alone, because a kernel
+//! thread never clears the flag.
 //!
-//! SIGKILL gets through: a killed thread passes, and dies before it reaches user mode.
+//! A killed thread does not wait, and dies before it reaches user mode.
 //!
-//! The wait is in the exit path, where a thread holds no lock that the holder of a [`Quiesced`]
-//! may need: `mmap_lock`, for one, may be held. What a thread of the process itself would have to
-//! do, such as serve a userfaultfd or a FUSE mount, must not be waited for, nor memory be allocated
-//! in a way that may wait for it.
+//! Threads wait in the exit path, where a thread holds no lock that the holder of a [`Quiesced`]
+//! may need. So the holder may hold `mmap_lock`, for example. It must not wait for anything that a
+//! thread of the process has to do, such as serving a userfaultfd or a FUSE mount, and must not
+//! allocate memory in a way that may wait for it.
 
 use crate::{
-    active::Active,
+    hooks::Active,
     users::Users, //
 };
 
@@ -65,59 +66,60 @@ use kernel::{
     },
 };
 
-/// A process whose threads are kept out of user mode.
+/// An address space whose users are kept out of user mode.
 #[pin_data]
-struct Gate {
+struct Quiescence {
     mm: ARef<Mm>,
     #[pin]
-    gone: Completion,
+    ended: Completion,
 }
 
-// Taken with `siglock` held, which interrupts take too: hence with interrupts disabled.
+// `siglock` may be held when this is taken. Interrupts take `siglock` too, so this disables
+// interrupts.
 kernel::sync::global_lock! {
-    // SAFETY: `init` is called before anything else can reach the list.
-    unsafe(uninit) static GATES: SpinLockIrq<KVec<Arc<Gate>>> = KVec::new();
+    // SAFETY: `init` is called before any code can reach the list.
+    unsafe(uninit) static QUIESCENCES: SpinLockIrq<KVec<Arc<Quiescence>>> = KVec::new();
 }
 
-/// Whether there are gates in the list. Changed with the list locked.
+/// Set while there are quiescences in the list. Changed with the list locked.
 ///
-/// Each `clone()`, and each return to user mode with `TIF_NOTIFY_RESUME` set, looks at this before
-/// it takes the lock.
-static ANY_GATE: Atomic<bool> = Atomic::new(false);
+/// Each `clone()`, and each return to user mode with `TIF_NOTIFY_RESUME` set, reads this before it
+/// takes the lock.
+static ANY_QUIESCENCE: Atomic<bool> = Atomic::new(false);
 
-/// Initialises the list of gates.
+/// Initialises the list of quiescences.
 ///
 /// # Safety
 ///
-/// Called once, before any other function of this module.
+/// Must be called once, before any other function of this module.
 pub(crate) unsafe fn init() {
-    // SAFETY: By the requirement on the caller.
-    unsafe { GATES.init() };
+    // SAFETY: The caller ensures that this is called once, before any access to the list.
+    unsafe { QUIESCENCES.init() };
 }
 
-/// Evidence that every thread that uses an address space is in the kernel, and stays there for as
-/// long as this lives. The holder itself, if it is such a thread, is in the kernel too.
+/// A guard that keeps every thread that uses an address space in the kernel. The holder itself, if
+/// it is such a thread, is in the kernel too.
 ///
 /// # Invariants
 ///
-/// The gate is in the list, and steps 1 to 3 of the protocol have been done.
+/// The quiescence is in the list, and steps 1 to 3 of the protocol are done.
 #[must_use = "if unused, the threads resume at once"]
 pub struct Quiesced {
-    gate: Arc<Gate>,
+    quiescence: Arc<Quiescence>,
     _active: Active,
 }
 
 /// Waits until every thread that shares the memory of `task`'s process is out of user mode, as
 /// [`quiesce_mm`] does.
 ///
-/// Context: as of [`Active::new`].
+/// Context: as for [`Active::new`].
 ///
 /// # Errors
 ///
-/// `ESRCH`: the process exits, or is the kernel's. `ENOMEM`.
+/// `ESRCH` if the process exits, or is a kernel thread. `ENOMEM` if there is no memory.
 pub fn quiesce(task: &Task) -> Result<Quiesced> {
     let active = Active::new();
-    let group = Group::of(task)
+    let group = Group::from_task(task)
         .filter(|_| !task.is_kernel_thread())
         .ok_or(ESRCH)?;
     let mm = group.get_mm().ok_or(ESRCH)?;
@@ -125,25 +127,26 @@ pub fn quiesce(task: &Task) -> Result<Quiesced> {
 }
 
 /// Waits until every thread that uses an address space is out of user mode, which takes an
-/// interrupt at most, and keeps them out.
+/// interrupt at most, and keeps these threads out.
 ///
-/// Several at a time, by several tasks, are possible; the threads resume after the last one.
+/// Several tasks may quiesce an address space at the same time. The threads resume when the last
+/// [`Quiesced`] is dropped.
 ///
 /// Context: may sleep, for memory; must not be called from an interrupt, or with a spinlock held.
 /// `mmap_lock` may be held.
 ///
 /// # Errors
 ///
-/// `ENOMEM`.
+/// `ENOMEM` if there is no memory.
 pub fn quiesce_mm(users: Users<'_>, active: &Active) -> Result<Quiesced> {
     let mut executing = CpumaskVar::new_zero(GFP_KERNEL)?;
     let active = active.try_clone()?;
-    let gate = raise(users.mm())?;
-    // From here on the drop of this takes the gate down.
+    let quiescence = begin(users.mm())?;
+    // Dropping this removes the quiescence, also on errors.
     //
-    // INVARIANT: Step 1 is done. The value is not handed out before steps 2 and 3 are.
+    // INVARIANT: Step 1 is done. The value is returned only after steps 2 and 3.
     let quiesced = Quiesced {
-        gate,
+        quiescence,
         _active: active,
     };
     // Pairs with the barrier in `clone_locked`.
@@ -156,96 +159,93 @@ pub fn quiesce_mm(users: Users<'_>, active: &Active) -> Result<Quiesced> {
     Ok(quiesced)
 }
 
-/// Step 1.
-fn raise(mm: &MmWithUser) -> Result<Arc<Gate>> {
-    let gate = Arc::pin_init(
-        pin_init!(Gate {
+/// Adds a quiescence to the list, which is step 1.
+fn begin(mm: &MmWithUser) -> Result<Arc<Quiescence>> {
+    let quiescence = Arc::pin_init(
+        pin_init!(Quiescence {
             mm: ARef::from(&**mm),
-            gone <- Completion::new(),
+            ended <- Completion::new(),
         }),
         GFP_KERNEL,
     )?;
-    let mut reserve: KVec<Arc<Gate>> = KVec::new();
+    let mut reserve: KVec<Arc<Quiescence>> = KVec::new();
     loop {
-        let mut gates = GATES.lock();
-        if gates.push_within_capacity(gate.clone()).is_ok() {
-            ANY_GATE.store(true, Relaxed);
-            return Ok(gate);
+        let mut quiescences = QUIESCENCES.lock();
+        if quiescences.push_within_capacity(quiescence.clone()).is_ok() {
+            ANY_QUIESCENCE.store(true, Relaxed);
+            return Ok(quiescence);
         }
-        // The list grows outside of the lock, and never shrinks.
-        if reserve.capacity() > gates.len() {
-            for old in gates.drain_all() {
-                // There is room: the capacity was compared.
+        // The list is allocated without the lock held, and never shrinks.
+        if reserve.capacity() > quiescences.len() {
+            for old in quiescences.drain_all() {
+                // `reserve` has room, as its capacity was compared with the length.
                 let _ = reserve.push_within_capacity(old);
             }
-            core::mem::swap(&mut *gates, &mut reserve);
+            core::mem::swap(&mut *quiescences, &mut reserve);
             continue;
         }
-        let wanted = gates.len().wrapping_add(4).wrapping_mul(2);
-        drop(gates);
+        let wanted = quiescences.len().wrapping_add(4).wrapping_mul(2);
+        drop(quiescences);
         reserve.reserve(wanted, GFP_KERNEL)?;
-    }
-}
-
-impl Quiesced {
-    /// Returns the address space whose users are out of user mode.
-    pub fn mm(&self) -> &Mm {
-        &self.gate.mm
     }
 }
 
 impl Drop for Quiesced {
     fn drop(&mut self) {
-        let mut gates = GATES.lock();
-        let at = gates.iter().position(|gate| Arc::ptr_eq(gate, &self.gate));
-        let gone = at.and_then(|at| gates.remove(at).ok());
-        ANY_GATE.store(!gates.is_empty(), Relaxed);
-        drop(gates);
+        let mut quiescences = QUIESCENCES.lock();
+        let at = quiescences
+            .iter()
+            .position(|quiescence| Arc::ptr_eq(quiescence, &self.quiescence));
+        let gone = at.and_then(|at| quiescences.remove(at).ok());
+        ANY_QUIESCENCE.store(!quiescences.is_empty(), Relaxed);
+        drop(quiescences);
         drop(gone);
-        self.gate.gone.complete_all();
+        self.quiescence.ended.complete_all();
     }
 }
 
-/// Returns a gate that `task` would have to pass.
+/// Returns a quiescence of the address space that `task` uses.
 ///
-/// The caller has a full barrier between what tells it to look, or tells the walk of step 2 of
-/// `task`, and this.
-fn gate_of(task: &Task) -> Option<Arc<Gate>> {
-    if !ANY_GATE.load(Relaxed) {
+/// There must be a full barrier between the event that makes the caller look at the list, or makes
+/// the walk of step 2 find `task`, and this call.
+fn quiescence_of(task: &Task) -> Option<Arc<Quiescence>> {
+    if !ANY_QUIESCENCE.load(Relaxed) {
         return None;
     }
-    GATES
+    QUIESCENCES
         .lock()
         .iter()
-        .find(|gate| task.uses(&gate.mm))
+        .find(|quiescence| task.uses(&quiescence.mm))
         .cloned()
 }
 
-/// Waits until no gate is raised for the current thread, which is on its way to user mode, or it
-/// has been killed.
+/// Waits until there is no quiescence for the current thread, which is on its way to user mode, or
+/// until the thread is killed.
 ///
-/// If step 2 sets the flag before `resume_user_mode_work()` clears it, this sees the gate, because
-/// of the barrier there behind the clearing; if after, the flag leads the thread here again.
-pub(crate) fn pass_gate(task: &Task) {
-    // A worker that never goes to user mode has nothing to wait for.
+/// If step 2 sets the flag before `resume_user_mode_work()` clears it, this sees the quiescence,
+/// because a barrier follows the clearing there. If step 2 sets it afterwards, the flag leads the
+/// thread here again.
+pub(crate) fn wait_while_quiesced(task: &Task) {
+    // Workers never go to user mode.
     if task.is_worker() {
         return;
     }
-    while let Some(gate) = gate_of(task) {
-        if gate.gone.wait_killable().is_err() {
+    while let Some(quiescence) = quiescence_of(task) {
+        if quiescence.ended.wait_killable().is_err() {
             return;
         }
     }
 }
 
-/// `child` has become visible, and has not run: it must not miss a gate.
+/// Ensures that `child`, which has become visible and has not run, does not miss a quiescence.
 pub(crate) fn clone_locked(child: &Task) {
     if child.is_worker() {
         return;
     }
-    // Pairs with the barrier in `quiesce_mm`: either the gate is seen here, or `child` there.
+    // Pairs with the barrier in `quiesce_mm`: either this sees the quiescence, or the walk there
+    // sees `child`.
     smp_mb(Full);
-    if gate_of(child).is_some() {
+    if quiescence_of(child).is_some() {
         child.notify_resume_later();
     }
 }

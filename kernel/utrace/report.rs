@@ -1,22 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Telling the engines of the current thread of an event, one after the other.
+//! Reports of an event to the engines of the current thread.
 
 use crate::{
     engine::Engine,
-    event::{
-        detail_of,
-        with_action,
-        Action,
-        Event,
-        Events, //
-    },
     step::Step,
     thread::{
         self,
-        Entry,
-        State,
-        Thread, //
+        AttachedEngine,
+        Thread,
+        ThreadState, //
     },
 };
 
@@ -27,34 +20,44 @@ use kernel::{
         might_sleep,
         Task, //
     },
+    utrace_types::{
+        Action,
+        Event,
+        Events, //
+    },
 };
 
-/// In which order engines are called.
+/// Returns the bits of an answer besides the [`Action`].
+pub(crate) fn detail_of(answer: u32) -> u32 {
+    answer & !bindings::UTRACE_RESUME_MASK
+}
+
+/// The order in which engines are called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Order {
-    /// Of attachment.
+    /// The order of attachment.
     Forward,
     Backward,
 }
 
-/// One round of calls, and what has come of it so far.
-pub(crate) struct Report<'a> {
+/// A round of calls, and its results so far.
+pub(crate) struct EventReport<'a> {
     pub(crate) task: &'a Task,
     pub(crate) thread: &'a Thread,
     /// The smallest action that an engine has answered.
     pub(crate) action: Action,
-    /// What the last answer held besides.
+    /// The other bits of the last answer.
     pub(crate) detail: u32,
-    /// An engine that is called wants no step any more, unless it answers one.
+    /// An engine that is called loses the step that it wanted, unless it answers with one.
     ends_steps: bool,
-    /// Engines that are due the report of a step are called as well.
-    tells_of_steps: bool,
+    /// Engines that have a step to be reported are called as well.
+    reports_steps: bool,
 }
 
-/// What [`Report::each`] calls for an engine; `None` is no call, and no answer.
+/// The result of a call in [`EventReport::each`]; `None` means that the engine was not called.
 type Answer = Option<u32>;
 
-impl<'a> Report<'a> {
+impl<'a> EventReport<'a> {
     pub(crate) fn new(task: &'a Task, thread: &'a Thread) -> Self {
         Self {
             task,
@@ -62,12 +65,12 @@ impl<'a> Report<'a> {
             action: Action::Resume,
             detail: 0,
             ends_steps: false,
-            tells_of_steps: false,
+            reports_steps: false,
         }
     }
 
-    /// Makes it a report before the return to user mode: it takes the place of the step that an
-    /// engine wanted before.
+    /// Makes this a report before the return to user mode, which replaces the step that an engine
+    /// wanted before.
     pub(crate) fn ending_steps(self) -> Self {
         Self {
             ends_steps: true,
@@ -75,31 +78,31 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Makes it the report in which steps are reported, besides.
-    pub(crate) fn telling_of_steps(self) -> Self {
+    /// Makes this a report that includes steps.
+    pub(crate) fn reporting_steps(self) -> Self {
         Self {
-            tells_of_steps: true,
+            reports_steps: true,
             ..self
         }
     }
 
-    /// What a callback finds as its action.
+    /// Returns the action argument for a callback.
     pub(crate) fn found(&self) -> u32 {
         self.action as u32 | self.detail
     }
 
-    /// Tells of `event`, if there is an engine that wants it, those that want it, and before that
-    /// those with [`Event::Quiesce`] of that.
-    pub(crate) fn tell(
+    /// Reports `event`, if it is enabled for an engine, to these engines, and before that to the
+    /// engines with [`Event::Quiesce`].
+    pub(crate) fn notify(
         &mut self,
         event: Event,
         order: Order,
         mut call: impl FnMut(&mut Self, &Engine) -> Answer,
     ) {
-        if !thread::wants(self.task, event) {
+        if !thread::is_enabled(self.task, event) {
             return;
         }
-        let audience = Events::of_word(event.bit() | Event::Quiesce.bit());
+        let audience = Events::from_event(event).with(Events::QUIESCE);
         self.each(audience, order, |report, engine| {
             let quiesced = match engine.events().has(Event::Quiesce) {
                 true => report.quiesce(engine, event.bit()),
@@ -108,7 +111,7 @@ impl<'a> Report<'a> {
             if quiesced.map(Action::from_answer) == Some(Action::Detach) {
                 return quiesced;
             }
-            // The callback may have changed what the engine wants.
+            // The callback may have changed the engine's events.
             if !engine.events().has(event) {
                 return quiesced;
             }
@@ -120,18 +123,20 @@ impl<'a> Report<'a> {
         });
     }
 
-    /// Calls `report_quiesce()`, if the engine has it.
+    /// Calls `report_quiesce()`, if the engine has that callback.
     pub(crate) fn quiesce(&mut self, engine: &Engine, event: usize) -> Answer {
         let callback = engine.ops().report_quiesce?;
-        // SAFETY: By the invariants of `Client`. The context is the one that it asks for.
+        // SAFETY: By the invariants of `EngineSpec`, the callback is valid and may be called with
+        // its data. It is called in the thread of the event, without locks.
         Some(unsafe { callback(self.action as u32, engine.as_ptr(), event) })
     }
 
-    /// Calls `call` with each engine that wants one of the events of `audience`, with no lock
-    /// held, and does as it answers. An engine that is attached during the calls is not called.
+    /// Calls `call` with each engine that has an event of `audience` enabled, with no lock held,
+    /// and applies the answers. An engine that is attached during the calls is not called.
     ///
-    /// Within a callback it calls no engine. A callback may look up a file name of the program, or
-    /// create a thread; engines are told of what the program does, not of what an engine does.
+    /// If the thread is in a callback already, no engine is called. A callback may look up a file
+    /// name of the program, or create a thread, but only events that the program causes are
+    /// reported.
     pub(crate) fn each(
         &mut self,
         audience: Events,
@@ -146,17 +151,16 @@ impl<'a> Report<'a> {
         let mut state = thread.state.lock();
         let mut cursor = Cursor::new(&state, order);
         while let Some(engine) = cursor.next(&state.engines, |entry| {
-            entry.engine.events().intersects(audience)
-                || (self.tells_of_steps && entry.has_stepped())
+            entry.engine.events().intersect(audience) || (self.reports_steps && entry.has_stepped())
         }) {
             let engine = Arc::as_ptr(engine);
-            // SAFETY: The list holds a reference. `remove`, if it takes the engine out of the list,
-            // hands the reference to `State::called`, which keeps it until `end_callback`. Only
-            // this thread calls that, below.
+            // SAFETY: The list holds a reference. If `remove` takes the engine out of the list, it
+            // moves the reference to `ThreadState::called`, which keeps it until `end_callback`.
+            // Only this thread calls that, below.
             let engine = unsafe { &*engine };
             state.begin_callback(engine);
-            // A step that the owner asks for while the callback executes is a new one, which the
-            // answer does not end.
+            // A step that the owner requests while the callback executes is a new one. The answer
+            // does not end it.
             let step = match self.ends_steps {
                 true => state.take_step(self.task, engine),
                 false => None,
@@ -170,24 +174,30 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Does to the engine as its callback has answered. `step` is the one that the report takes the
-    /// place of, which an engine that has not been called keeps.
-    fn take_answer(&self, state: &mut State, engine: &Engine, answer: Answer, step: Option<Step>) {
+    /// Applies the answer of a callback to its engine. `step` is the step that the report replaces;
+    /// an engine that has not been called keeps it.
+    fn take_answer(
+        &self,
+        state: &mut ThreadState,
+        engine: &Engine,
+        answer: Answer,
+        step: Option<Step>,
+    ) {
         let Some(at) = state.find(engine) else {
             return;
         };
         let action = answer.map(Action::from_answer);
         if action == Some(Action::Detach) {
-            // The result is nothing: `State::called` keeps the entry.
+            // The result is `None`, as `ThreadState::called` keeps the entry.
             let _ = state.remove(self.task, at);
             return;
         }
         if let (Some(action), Some(entry)) = (action, state.engines.get_mut(at)) {
             entry.stop_by_answer = action == Action::Stop;
         }
-        let wanted = action.map_or(step, Action::step);
+        let wanted = action.map_or(step, Step::from_action);
         if wanted.is_some() {
-            state.want_step(self.task, at, wanted);
+            state.set_step(self.task, at, wanted);
         }
     }
 
@@ -201,31 +211,31 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Sees to what the engines answered on the way to user mode.
+    /// Requests the actions of the answers for the way to user mode.
     pub(crate) fn leave_for_later(&self) {
         leave_for_later(self.task, self.thread, self.action);
     }
 }
 
-/// Ensures what callbacks are promised: that they may sleep, and that the kernel holds no lock.
+/// Checks that callbacks may sleep, and that the kernel holds no lock, as callbacks rely on.
 fn assert_no_lock_is_held() {
     might_sleep();
     #[cfg(CONFIG_LOCKDEP)]
-    // SAFETY: It only looks at the locks that the current thread holds.
+    // SAFETY: `debug_check_no_locks_held()` only reads the locks of the current thread.
     unsafe {
         bindings::debug_check_no_locks_held()
     };
 }
 
-/// An answer, with the action of another one of the same engine if that is smaller.
+/// Returns an answer with the smaller of its action and that of another answer of the same engine.
 fn smaller(answer: u32, other: u32) -> u32 {
     match Action::from_answer(answer) {
         Action::Detach => answer,
-        action => with_action(answer, action.min(Action::from_answer(other))),
+        action => action.min(Action::from_answer(other)).answer(answer),
     }
 }
 
-/// Has the current thread do `action` before it is in user mode.
+/// Requests `action` for the way of the current thread to user mode.
 pub(crate) fn leave_for_later(task: &Task, thread: &Thread, action: Action) {
     let mut state = thread.state.lock();
     let later = state.any_stop() || action < Action::Resume;
@@ -238,17 +248,17 @@ pub(crate) fn leave_for_later(task: &Task, thread: &Thread, action: Action) {
     }
 }
 
-/// Where a round of calls has got to. Engines may come and go meanwhile.
+/// The position of a round of calls. Engines may be attached and detached during the round.
 struct Cursor {
     order: Order,
-    /// The next one has at least, or at most, this number.
+    /// The next engine has at least this id (forward), or a smaller one (backward).
     from: u64,
-    /// And less than this one.
+    /// Engines with this id or a larger one are not called.
     end: u64,
 }
 
 impl Cursor {
-    fn new(state: &State, order: Order) -> Self {
+    fn new(state: &ThreadState, order: Order) -> Self {
         let end = state.next_id;
         Self {
             order,
@@ -262,11 +272,11 @@ impl Cursor {
 
     fn next<'a>(
         &mut self,
-        engines: &'a [Entry],
-        wanted: impl Fn(&Entry) -> bool,
+        engines: &'a [AttachedEngine],
+        wanted: impl Fn(&AttachedEngine) -> bool,
     ) -> Option<&'a Arc<Engine>> {
         let (order, from, end) = (self.order, self.from, self.end);
-        let due = |entry: &&Entry| {
+        let due = |entry: &&AttachedEngine| {
             let id = entry.engine.id();
             let ahead = match order {
                 Order::Forward => id >= from && id < end,
@@ -274,7 +284,7 @@ impl Cursor {
             };
             ahead && wanted(entry)
         };
-        // The list is in the order of the numbers.
+        // The list is in the order of the ids.
         let found = match order {
             Order::Forward => engines.iter().find(due),
             Order::Backward => engines.iter().rev().find(due),
@@ -287,7 +297,7 @@ impl Cursor {
     }
 }
 
-/// The registers with which the current thread entered the kernel.
+/// Returns the registers with which the current thread entered the kernel.
 pub(crate) fn user_regs() -> *mut bindings::pt_regs {
     // SAFETY: The current thread entered the kernel from user mode, or is about to go there.
     unsafe { bindings::current_user_regs() }

@@ -1,38 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The way to user mode: reports that were asked for, and steps.
+//! The return to user mode: requested reports, and steps.
 
 use crate::{
-    event::{
-        Action,
-        Event,
-        Events, //
-    },
+    jobctl::enter_get_signal,
     report::{
-        Order,
-        Report, //
+        EventReport,
+        Order, //
     },
     step,
-    thread::{
-        self,
-        Thread, //
-    },
+    thread, //
 };
 
 use kernel::{
-    prelude::*,
-    task::Task, //
+    task::Task,
+    utrace_types::{
+        Action,
+        Events, //
+    },
 };
 
-/// The current thread is on its way to user mode.
+/// Does the pending work of the current thread, which is on its way to user mode.
 pub(crate) fn resume(task: &Task) {
     let Some(thread) = thread::get(task) else {
         return;
     };
-    let mut action = take_pending(thread);
+    let mut action = thread.state.lock().take_pending();
     if action == Action::Report {
-        let mut report = Report::new(task, thread).ending_steps();
-        let audience = Events::of_word(Event::Quiesce.bit());
+        let mut report = EventReport::new(task, thread).ending_steps();
+        let audience = Events::QUIESCE;
         report.each(audience, Order::Forward, |report, engine| {
             report.quiesce(engine, 0)
         });
@@ -45,17 +41,5 @@ pub(crate) fn resume(task: &Task) {
     step::update(task, thread);
     if thread.state.lock().any_stop() {
         enter_get_signal();
-    }
-}
-
-/// Takes what is to be done on the way to user mode.
-pub(crate) fn take_pending(thread: &Thread) -> Action {
-    core::mem::replace(&mut thread.state.lock().pending, Action::Resume)
-}
-
-/// Has the current thread go through `get_signal()`, where it stops or reports.
-pub(crate) fn enter_get_signal() {
-    if let Some(siglock) = current!().lock_own_signals() {
-        siglock.enter_get_signal();
     }
 }

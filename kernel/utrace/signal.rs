@@ -1,30 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Signals on their way to the current thread, and reports made in `get_signal()`.
+//! Signals that are taken by the current thread, and reports made in `get_signal()`.
 //!
-//! `get_signal()` comes here twice, each time with `siglock` released: before it takes a signal
-//! from the queue, if [`Jobctl::Utrace`](kernel::siglock::Jobctl) is set, and after.
+//! `get_signal()` calls this file at two points, with `siglock` released: before it takes a signal
+//! from the queue, if [`ENTER_UTRACE`](crate::jobctl::ENTER_UTRACE) is set, and after it has taken
+//! one.
 
 use crate::{
     engine::Engine,
-    event::{
-        detail_of,
-        with_detail,
-        Action,
-        Event,
-        Events, //
-    },
+    jobctl::enter_get_signal,
     report::{
+        detail_of,
         user_regs,
-        Order,
-        Report, //
+        EventReport,
+        Order, //
     },
-    resume::enter_get_signal,
     step,
     stop::{
         stop,
         Ended,
-        Where, //
+        StopPlace, //
     },
     thread::{
         self,
@@ -35,12 +30,23 @@ use crate::{
 use kernel::{
     bindings,
     prelude::*,
-    task::Task, //
+    task::Task,
+    utrace_types::{
+        Action,
+        Disposition,
+        Event,
+        Events, //
+    },
 };
 
 use core::ptr;
 
-/// What `get_signal()` does next: `enum utrace_next`.
+/// Returns an answer with its detail replaced.
+fn with_detail(answer: u32, detail: u32) -> u32 {
+    answer & bindings::UTRACE_RESUME_MASK | detail
+}
+
+/// The next step of `get_signal()`: `enum utrace_next`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(crate) enum Next {
@@ -49,84 +55,54 @@ pub(crate) enum Next {
     Signal = bindings::utrace_next_UTRACE_NEXT_SIGNAL,
 }
 
-/// What is to become of a signal: `enum utrace_signal_action`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Fate {
-    Deliver,
-    Ignore,
-    Terminate,
-    Core,
-    Stop,
-    Tstp,
-    /// There is no signal.
-    None,
-}
-
-impl Fate {
-    fn from_detail(detail: u32) -> Self {
-        match detail & bindings::UTRACE_SIGNAL_MASK {
-            bindings::utrace_signal_action_UTRACE_SIGNAL_DELIVER => Self::Deliver,
-            bindings::utrace_signal_action_UTRACE_SIGNAL_IGN => Self::Ignore,
-            bindings::utrace_signal_action_UTRACE_SIGNAL_TERM => Self::Terminate,
-            bindings::utrace_signal_action_UTRACE_SIGNAL_CORE => Self::Core,
-            bindings::utrace_signal_action_UTRACE_SIGNAL_STOP => Self::Stop,
-            bindings::utrace_signal_action_UTRACE_SIGNAL_TSTP => Self::Tstp,
-            _ => Self::None,
-        }
-    }
-
-    fn detail(self) -> u32 {
-        match self {
-            Self::Deliver => bindings::utrace_signal_action_UTRACE_SIGNAL_DELIVER,
-            Self::Ignore => bindings::utrace_signal_action_UTRACE_SIGNAL_IGN,
-            Self::Terminate => bindings::utrace_signal_action_UTRACE_SIGNAL_TERM,
-            Self::Core => bindings::utrace_signal_action_UTRACE_SIGNAL_CORE,
-            Self::Stop => bindings::utrace_signal_action_UTRACE_SIGNAL_STOP,
-            Self::Tstp => bindings::utrace_signal_action_UTRACE_SIGNAL_TSTP,
-            Self::None => bindings::utrace_signal_action_UTRACE_SIGNAL_REPORT,
-        }
-    }
-
-    /// The signal whose default action it is.
-    fn signr(self) -> Option<c_int> {
-        match self {
-            Self::Terminate => Some(bindings::SIGTERM as c_int),
-            Self::Core => Some(bindings::SIGQUIT as c_int),
-            Self::Stop => Some(bindings::SIGSTOP as c_int),
-            Self::Tstp => Some(bindings::SIGTSTP as c_int),
-            Self::Deliver | Self::Ignore | Self::None => None,
-        }
-    }
-
-    fn event(self) -> Event {
-        match self {
-            Self::Deliver | Self::None => Event::Signal,
-            Self::Ignore => Event::SignalIgn,
-            Self::Terminate => Event::SignalTerm,
-            Self::Core => Event::SignalCore,
-            Self::Stop | Self::Tstp => Event::SignalStop,
-        }
+/// Returns a signal that has a disposition by default.
+fn default_signal(disposition: Disposition) -> Option<c_int> {
+    match disposition {
+        Disposition::Terminate => Some(bindings::SIGTERM as c_int),
+        Disposition::Core => Some(bindings::SIGQUIT as c_int),
+        Disposition::Stop => Some(bindings::SIGSTOP as c_int),
+        Disposition::Tstp => Some(bindings::SIGTSTP as c_int),
+        Disposition::Deliver | Disposition::Ignore | Disposition::Hold => None,
     }
 }
 
-/// A `struct utrace_signal`, which `get_signal()` has on its stack.
-pub(crate) struct Signal<'a>(&'a mut bindings::utrace_signal);
+/// Returns the event of a signal that the process has set a disposition for.
+fn event_of(disposition: Disposition) -> Event {
+    match disposition {
+        Disposition::Deliver | Disposition::Hold => Event::Signal,
+        Disposition::Ignore => Event::SignalIgnored,
+        Disposition::Terminate => Event::SignalTerminate,
+        Disposition::Core => Event::SignalCore,
+        Disposition::Stop | Disposition::Tstp => Event::SignalStop,
+    }
+}
 
-impl<'a> Signal<'a> {
+/// Returns whether engines must be called again before the thread is in user mode.
+fn is_report_due(action: Action) -> bool {
+    action <= Action::Report
+}
+
+/// A `struct utrace_signal`, which is on the stack of `get_signal()`.
+pub(crate) struct UtraceSignal<'a>(&'a mut bindings::utrace_signal);
+
+impl<'a> UtraceSignal<'a> {
     /// # Safety
     ///
-    /// `raw`, and what it points to, is valid and nobody else's for `'a`.
+    /// `raw`, and the memory that it points to, must be valid, and must not be accessed by anything
+    /// else during `'a`.
     pub(crate) unsafe fn from_raw(raw: *mut bindings::utrace_signal) -> Self {
-        // SAFETY: By the requirement on the caller.
+        // SAFETY: The caller ensures that `raw` is valid and not accessed by anything else during
+        // `'a`.
         Self(unsafe { &mut *raw })
     }
 
     fn info(&mut self) -> &mut bindings::kernel_siginfo {
-        // SAFETY: `get_signal()` has it in its `struct ksignal`.
+        // SAFETY: The caller of `from_raw` ensures that `info`, in the `struct ksignal` of
+        // `get_signal()`, is valid.
         unsafe { &mut *self.0.info }
     }
 
-    /// The number in the `siginfo`, if it is one.
+    /// Returns the number in the `siginfo`, if it is a valid signal.
     fn number(&mut self) -> Option<c_int> {
         let number = self.info().__bindgen_anon_1.si_signo;
         (1..=bindings::_NSIG as c_int)
@@ -138,41 +114,41 @@ impl<'a> Signal<'a> {
         self.info().__bindgen_anon_1.si_signo = number;
     }
 
-    /// What becomes of it as the process has it.
-    fn fate(&self) -> Fate {
+    /// Returns the disposition that the process has set.
+    fn disposition(&self) -> Disposition {
         let signr = self.0.signr;
-        match Handler::of(&self.0.action) {
-            Handler::Own => Fate::Deliver,
-            Handler::Ignore => Fate::Ignore,
-            // SAFETY: They only compare the number.
-            Handler::Default => unsafe {
+        match HandlerKind::new(&self.0.action) {
+            HandlerKind::Function => Disposition::Deliver,
+            HandlerKind::Ignore => Disposition::Ignore,
+            // SAFETY: These functions only compare the number.
+            HandlerKind::Default => unsafe {
                 if bindings::sig_kernel_ignore(signr) || bindings::current_unkillable_by(signr) {
-                    Fate::Ignore
+                    Disposition::Ignore
                 } else if signr == bindings::SIGSTOP as c_int {
-                    Fate::Stop
+                    Disposition::Stop
                 } else if bindings::sig_kernel_stop(signr) {
-                    Fate::Tstp
+                    Disposition::Tstp
                 } else if bindings::sig_kernel_coredump(signr) {
-                    Fate::Core
+                    Disposition::Core
                 } else {
-                    Fate::Terminate
+                    Disposition::Terminate
                 }
             },
         }
     }
 
-    /// Describes the trap of a step as the signal of one would.
+    /// Fills in the `siginfo` that a SIGTRAP for the step would have.
     fn describe_step(&mut self, code: c_int) {
         let info = self.info();
         *info = pin_init::zeroed();
         info.__bindgen_anon_1.si_signo = bindings::SIGTRAP as c_int;
         info.__bindgen_anon_1.si_code = code;
-        // SAFETY: The current thread came from user mode, so that its registers are on its stack.
+        // SAFETY: The current thread came from user mode, so its registers are on its stack.
         let ip = unsafe { (&raw const (*user_regs()).ip).read_volatile() };
         info.__bindgen_anon_1._sifields._sigfault._addr = ip as *mut c_void;
     }
 
-    /// Whether an engine has left that as it was.
+    /// Returns whether the engine has left the description of the step unchanged.
     fn still_describes_step(&mut self, code: c_int) -> bool {
         let info = &self.info().__bindgen_anon_1;
         info.si_signo == bindings::SIGTRAP as c_int && info.si_code == code
@@ -180,28 +156,34 @@ impl<'a> Signal<'a> {
 
     fn call(&mut self, found: u32, engine: &Engine, has_signal: bool) -> Option<u32> {
         let callback = engine.ops().report_signal?;
-        // What the process has set; only the copy in `self` can be changed.
-        let own = self.0.action;
-        let own_ptr = if has_signal { &own } else { ptr::null() };
-        // SAFETY: By the invariants of `Client`. The context is the one that it asks for, and the
-        // pointers are valid during the call.
+        // The action that the process has set. An engine can only change the copy in `self`.
+        let original = self.0.action;
+        let original_ptr = if has_signal { &original } else { ptr::null() };
+        // SAFETY: By the invariants of `EngineSpec`, the callback is valid and may be called with
+        // its data. It is called in the thread of the signal, without locks, and the pointers are
+        // valid during the call.
         Some(unsafe {
             callback(
                 found,
                 engine.as_ptr(),
                 user_regs(),
                 self.0.info,
-                own_ptr,
+                original_ptr,
                 &mut self.0.action,
             )
         })
     }
 
-    /// Does what engines want to become of the signal. Returns whether there is one left.
+    /// Applies the disposition that engines have chosen. Returns whether there is still a signal.
     ///
-    /// `own` is what it was before they were asked, if there was one.
-    fn decide(&mut self, fate: Fate, own: Option<&Own>) -> bool {
-        self.0.signr = match (self.number(), fate.signr()) {
+    /// `original` is the signal before engines were called, if there was one.
+    fn decide(
+        &mut self,
+        disposition: Option<Disposition>,
+        original: Option<&OriginalSignal>,
+    ) -> bool {
+        let default_signal = disposition.and_then(default_signal);
+        self.0.signr = match (self.number(), default_signal) {
             (Some(number), _) => number,
             (None, Some(number)) => {
                 self.set_number(number);
@@ -210,15 +192,17 @@ impl<'a> Signal<'a> {
             (None, None) => return false,
         };
         self.0.default_of = self.0.signr;
-        if own.is_some_and(|own| own.is_meant(self, fate)) {
+        if original.is_some_and(|original| original.is_kept(self, disposition)) {
             return true;
         }
-        match fate {
-            Fate::Ignore | Fate::None => return false,
-            Fate::Deliver => (),
-            Fate::Terminate | Fate::Core | Fate::Stop | Fate::Tstp => {
+        match disposition {
+            None | Some(Disposition::Ignore | Disposition::Hold) => return false,
+            Some(Disposition::Deliver) => (),
+            Some(
+                Disposition::Terminate | Disposition::Core | Disposition::Stop | Disposition::Tstp,
+            ) => {
                 self.0.action = pin_init::zeroed();
-                self.0.default_of = fate.signr().unwrap_or(self.0.signr);
+                self.0.default_of = default_signal.unwrap_or(self.0.signr);
             }
         }
         self.0.replaced = true;
@@ -226,47 +210,47 @@ impl<'a> Signal<'a> {
     }
 }
 
-/// What a process has set for a signal.
+/// The kind of action that a process has set for a signal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Handler {
+enum HandlerKind {
     Default,
     Ignore,
-    Own,
+    Function,
 }
 
-impl Handler {
-    fn of(action: &bindings::k_sigaction) -> Self {
+impl HandlerKind {
+    fn new(action: &bindings::k_sigaction) -> Self {
         // `SIG_DFL` is null, and `SIG_IGN` 1.
         match action.sa.sa_handler.map_or(0, |handler| handler as usize) {
             0 => Self::Default,
             1 => Self::Ignore,
-            _ => Self::Own,
+            _ => Self::Function,
         }
     }
 }
 
-/// A signal as it came from the queue.
-struct Own {
-    fate: Fate,
+/// A signal as it was taken from the queue.
+struct OriginalSignal {
+    disposition: Disposition,
     signr: c_int,
     info: bindings::kernel_siginfo,
     action: bindings::k_sigaction,
 }
 
-impl Own {
-    fn of(signal: &mut Signal<'_>) -> Self {
+impl OriginalSignal {
+    fn new(signal: &mut UtraceSignal<'_>) -> Self {
         Self {
-            fate: signal.fate(),
+            disposition: signal.disposition(),
             signr: signal.0.signr,
             info: *signal.info(),
             action: signal.0.action,
         }
     }
 
-    /// Whether `fate` is what becomes of the signal anyway.
-    fn is_meant(&self, now: &Signal<'_>, fate: Fate) -> bool {
+    /// Returns whether `disposition` is what the process has set anyway.
+    fn is_kept(&self, now: &UtraceSignal<'_>, disposition: Option<Disposition>) -> bool {
         let (old, new) = (&self.action.sa, &now.0.action.sa);
-        (fate == self.fate || fate == Fate::Deliver)
+        disposition.is_some_and(|new| new == self.disposition || new == Disposition::Deliver)
             && now.0.signr == self.signr
             && old.sa_handler.map(|f| f as usize) == new.sa_handler.map(|f| f as usize)
             && old.sa_flags == new.sa_flags
@@ -275,44 +259,45 @@ impl Own {
     }
 }
 
-/// Before a signal is taken from the queue.
-pub(crate) fn before_dequeue(task: &Task, mut signal: Signal<'_>) -> Next {
+/// Reports and stops before `get_signal()` takes a signal from the queue.
+pub(crate) fn before_dequeue(task: &Task, mut signal: UtraceSignal<'_>) -> Next {
     let Some(thread) = thread::get(task) else {
         return Next::Relook;
     };
     loop {
         let has_signal = report_none(task, thread, &mut signal);
         let place = match has_signal {
-            true => Where::Inside,
-            false => Where::Signals,
+            true => StopPlace::Inside,
+            false => StopPlace::Signals,
         };
         return match stop(task, thread, place) {
             Ended::Killed | Ended::HasWork => Next::Relook,
             Ended::Sigstop => Next::Sigstop,
             Ended::Resumed if has_signal => Next::Signal,
-            // Somebody asked for a report during the stop.
-            Ended::Resumed if thread.state.lock().pending.wants_report() => continue,
+            // A report was requested during the stop.
+            Ended::Resumed if is_report_due(thread.state.lock().pending) => continue,
             Ended::Resumed => Next::Relook,
         };
     }
 }
 
-/// Makes the reports that somebody asked for, and those of steps. Returns whether there is a signal
-/// now.
-fn report_none(task: &Task, thread: &Thread, signal: &mut Signal<'_>) -> bool {
+/// Makes the requested reports, and the reports of steps. Returns whether there is a signal now.
+fn report_none(task: &Task, thread: &Thread, signal: &mut UtraceSignal<'_>) -> bool {
     let mut state = thread.state.lock();
-    let asked = core::mem::replace(&mut state.pending, Action::Resume).wants_report();
+    let asked = is_report_due(state.take_pending());
     let handler = core::mem::take(&mut state.handler_set_up);
     let (any_stepped, code) = (state.any_stepped(), state.step_code);
     drop(state);
     if !asked && !handler && !any_stepped {
         return false;
     }
-    let mut report = Report::new(task, thread).ending_steps().telling_of_steps();
+    let mut report = EventReport::new(task, thread)
+        .ending_steps()
+        .reporting_steps();
     let mut has_signal = false;
     let audience = match asked || handler {
         true => Events::QUIESCE,
-        // Only those that have stepped.
+        // Call only engines that have a step to be reported.
         false => Events::NONE,
     };
     report.each(audience, Order::Forward, |report, engine| {
@@ -328,7 +313,7 @@ fn report_none(task: &Task, thread: &Thread, signal: &mut Signal<'_>) -> bool {
         }
         let found = report.found();
         if engine.ops().report_signal.is_none() {
-            // Its answer says nothing of signals.
+            // The answer of `report_quiesce()` has no disposition.
             let answer = report.quiesce(engine, 0)?;
             return Some(with_detail(answer, detail_of(found)));
         }
@@ -339,76 +324,80 @@ fn report_none(task: &Task, thread: &Thread, signal: &mut Signal<'_>) -> bool {
             *signal.info() = pin_init::zeroed();
         }
         let answer = signal.call(found, engine, has_signal)?;
-        let mut fate = Fate::from_detail(answer);
-        // "Deliver" is also what an engine says that has nothing to say.
-        if describes_step && fate == Fate::Deliver && signal.still_describes_step(code) {
-            fate = Fate::None;
+        let mut disposition = Disposition::from_answer(answer);
+        // An engine that decides nothing returns "deliver" as well.
+        if describes_step
+            && disposition == Some(Disposition::Deliver)
+            && signal.still_describes_step(code)
+        {
+            disposition = None;
         }
-        has_signal = signal.decide(fate, None);
-        let detail = match has_signal {
-            true => fate.detail(),
-            false => detail_of(found),
+        has_signal = signal.decide(disposition, None);
+        let detail = match disposition.filter(|_| has_signal) {
+            Some(disposition) => disposition.bits(),
+            None => detail_of(found),
         };
         Some(with_detail(answer, detail))
     });
-    step::settle(task, thread);
+    step::update_after_report(task, thread);
     has_signal
 }
 
-/// A signal has been taken from the queue.
-pub(crate) fn after_dequeue(task: &Task, mut signal: Signal<'_>) -> Next {
+/// Reports a signal that `get_signal()` has taken from the queue, and stops.
+pub(crate) fn after_dequeue(task: &Task, mut signal: UtraceSignal<'_>) -> Next {
     let Some(thread) = thread::get(task) else {
         return Next::Signal;
     };
-    let own = Own::of(&mut signal);
-    let event = own.fate.event();
-    let mut report = Report::new(task, thread).ending_steps();
-    report.detail = own.fate.detail();
+    let original = OriginalSignal::new(&mut signal);
+    let event = event_of(original.disposition);
+    let mut report = EventReport::new(task, thread).ending_steps();
+    report.detail = original.disposition.bits();
     let mut asked = false;
-    let audience = Events::of_word(event.bit() | Event::Quiesce.bit());
+    let audience = Events::from_event(event).with(Events::QUIESCE);
     report.each(audience, Order::Forward, |report, engine| {
         let found = report.found();
         if engine.events().has(event) && engine.ops().report_signal.is_some() {
             asked = true;
             signal.call(found, engine, true)
         } else if engine.events().has(Event::Quiesce) && engine.ops().report_signal.is_none() {
-            // Its answer says nothing of signals.
+            // The answer of `report_quiesce()` has no disposition.
             let answer = report.quiesce(engine, event.bit())?;
             Some(with_detail(answer, detail_of(found)))
         } else {
             None
         }
     });
-    step::settle(task, thread);
+    step::update_after_report(task, thread);
     if signal.0.immutable {
-        *signal.info() = own.info;
+        *signal.info() = original.info;
         return Next::Signal;
     }
     if asked && report.detail & bindings::UTRACE_SIGNAL_HOLD != 0 {
-        // It stays what it was.
+        // The signal goes back unchanged.
         signal.0.hold = true;
-        *signal.info() = own.info;
+        *signal.info() = original.info;
     }
-    let left =
-        !signal.0.hold && (!asked || signal.decide(Fate::from_detail(report.detail), Some(&own)));
+    let left = !signal.0.hold
+        && (!asked || signal.decide(Disposition::from_answer(report.detail), Some(&original)));
     if !left {
         if thread.state.lock().any_stop() {
             enter_get_signal();
         }
         return Next::Relook;
     }
-    match stop(task, thread, Where::Inside) {
+    match stop(task, thread, StopPlace::Inside) {
         Ended::Resumed => Next::Signal,
         Ended::Killed | Ended::HasWork | Ended::Sigstop => Next::Relook,
     }
 }
 
-/// A signal frame has been set up.
+/// Requests the report of a signal frame that has been set up.
 pub(crate) fn handler_set_up(task: &Task) {
     if let Some(thread) = thread::get(task) {
         let mut state = thread.state.lock();
         state.handler_set_up = true;
-        // The CPU is set up for no step any more. Those that wanted one are told of this instead.
+        // The CPU is not set up for a step any more. The engines that wanted one get this report
+        // instead.
         state.end_steps(task, bindings::TRAP_BRKPT as c_int);
         drop(state);
         enter_get_signal();

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Stops: a thread that stays in the kernel because an engine wants it to.
+//! Stops: a thread stays in the kernel because an engine wants it stopped.
 //!
-//! # Where
+//! # Places
 //!
-//! A thread that is asked to stop while it executes, or sleeps in a system call, stops in
-//! `get_signal()`, before it takes a signal from the queue: [`Where::Signals`]. What job control,
-//! a debugger or a freezer wants of it is done there without ending the stop: it leaves the stop,
-//! `get_signal()` does it, and asks again. The same goes for SIGSTOP. All other signals wait.
+//! A thread that executes in user mode, or sleeps in a system call, when the stop is requested
+//! stops in `get_signal()`, before it takes a signal from the queue: [`StopPlace::Signals`]. It
+//! serves job control, a debugger or a freezer there without ending the stop: it leaves the stop,
+//! `get_signal()` does the work, and calls utrace again. SIGSTOP is handled in the same way. All
+//! other signals wait.
 //!
-//! Where it stops in the midst of something ([`Where::Inside`]: of a system call that is about to
-//! begin, of its exit, with a signal in hand) such things wait until the stop is over.
+//! If a thread stops in the middle of an operation ([`StopPlace::Inside`]: a system call that is
+//! about to begin, its exit, or a signal that it has taken), such requests wait until the stop is
+//! over.
 //!
 //! # Protocol
 //!
@@ -18,95 +20,100 @@
 //!              an engine wants it               no engine wants it
 //!   executing -------------------> stopped ------------------------> executing
 //!       ^                           |   ^
-//!       |        SIGKILL            |   | get_signal() has seen to it
+//!       |        SIGKILL            |   | get_signal() has done that
 //!       `---------------------------+   |
 //!                                   `-> in get_signal(), asked by job control, debugger, freezer
 //! ```
 //!
-//! The thread itself sets and clears `State::stopped`, under the lock. Whoever takes the wish of
-//! the last engine back wakes the thread, after that and without a lock: the thread may have left
-//! this stop by then, and be in another one, or in one of a debugger. It sleeps in a state of its
-//! own, `TASK_UTRACED`, so that the wake-up ends no sleep but one in this file, which looks again.
-//! While `stopped` is seen under the lock, the thread does
-//! not touch its user-mode registers, and so its holder may.
+//! The thread itself sets and clears `ThreadState::stopped`, under the lock. The caller that
+//! withdraws the last engine's request to stop wakes the thread, after that and without a lock: the
+//! thread may have left this stop by then, and may be in another one, or in a debugger's. The
+//! thread sleeps in a separate state, `TASK_UTRACED`, so this wake-up ends only a sleep of
+//! [`stop`], which then checks its condition again. While the holder of the lock sees `stopped`
+//! set, the thread does not access its user-mode registers, so the holder may access them.
 
-use crate::thread::Thread;
+use crate::{
+    jobctl::{
+        enter_get_signal_locked,
+        sleep,
+        WokenBy,
+        UTRACE_STOPPED, //
+    },
+    thread::Thread, //
+};
 
 use kernel::{
     prelude::*,
-    siglock::{
-        self,
-        Jobctl,
-        WokenBy, //
-    },
     task::Task, //
 };
 
-/// At what a thread is when it stops.
+/// The place of a thread when it stops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Where {
-    /// In `get_signal()`, with nothing in hand.
+pub(crate) enum StopPlace {
+    /// In `get_signal()`, without a signal.
     Signals,
     /// Elsewhere.
     Inside,
 }
 
-/// How a stop ended.
+/// The reason for the end of a stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub(crate) enum Ended {
-    /// No engine wants it, or none has wanted it.
+    /// No engine wants the stop, or none did.
     Resumed,
     /// The thread has been killed.
     Killed,
-    /// `get_signal()` has to see to something, and asks again then. [`Where::Signals`] only.
+    /// `get_signal()` has work to do, and then calls utrace again. Only with
+    /// [`StopPlace::Signals`].
     HasWork,
-    /// `get_signal()` is to take SIGSTOP, and ask again then. [`Where::Signals`] only.
+    /// `get_signal()` must take SIGSTOP, and then call utrace again. Only with
+    /// [`StopPlace::Signals`].
     Sigstop,
 }
 
-/// Stops the current thread for as long as an engine wants it stopped.
-pub(crate) fn stop(task: &Task, thread: &Thread, place: Where) -> Ended {
+/// Stops the current thread as long as an engine wants it stopped.
+pub(crate) fn stop(task: &Task, thread: &Thread, place: StopPlace) -> Ended {
     if !begin(thread) {
         return Ended::Resumed;
     }
     let current = current!();
     let ended = loop {
         let Some(siglock) = current.lock_own_signals() else {
-            // It has been reaped, which cannot be before it has died.
+            // The thread has been reaped, so it has died.
             break Ended::Killed;
         };
         if siglock.is_killed() {
             break Ended::Killed;
         }
         match place {
-            Where::Signals if siglock.has_work() => {
-                siglock.enter_get_signal();
+            StopPlace::Signals if siglock.has_work() => {
+                enter_get_signal_locked(&siglock);
                 break Ended::HasWork;
             }
-            Where::Signals if siglock.sigstop_pending() => {
-                siglock.enter_get_signal();
+            StopPlace::Signals if siglock.sigstop_pending() => {
+                enter_get_signal_locked(&siglock);
                 break Ended::Sigstop;
             }
-            Where::Signals | Where::Inside => siglock.set(Jobctl::UtraceStopped),
+            StopPlace::Signals | StopPlace::Inside => siglock.set(UTRACE_STOPPED),
         }
         let woken_by = match place {
-            Where::Signals => WokenBy::Signals,
-            Where::Inside => WokenBy::Kill,
+            StopPlace::Signals => WokenBy::Signals,
+            StopPlace::Inside => WokenBy::Kill,
         };
-        siglock::sleep(siglock, woken_by, || !thread.state.lock().any_stop());
+        sleep(siglock, woken_by, || !thread.state.lock().any_stop());
         if is_over(thread) {
             break Ended::Resumed;
         }
     };
     thread.state.lock().stopped = false;
     if let Some(siglock) = task.lock_signals() {
-        siglock.clear(Jobctl::UtraceStopped);
+        siglock.clear(UTRACE_STOPPED);
     }
     ended
 }
 
-/// Returns whether there is a stop.
+/// Begins a stop, if an engine wants one. Returns whether it has begun.
 fn begin(thread: &Thread) -> bool {
     let mut state = thread.state.lock();
     if state.any_stop() {
@@ -116,8 +123,8 @@ fn begin(thread: &Thread) -> bool {
     state.stopped
 }
 
-/// Ends the stop if no engine wants it, in one step: one that wants it later has to wait for the
-/// next.
+/// Ends the stop if no engine wants it, under the lock: an engine that wants a stop later gets a
+/// new one.
 fn is_over(thread: &Thread) -> bool {
     let mut state = thread.state.lock();
     state.stopped = state.any_stop();

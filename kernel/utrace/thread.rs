@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What utrace knows of a thread: its engines, and how far its life has gone.
+//! State of a thread: its engines, and the phase of its life.
 //!
 //! # The life of a thread
 //!
 //! ```text
 //!           PF_EXITING         a zombie            callbacks done       reaped
 //!   Live -------------> Exiting -------> Dying -------------------> Dead -----> Reaped
-//!                          \                \    reaped meanwhile               ^
+//!                          \                \    reap_due is set                ^
 //!                           \                `---------------------------------/
 //! ```
 //!
-//! - Engines are attached while it is `Live`.
-//! - Reaping may overtake: [`State::reap_due`] says that it has, and the thread itself makes the
-//!   last reports when it has made those of its death.
+//! - Engines can be attached only while the thread is `Live`.
+//! - Another thread may reap this one before its callbacks are done. That thread sets
+//!   [`ThreadState::reap_due`], and this thread reports the reap after it has reported its death.
 //!
 //! # The life of an engine on a thread
 //!
@@ -29,34 +29,24 @@
 //! ```
 //!
 //! An engine that is detached while its callback executes moves from the list to
-//! [`Called::removed`]. Either holds the references to the engine and to its client, so that a
-//! callback takes none.
+//! [`Called::removed`]. Both hold the references to the engine and to its data, so a callback
+//! takes no reference.
 
 use crate::{
-    active::Active,
-    engine::{
-        Client,
-        Engine,
-        Owner, //
-    },
-    event::{
-        Action,
-        Event,
-        Events, //
-    },
+    engine::Engine,
+    hooks::Active,
+    jobctl,
     process::{
-        self,
-        Following,
-        Live, //
+        ProcessEngines,
+        UseGuard, //
     },
-    step::Step,
+    step::Step, //
 };
 
 use kernel::{
-    bindings,
-    new_condvar,
-    new_spinlock,
+    bindings, new_condvar, new_spinlock,
     prelude::*,
+    siglock::Siglock,
     sync::{
         atomic::{
             Acquire,
@@ -69,12 +59,17 @@ use kernel::{
         SpinLock,
         SpinLockGuard, //
     },
-    task::Task, //
+    task::Task,
+    utrace_types::{
+        Action,
+        Event,
+        Events, //
+    },
 };
 
 use core::ptr;
 
-/// How far the life of a thread has gone.
+/// The phase of a thread's life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Phase {
     Live,
@@ -85,26 +80,38 @@ pub(crate) enum Phase {
 }
 
 /// An engine in the list of its thread.
-pub(crate) struct Entry {
+pub(crate) struct AttachedEngine {
     pub(crate) engine: Arc<Engine>,
-    /// Its owner wants the thread stopped, until it says something else.
+    /// The owner wants the thread stopped, until it requests another action.
     pub(crate) stop_by_owner: bool,
-    /// Its last answer wants the thread stopped.
+    /// The last answer of the engine wants the thread stopped.
     pub(crate) stop_by_answer: bool,
-    /// It wants a step, which is not over.
+    /// The step that the engine wants, if it is not over.
     step: Option<Step>,
-    /// A step that it wanted is over, and it has had no report of that.
+    /// A step that the engine wanted is over, but has not been reported to it.
     stepped: bool,
-    _live: Option<Live>,
+    _live: Option<UseGuard>,
     _active: Active,
 }
 
-impl Entry {
-    pub(crate) fn wants_stop(&self) -> bool {
+impl AttachedEngine {
+    pub(crate) fn new(engine: Arc<Engine>, live: Option<UseGuard>, active: Active) -> Self {
+        Self {
+            engine,
+            stop_by_owner: false,
+            stop_by_answer: false,
+            step: None,
+            stepped: false,
+            _live: live,
+            _active: active,
+        }
+    }
+
+    pub(crate) fn is_stop_requested(&self) -> bool {
         self.stop_by_owner || self.stop_by_answer
     }
 
-    /// Whether a report of a step is due to it.
+    /// Returns whether a step is to be reported to the engine.
     pub(crate) fn has_stepped(&self) -> bool {
         self.stepped
     }
@@ -112,88 +119,88 @@ impl Entry {
 
 /// The callback that the thread executes.
 pub(crate) struct Called {
-    /// The number of its engine.
+    /// The id of its engine.
     id: u64,
-    /// The address of the `Following` that its engine has, or null.
-    following: *const Following,
+    /// The address of the engine's `ProcessEngines`, or null.
+    shared: *const ProcessEngines,
     /// The entry of its engine, once the engine is detached.
-    removed: Option<Entry>,
+    removed: Option<AttachedEngine>,
 }
 
 // SAFETY: The pointer is only compared.
 unsafe impl Send for Called {}
 
-/// What is protected by the lock of a [`Thread`].
-pub(crate) struct State {
-    /// In the order of attachment.
-    pub(crate) engines: KVec<Entry>,
+/// The state of a [`Thread`], protected by its lock.
+pub(crate) struct ThreadState {
+    /// The engines, in the order of attachment.
+    pub(crate) engines: KVec<AttachedEngine>,
     pub(crate) next_id: u64,
     /// The callback that the thread executes. It is the only one, because events that a callback
     /// causes are not reported.
     called: Option<Called>,
     pub(crate) phase: Phase,
     pub(crate) reap_due: bool,
-    /// [`Event::Exit`] has been reported, or is being so.
+    /// [`Event::Exit`] has been reported, or is being reported.
     pub(crate) exit_reported: bool,
     /// The reap is being reported, to engines that are not in the list any more.
     pub(crate) reaping: bool,
-    /// What is to be done on the way to user mode.
+    /// The action to take before the return to user mode.
     pub(crate) pending: Action,
-    /// A signal frame has been set up, and engines have not been told.
+    /// A signal frame has been set up, but this was not reported yet.
     pub(crate) handler_set_up: bool,
-    /// It is in a stop of ours, and stays until no engine wants it to. The thread itself sets and
-    /// clears this.
+    /// The thread is in a utrace stop, until no engine wants it stopped. Only the thread itself
+    /// sets and clears this.
     pub(crate) stopped: bool,
-    /// How many stops there have been.
+    /// The number of stops so far.
     pub(crate) stops: usize,
     /// `si_code` of the last trap of a step.
     pub(crate) step_code: c_int,
 }
 
-impl State {
+impl ThreadState {
     pub(crate) fn find(&self, engine: &Engine) -> Option<usize> {
         self.engines
             .iter()
             .position(|entry| ptr::eq(&*entry.engine, engine))
     }
 
-    /// Whether a callback of the engine is, or may be, executing.
+    /// Returns whether a callback of the engine is executing, or may be.
     pub(crate) fn is_called(&self, engine: &Engine) -> bool {
         let called = self.called.as_ref();
         self.reaping || called.is_some_and(|called| called.id == engine.id())
     }
 
-    /// Whether the thread executes a callback.
+    /// Returns whether the thread executes a callback.
     pub(crate) fn is_in_callback(&self) -> bool {
         self.called.is_some()
     }
 
-    /// Whether the thread executes a callback of an engine with this `Following`.
-    pub(crate) fn is_in_callback_of(&self, following: &Following) -> bool {
+    /// Returns whether the thread executes a callback of an engine with this `ProcessEngines`.
+    pub(crate) fn is_in_callback_of(&self, shared: &ProcessEngines) -> bool {
         let called = self.called.as_ref();
-        called.is_some_and(|called| ptr::eq(called.following, following))
+        called.is_some_and(|called| ptr::eq(called.shared, shared))
     }
 
-    /// The thread is about to execute a callback of the engine, which is in the list.
+    /// Marks the thread as executing a callback of the engine, which must be in the list.
     pub(crate) fn begin_callback(&mut self, engine: &Engine) {
         self.called = Some(Called {
             id: engine.id(),
-            following: engine.following().map_or(ptr::null(), Arc::as_ptr),
+            shared: engine.process_engines().map_or(ptr::null(), Arc::as_ptr),
             removed: None,
         });
     }
 
     pub(crate) fn any_stop(&self) -> bool {
-        self.engines.iter().any(Entry::wants_stop)
+        self.engines.iter().any(AttachedEngine::is_stop_requested)
     }
 
-    /// The smallest step that an engine wants.
-    pub(crate) fn wanted_step(&self) -> Option<Step> {
+    /// Returns the smallest step that an engine wants.
+    pub(crate) fn smallest_step(&self) -> Option<Step> {
         self.engines.iter().filter_map(|entry| entry.step).min()
     }
 
-    /// Notes what step the engine at `at` wants.
-    pub(crate) fn want_step(&mut self, task: &Task, at: usize, step: Option<Step>) {
+    /// Sets the step that the engine at `at` wants.
+    pub(crate) fn set_step(&mut self, task: &Task, at: usize, step: Option<Step>) {
         match self.engines.get_mut(at) {
             Some(entry) if entry.step != step => entry.step = step,
             Some(_) | None => return,
@@ -205,11 +212,12 @@ impl State {
     pub(crate) fn take_step(&mut self, task: &Task, engine: &Engine) -> Option<Step> {
         let at = self.find(engine)?;
         let step = self.engines.get(at)?.step;
-        self.want_step(task, at, None);
+        self.set_step(task, at, None);
         step
     }
 
-    /// Ends the steps that engines want. Returns whether there was one: its engine is due a report.
+    /// Ends the steps that engines want, and marks each as to be reported. Returns whether there
+    /// was one.
     pub(crate) fn end_steps(&mut self, task: &Task, code: c_int) -> bool {
         let mut any = false;
         for entry in &mut self.engines {
@@ -225,46 +233,51 @@ impl State {
         any
     }
 
-    /// Whether an engine is due the report of a step.
+    /// Returns whether a step is to be reported to an engine.
     pub(crate) fn any_stepped(&self) -> bool {
-        self.engines.iter().any(Entry::has_stepped)
+        self.engines.iter().any(AttachedEngine::has_stepped)
     }
 
-    /// Takes that a report of a step is due to an engine.
+    /// Takes the mark that a step is to be reported to an engine.
     pub(crate) fn take_stepped(&mut self, engine: &Engine) -> bool {
         let entry = self.find(engine).and_then(|at| self.engines.get_mut(at));
         entry.is_some_and(|entry| core::mem::take(&mut entry.stepped))
     }
 
-    /// Asks for something to be done on the way to user mode.
+    /// Takes the action that is pending for the way to user mode.
+    pub(crate) fn take_pending(&mut self) -> Action {
+        core::mem::replace(&mut self.pending, Action::Resume)
+    }
+
+    /// Requests an action to be taken before the return to user mode.
     pub(crate) fn request(&mut self, action: Action) {
         self.pending = self.pending.min(action);
     }
 
-    /// What all engines together want to be told of.
+    /// Returns the union of the events of all engines.
     fn events(&self) -> Events {
         self.engines.iter().fold(Events::NONE, |all, entry| {
-            // That a signal frame is set up ends a step.
+            // The set-up of a signal frame ends a step.
             let step = match entry.step {
                 Some(_) => Events::QUIESCE,
                 None => Events::NONE,
             };
-            all.union(entry.engine.events()).union(step)
+            all.with(entry.engine.events()).with(step)
         })
     }
 
-    /// Removes an engine from the list. The caller must drop the result without the lock.
+    /// Removes an engine from the list. The caller must drop the result without the lock held.
     ///
     /// While a callback of the engine executes, [`Called::removed`] keeps the entry.
-    pub(crate) fn remove(&mut self, task: &Task, at: usize) -> Option<Entry> {
+    pub(crate) fn remove(&mut self, task: &Task, at: usize) -> Option<AttachedEngine> {
         let entry = self.engines.remove(at).ok();
         self.publish_events(task);
         if entry.as_ref().is_some_and(|entry| entry.step.is_some()) {
-            // What the CPU is set up for is looked at again, see `step::update`.
+            // `step::update` sets the CPU up again for the remaining steps.
             task.notify_resume();
         }
-        // It may have been this one that holds them.
-        task.release_held_signals();
+        // The engine may be the one that holds signals.
+        jobctl::release_held_signals(task);
         let entry = entry?;
         match &mut self.called {
             Some(called) if called.id == entry.engine.id() => {
@@ -275,16 +288,17 @@ impl State {
         }
     }
 
-    /// Has the call sites see what engines want to be told of.
+    /// Updates the word that the call sites read, with the events of all engines.
     pub(crate) fn publish_events(&self, task: &Task) {
         let events = self.events();
-        // SAFETY: The field is accessed by single loads and stores only, and lives as long as the
-        // task.
+        // SAFETY: All accesses to the field are single loads and stores, and it lives as long as
+        // the task.
         let word = unsafe { Atomic::from_ptr(&raw mut (*task.as_ptr()).utrace_flags) };
-        word.store(events.raw(), Relaxed);
-        // SAFETY: The task is valid. Bits of `syscall_work` are changed atomically.
+        word.store(events.bits(), Relaxed);
+        // SAFETY: `task` is valid because it is a reference. Bits of `syscall_work` are changed
+        // atomically.
         unsafe {
-            if events.intersects(Events::SYSCALL) {
+            if events.intersect(Events::SYSCALLS) {
                 bindings::set_task_syscall_work_utrace(task.as_ptr());
             } else {
                 bindings::clear_task_syscall_work_utrace(task.as_ptr());
@@ -293,25 +307,26 @@ impl State {
     }
 }
 
-/// What utrace knows of a thread.
+/// The state of a thread with engines.
 #[pin_data]
 pub(crate) struct Thread {
     #[pin]
-    pub(crate) state: SpinLock<State>,
-    /// Woken when a callback has returned.
+    pub(crate) state: SpinLock<ThreadState>,
+    /// Notified when a callback has returned.
     #[pin]
     pub(crate) idle: CondVar,
-    /// The thread has come to where [`Event::LastExit`] is reported. Changed under `siglock`.
+    /// The thread has passed the point where [`Event::LastExit`] is reported. Changed under
+    /// `siglock`.
     past_last_exit: Atomic<bool>,
 }
 
 impl Thread {
-    /// See [`Thread::past_last_exit`]. The caller must hold the thread's `siglock`.
-    pub(crate) fn set_past_last_exit(&self) {
+    /// Sets [`Thread::past_last_exit`]. `_siglock` is the thread's.
+    pub(crate) fn set_past_last_exit(&self, _siglock: &Siglock<'_>) {
         self.past_last_exit.store(true, Relaxed);
     }
 
-    /// See [`Thread::past_last_exit`].
+    /// Returns [`Thread::past_last_exit`].
     pub(crate) fn is_past_last_exit(&self) -> bool {
         self.past_last_exit.load(Relaxed)
     }
@@ -322,8 +337,8 @@ impl Thread {
     /// waiter may unload the module that the engine's `release()` belongs to.
     pub(crate) fn end_callback<'a>(
         &'a self,
-        mut state: SpinLockGuard<'a, State>,
-    ) -> SpinLockGuard<'a, State> {
+        mut state: SpinLockGuard<'a, ThreadState>,
+    ) -> SpinLockGuard<'a, ThreadState> {
         while let Some(removed) = state
             .called
             .as_mut()
@@ -339,34 +354,35 @@ impl Thread {
     }
 }
 
-/// `task_struct::utrace`.
+/// Returns `task_struct::utrace`.
 ///
 /// # Invariants
 ///
-/// The pointer that it holds is null, or of an `Arc<Thread>` that it owns until [`free`].
+/// The pointer in it is null, or from an `Arc<Thread>` that it owns until [`free`].
 fn slot(task: &Task) -> &Atomic<*mut c_void> {
-    // SAFETY: The field is written by atomic operations only, once the task can be found; it
-    // lives as long as the task.
+    // SAFETY: Once other threads can find the task, the field is written only by atomic operations.
+    // It lives as long as the task.
     unsafe { Atomic::from_ptr((&raw mut (*task.as_ptr()).utrace).cast()) }
 }
 
-/// Returns what utrace knows of `task`, if it had an engine ever.
+/// Returns the [`Thread`] of `task`, if it ever had an engine.
 pub(crate) fn get(task: &Task) -> Option<&Thread> {
     let thread = slot(task).load(Acquire).cast::<Thread>();
-    // SAFETY: By the invariants of `slot` it is a valid `Thread`, that lives as long as the task.
+    // SAFETY: By the invariants of `slot`, the pointer is null or a valid `Thread` that lives as
+    // long as the task.
     unsafe { thread.as_ref() }
 }
 
-/// Returns whether `thread` is what utrace knows of `task`.
+/// Returns whether `thread` is the [`Thread`] of `task`.
 pub(crate) fn is_of(thread: &Thread, task: &Task) -> bool {
     ptr::eq(slot(task).load(Acquire).cast(), thread)
 }
 
-fn get_or_create(task: &Task) -> Result<Arc<Thread>> {
+pub(crate) fn get_or_create(task: &Task) -> Result<Arc<Thread>> {
     if slot(task).load(Acquire).is_null() {
         let new = Arc::pin_init(
             pin_init!(Thread {
-                state <- new_spinlock!(State {
+                state <- new_spinlock!(ThreadState {
                     engines: KVec::new(),
                     next_id: 1,
                     called: None,
@@ -387,132 +403,34 @@ fn get_or_create(task: &Task) -> Result<Arc<Thread>> {
         )?;
         let raw = Arc::into_raw(new).cast_mut().cast::<c_void>();
         if slot(task).cmpxchg(ptr::null_mut(), raw, Full).is_err() {
-            // SAFETY: Of `into_raw` above, and it was not stored.
+            // SAFETY: `raw` is from `into_raw` above, and it was not stored.
             drop(unsafe { Arc::from_raw(raw.cast::<Thread>()) });
         }
     }
     let raw = slot(task).load(Acquire).cast::<Thread>();
-    // SAFETY: By the invariants of `slot`, which is set by now, it is of an `Arc`, which stays.
+    // SAFETY: `slot` is set now. By its invariants, the pointer is from an `Arc`, which it
+    // continues to own.
     let owned = core::mem::ManuallyDrop::new(unsafe { Arc::from_raw(raw) });
     Ok((*owned).clone())
 }
 
-/// Frees what utrace knows of a task.
+/// Frees the [`Thread`] of a task.
 ///
 /// # Safety
 ///
-/// No other reference to `task` exists.
+/// No other reference to `task` may exist.
 pub(crate) unsafe fn free(task: &Task) {
     let raw = slot(task).xchg(ptr::null_mut(), Full).cast::<Thread>();
     if !raw.is_null() {
-        // SAFETY: By the invariants of `slot` this is its `Arc`.
+        // SAFETY: By the invariants of `slot`, `raw` is from an `Arc` that it owned, and it was
+        // taken out above.
         drop(unsafe { Arc::from_raw(raw) });
     }
 }
 
-/// How an engine is to be attached.
-pub(crate) struct How {
-    /// `UTRACE_ATTACH_` flags.
-    pub(crate) flags: u32,
-    pub(crate) client: Client,
-    /// What a new one wants to be told of, at first.
-    pub(crate) events: Events,
-}
-
-/// Attaches a new engine, or looks for one, as the flags say.
-///
-/// Context: may sleep.
-///
-/// # Errors
-///
-/// `ENOENT`: there is no such engine, and none is to be created. `EEXIST`: there is one, and it was
-/// to be the only one. `EPERM`: the thread never goes to user mode. `ESRCH`: the thread exits.
-/// `ENOMEM`.
-pub(crate) fn attach(task: &Task, how: How, owner: Owner) -> Result<Arc<Engine>> {
-    if task.is_worker() {
-        return Err(EPERM);
-    }
-    if how.flags & bindings::UTRACE_ATTACH_CREATE == 0 {
-        let thread = get(task).ok_or(ENOENT)?;
-        let state = thread.state.lock();
-        return lookup(&state, &how).ok_or(ENOENT);
-    }
-    let active = match &owner {
-        Owner::Caller => Active::new(),
-        Owner::Process(following) => following.active.try_clone()?,
-    };
-    let thread = get_or_create(task)?;
-    let engine = Engine::new(how.client, how.events, thread.clone(), owner)?;
-    add(task, &thread, &engine, &how, active)?;
-    Ok(engine)
-}
-
-fn lookup(state: &State, how: &How) -> Option<Arc<Engine>> {
-    state
-        .engines
-        .iter()
-        .find(|entry| entry.engine.matches(how.flags, how.client))
-        .map(|entry| entry.engine.clone())
-}
-
-fn add(task: &Task, thread: &Thread, engine: &Arc<Engine>, how: &How, active: Active) -> Result {
-    let mut room: KVec<Entry> = KVec::new();
-    loop {
-        let mut state = thread.state.lock();
-        // `exiting` looks for a `Thread` after PF_EXITING was set, with a barrier in between, as
-        // there is one here (the exchange in `get_or_create`): either it finds this one, or the
-        // flag is seen here.
-        if state.phase != Phase::Live || task.is_exiting() {
-            return Err(ESRCH);
-        }
-        if how.flags & bindings::UTRACE_ATTACH_EXCLUSIVE != 0 && lookup(&state, how).is_some() {
-            return Err(EEXIST);
-        }
-        let of_process = |following| {
-            let mut engines = state.engines.iter();
-            engines.any(|entry| process::is_of(&entry.engine, following))
-        };
-        if engine.following().is_some_and(of_process) {
-            return Err(EEXIST);
-        }
-        let len = state.engines.len();
-        if len < state.engines.capacity() || len < room.capacity() {
-            if len == state.engines.capacity() {
-                // The list moves to where there is room.
-                for entry in state.engines.drain_all() {
-                    let _ = room.push_within_capacity(entry);
-                }
-                core::mem::swap(&mut state.engines, &mut room);
-            }
-            let live = match engine.following() {
-                None => None,
-                Some(following) => Some(Live::new(following).ok_or(ESRCH)?),
-            };
-            let id = state.next_id;
-            engine.set_id(id);
-            let entry = Entry {
-                engine: engine.clone(),
-                stop_by_owner: false,
-                stop_by_answer: false,
-                step: None,
-                stepped: false,
-                _live: live,
-                _active: active,
-            };
-            // There is room.
-            let _ = state.engines.push_within_capacity(entry);
-            state.next_id = id.wrapping_add(1);
-            state.publish_events(task);
-            return Ok(());
-        }
-        drop(state);
-        room.reserve(len.wrapping_add(2), GFP_KERNEL)?;
-    }
-}
-
-/// The current thread has begun to exit: it takes no engines from here on.
+/// Marks the current thread as exiting: no engine can be attached to it any more.
 pub(crate) fn exiting(task: &Task) {
-    // Pairs with `add`.
+    // Pairs with `attach::add`.
     kernel::sync::barrier::smp_mb(kernel::sync::barrier::Full);
     if let Some(thread) = get(task) {
         let mut state = thread.state.lock();
@@ -520,9 +438,10 @@ pub(crate) fn exiting(task: &Task) {
     }
 }
 
-/// Whether an engine of the current thread wants to be told of an event.
-pub(crate) fn wants(task: &Task, event: Event) -> bool {
-    // SAFETY: As in `publish_events`.
+/// Returns whether an event is enabled for an engine of the current thread.
+pub(crate) fn is_enabled(task: &Task, event: Event) -> bool {
+    // SAFETY: All accesses to the field are single loads and stores, and it lives as long as the
+    // task.
     let word = unsafe { Atomic::from_ptr(&raw mut (*task.as_ptr()).utrace_flags) };
-    Events::of_word(word.load(Relaxed)).has(event)
+    Events::from_bits_truncate(word.load(Relaxed)).has(event)
 }

@@ -2,10 +2,10 @@
 
 //! The threads that use an address space.
 //!
-//! Mostly they are the threads of one group, and that is all that is walked then. Threads of other
-//! groups that share the address space, by `CLONE_VM` without `CLONE_THREAD` as of `vfork()`, can
-//! only be found among all threads of the system. Whether there may be any is a comparison of two
-//! counters: see [`Users::are_all_in`].
+//! Usually these are the threads of one group, and only this group is walked. Threads of other
+//! groups may share the address space, by `CLONE_VM` without `CLONE_THREAD` as in `vfork()`. They
+//! can only be found among all threads of the system. A comparison of two counters shows whether
+//! there may be any: see [`Users::are_all_in`].
 
 use kernel::{
     mm::MmWithUser,
@@ -26,9 +26,8 @@ use kernel::{
 
 /// The threads that use an address space.
 ///
-/// The reference to the address space is an owned one, because it is accounted for in the number of
-/// users. Each further reference that is not a thread's makes the walk one over all threads of the
-/// system.
+/// The reference to the address space is an owned one, because it is counted among the users. With
+/// each further reference that no thread holds, the walk covers all threads of the system.
 #[derive(Clone, Copy)]
 pub struct Users<'a> {
     mm: &'a ARef<MmWithUser>,
@@ -36,7 +35,7 @@ pub struct Users<'a> {
 }
 
 impl<'a> Users<'a> {
-    /// Describes the threads that use `mm`. `group` is a group of which they are likely to be.
+    /// Describes the threads that use `mm`. They are likely to be in `group`.
     pub fn new(mm: &'a ARef<MmWithUser>, group: Option<&'a Group>) -> Self {
         Self { mm, group }
     }
@@ -46,10 +45,10 @@ impl<'a> Users<'a> {
         self.mm
     }
 
-    /// Calls `f` with each thread that uses the address space, but for workers, which never go to
+    /// Calls `f` with each thread that uses the address space, except workers, which never go to
     /// user mode. `f` must not sleep.
     ///
-    /// A thread that becomes visible during the call may be missed, and only such a one.
+    /// A thread that becomes visible during the call may be missed, but no other thread.
     pub fn for_each(&self, mut f: impl FnMut(&Task)) {
         let rcu = rcu::read_lock();
         let f = |thread: &Task| {
@@ -63,19 +62,18 @@ impl<'a> Users<'a> {
         }
     }
 
-    /// Returns whether every thread that uses the address space, and is visible, is of `group`.
+    /// Returns whether all visible threads that use the address space are in `group`.
     ///
-    /// Each thread that uses the address space holds a reference in `mm_users`: from before it is
-    /// visible until after it has cleared its `mm`. Each thread of the group is counted in `live`
-    /// from when it becomes visible, for which `siglock` is held, until it begins to exit, which is
-    /// before it gives its reference up. `mm_users` is read first. As no thread is added with
-    /// `siglock` held, `live` is then not more than the threads of the group that hold one of the
-    /// references that were read. So if it is as many as were read but for `self.mm`, there is no
-    /// other holder.
+    /// Each thread that uses the address space holds a reference in `mm_users`, from before it is
+    /// visible until after it has cleared its `mm`. Each thread of the group is counted in `live`,
+    /// from when it becomes visible, with `siglock` held, until it begins to exit, which is before
+    /// it drops its reference. `mm_users` is read first. No thread is added while `siglock` is
+    /// held, so `live` is then at most the number of threads of the group that hold one of the
+    /// counted references. If `live` equals that count without the reference of `self.mm`, there is
+    /// no other holder.
     ///
-    /// That the group uses this address space is looked at last: it gets another one by an exec
-    /// only, in which the last thread that is left gives its reference up after it has another
-    /// `mm`.
+    /// The last check is that the group uses this address space. A group gets another one only by
+    /// an exec, in which the last remaining thread drops its reference after it has the new `mm`.
     fn are_all_in(&self, group: &Group, rcu: &rcu::Guard) -> bool {
         let Some(leader) = group.threads(rcu).next() else {
             return false;
@@ -84,7 +82,7 @@ impl<'a> Users<'a> {
             return false;
         };
         let users = self.mm.users();
-        // SAFETY: RCU keeps the task, and the task its `signal`. The counter is atomic.
+        // SAFETY: RCU keeps the task valid, and the task keeps its `signal`. The counter is atomic.
         let live = unsafe { Atomic::from_ptr(&raw mut (*(*leader.as_ptr()).signal).live.counter) };
         users - 1 <= live.load(Relaxed) && group.threads(rcu).any(|thread| thread.uses(self.mm))
     }

@@ -52,8 +52,9 @@ __rust_helper unsigned int rust_helper_migration_depth(void)
 }
 
 /*
- * Sets the preemption count to zero, with interrupts disabled. Lockdep must know
- * that bottom halves are enabled, which local_bh_enable() would have told it.
+ * Sets the preemption count to zero, with interrupts disabled. Lockdep must
+ * learn that bottom halves are enabled, because local_bh_enable() is not
+ * called.
  */
 __rust_helper void rust_helper_preempt_count_reset(void)
 {
@@ -77,7 +78,7 @@ __rust_helper void rust_helper_rcu_preempt_reset(void)
 #endif
 }
 
-/* The same for Tasks Trace RCU. */
+/* Ends the Tasks Trace RCU read-side critical sections of the current task. */
 __rust_helper void rust_helper_rcu_trace_reset(void)
 {
 #ifdef CONFIG_TASKS_TRACE_RCU
@@ -94,7 +95,10 @@ __rust_helper void rust_helper_pagefault_reset(void)
 	current->pagefault_disabled = 0;
 }
 
-/* The CPU counts its pinned tasks, so that the last level must be left. */
+/*
+ * The CPU counts its pinned tasks, so migrate_enable() must leave the last
+ * level.
+ */
 __rust_helper void rust_helper_migration_reset(void)
 {
 	if (current->migration_disabled) {

@@ -72,8 +72,8 @@ __rust_helper void rust_helper_copy_to_user_page(struct vm_area_struct *vma, str
 }
 
 /*
- * Faults in the page at @addr as a write does, or as a read. Waits for the filesystem, until the
- * caller is killed, and for whoever serves the userfaultfd of the mapping, until a signal comes.
+ * Faults in the page at @addr, for a write or for a read. Waits for the filesystem until the
+ * caller is killed, and for the handler of the mapping's userfaultfd until a signal arrives.
  */
 __rust_helper int rust_helper_fault_in_remote(struct mm_struct *mm, unsigned long addr, bool write)
 {

@@ -9,9 +9,9 @@ __rust_helper bool rust_helper_user_64bit_mode(struct pt_regs *regs)
 }
 
 /*
- * What FRED keeps in the stack segment's slot: whether the event came from an
- * instruction (INT n, INT3, SYSCALL). ERETU traps at once if that bit and TF
- * are both set.
+ * Clears the FRED flag in the slot of the stack segment which says that the
+ * event came from an instruction (INT n, INT3, SYSCALL). ERETU traps at once if
+ * both this flag and TF are set.
  */
 __rust_helper void rust_helper_ptregs_forget_software_event(struct pt_regs *regs)
 {

@@ -10,8 +10,8 @@
 #include <linux/utrace_hooks.h>
 
 /*
- * As lock_task_sighand(). Disabling interrupts is counted, so that it does not
- * matter in which order locks of several tasks are released.
+ * Takes the lock as lock_task_sighand() does. Disabling interrupts is counted,
+ * so that the locks of several tasks may be released in any order.
  */
 __rust_helper bool rust_helper_lock_task_siglock(struct task_struct *task)
 {
@@ -37,14 +37,14 @@ __rust_helper void rust_helper_signal_wake_up(struct task_struct *task)
 	signal_wake_up(task, false);
 }
 
-/* As prepare_signal() looks at it: neither exits the task, nor is it dumped. */
+/* As in prepare_signal(): the task must not exit, nor be dumped. */
 __rust_helper bool rust_helper_takes_signals(struct task_struct *task)
 {
 	return !(task->flags & PF_EXITING) &&
 	       !(task->signal->flags & SIGNAL_GROUP_EXIT);
 }
 
-/* The task looks at the signals again that engines hold back. */
+/* Makes the task check again the signals that engines hold back. */
 __rust_helper void rust_helper_release_held_signals(struct task_struct *task)
 {
 	if (utrace_release_held(task))
@@ -82,7 +82,7 @@ __rust_helper void rust_helper_cgroup_leave_frozen(bool always_leave)
 	cgroup_leave_frozen(always_leave);
 }
 
-/* What was queued by task_work_add() with TWA_SIGNAL. */
+/* Runs the work that task_work_add() queued with TWA_SIGNAL. */
 __rust_helper void rust_helper_run_notify_signal(void)
 {
 	clear_notify_signal();
@@ -105,7 +105,7 @@ __rust_helper bool rust_helper_sig_kernel_coredump(int signr)
 	return sig_kernel_coredump(signr);
 }
 
-/* As an init process is by all signals but those that cannot be caught. */
+/* True for an init process, except for signals that cannot be caught. */
 __rust_helper bool rust_helper_current_unkillable_by(int signr)
 {
 	return (current->signal->flags & SIGNAL_UNKILLABLE) &&
@@ -124,7 +124,7 @@ __rust_helper void rust_helper_clear_task_syscall_work_utrace(struct task_struct
 }
 #endif
 
-/* Whether TF is set for a debugger or an engine, and not by the program. */
+/* True if a debugger or an engine has set TF, and not the program. */
 __rust_helper bool rust_helper_task_forced_tf(struct task_struct *task)
 {
 	return test_tsk_thread_flag(task, TIF_FORCED_TF);

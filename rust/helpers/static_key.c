@@ -8,7 +8,7 @@ rust_helper_static_branch_inc_deferred(struct static_key_false_deferred *key)
 	static_branch_inc(&key->key);
 }
 
-/* False: the key is off, or its count would overflow. */
+/* Returns false if the key is off, or if its count would overflow. */
 __rust_helper bool
 rust_helper_static_branch_inc_enabled(struct static_key_false_deferred *key)
 {

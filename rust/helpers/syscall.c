@@ -13,7 +13,7 @@ __rust_helper bool rust_helper_current_syscall_is_ia32(void)
 	return syscall_get_arch(current) == AUDIT_ARCH_I386;
 }
 
-/* @args has six entries. */
+/* @args must have six entries. */
 __rust_helper void
 rust_helper_current_syscall_arguments(struct pt_regs *regs,
 				      unsigned long *args)

@@ -5,10 +5,11 @@
 #ifdef CONFIG_TASKS_TRACE_RCU
 /*
  * rcu_read_lock_tasks_trace() has a memory barrier for architectures where code
- * can be traced that RCU does not watch. Elsewhere it is needed only if asked for
- * by CONFIG_TASKS_TRACE_RCU_NO_MB=n, which most configurations do unawares, as
- * its default takes effect with CONFIG_RCU_EXPERT only. Readers in Rust are never
- * in such code: they are called where RCU watches.
+ * can be traced that RCU does not watch. Elsewhere the barrier is needed only
+ * with CONFIG_TASKS_TRACE_RCU_NO_MB=n. Most configurations have this value
+ * unintentionally, because the symbol's default takes effect with
+ * CONFIG_RCU_EXPERT only. Readers in Rust are never in such code: they are
+ * called where RCU watches.
  */
 __rust_helper struct srcu_ctr __percpu *rust_helper_rcu_read_lock_tasks_trace(void)
 {

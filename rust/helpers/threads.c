@@ -52,13 +52,18 @@ __rust_helper void rust_helper_set_notify_resume(struct task_struct *task)
 	set_notify_resume(task);
 }
 
-/* As set_notify_resume(), without an interrupt of the CPU that executes @task. */
+/*
+ * As set_notify_resume(), but does not interrupt the CPU that executes @task.
+ */
 __rust_helper void rust_helper_set_tsk_notify_resume(struct task_struct *task)
 {
 	set_tsk_thread_flag(task, TIF_NOTIFY_RESUME);
 }
 
-/* NULL: not known. The result is only valid under RCU, and may have another mm. */
+/*
+ * Returns %NULL if the owner is not known. The result is valid under RCU only,
+ * and its mm may have changed.
+ */
 __rust_helper struct task_struct *rust_helper_mm_owner(struct mm_struct *mm)
 {
 #ifdef CONFIG_MEMCG
@@ -112,7 +117,7 @@ __rust_helper void rust_helper_interrupt_this_cpu(void)
 }
 
 #ifdef CONFIG_X86_64
-/* A thread that has exited may have no stack any more. */
+/* A thread that has exited may have lost its stack. */
 __rust_helper bool rust_helper_task_user_ip(struct task_struct *task,
 					    unsigned long *ip)
 {

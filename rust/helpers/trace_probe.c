@@ -15,14 +15,14 @@
 #include "../../kernel/trace/trace_probe_tmpl.h"
 
 /*
- * What trace_probe_tmpl.h wants from those who include it: here every address
- * is one of the current task's user space.
+ * Functions that trace_probe_tmpl.h needs from each file that includes it. Here
+ * every address is one of the current task's user space.
  */
 
 /* The record that fetch instructions read from. */
 struct rust_trace_probe_rec {
 	struct pt_regs	*regs;
-	/* Where offset 0 of the probed file would be mapped. */
+	/* Address at which offset 0 of the probed file would be. */
 	unsigned long	file_base;
 };
 
@@ -44,7 +44,7 @@ static nokprobe_inline int fetch_store_strlen(unsigned long addr)
 	long len = strnlen_user((const void __force __user *)addr,
 				MAX_STRING_SIZE);
 
-	/* Too long is not an error: it is stored up to the limit. */
+	/* A string that is too long is stored up to the limit. */
 	return min_t(long, len, MAX_STRING_SIZE);
 }
 
@@ -82,7 +82,9 @@ fetch_store_string_user(unsigned long addr, void *dest, void *base)
 	return fetch_store_string(addr, dest, base);
 }
 
-/* A string of the kernel's own: the task's name, or one from the command. */
+/*
+ * Stores a string from kernel memory: the task's name, or one from the command.
+ */
 static nokprobe_inline int
 rust_trace_probe_own_string(const char *src, void *dest, void *base)
 {
@@ -140,7 +142,7 @@ rust_trace_probe_fetch(struct fetch_insn *code,
 		val = from->file_base + code->immediate;
 		break;
 	case FETCH_OP_COMM:
-		/* The parser lets nothing but storing follow these two. */
+		/* The parser lets only a store follow these two. */
 		return rust_trace_probe_own_string(current->comm, dest, base);
 	case FETCH_OP_IMMSTR:
 		return rust_trace_probe_own_string(code->data, dest, base);
@@ -160,9 +162,9 @@ static int process_fetch_insn(struct fetch_insn *code, void *rec, void *edata,
 }
 
 /*
- * With @dest %NULL: how much room @arg's strings need. Otherwise @arg is stored
- * at @dest, its strings at what @dest locates, relative to @base; returns how
- * much of that was used.
+ * If @dest is %NULL, returns how much room @arg's strings need. Otherwise
+ * stores @arg at @dest, and its strings at the location in @dest, relative to
+ * @base. Returns how much of that location was used.
  */
 __rust_helper int
 rust_helper_trace_probe_fetch_arg(struct probe_arg *arg, struct pt_regs *regs,
@@ -235,11 +237,6 @@ __rust_helper void rust_helper_trace_probe_clear_flag(struct trace_probe *tp,
 	trace_probe_clear_flag(tp, flag);
 }
 
-__rust_helper bool rust_helper_trace_probe_has_sibling(struct trace_probe *tp)
-{
-	return trace_probe_has_sibling(tp);
-}
-
 __rust_helper int
 rust_helper_trace_probe_unregister_event_call(struct trace_probe *tp)
 {
@@ -250,12 +247,6 @@ __rust_helper void rust_helper_trace_probe_dump_args(struct seq_file *m,
 						     struct trace_probe *tp)
 {
 	trace_probe_dump_args(m, tp);
-}
-
-__rust_helper void
-rust_helper_traceprobe_free_parse_ctx(struct traceprobe_parse_context *ctx)
-{
-	traceprobe_free_parse_ctx(ctx);
 }
 
 __rust_helper unsigned long rust_helper_regs_get_register(struct pt_regs *regs,
@@ -276,65 +267,26 @@ rust_helper_user_stack_pointer(struct pt_regs *regs)
 }
 
 /*
- * Whether nobody wants more of @file than recording, and nobody prevents that; and
- * there is nothing to say of the context, which is that of user mode, where nothing
- * is disabled, so that it could only be that the thread is to be preempted.
+ * Returns the trace context of user mode, where nothing is disabled. Here either
+ * interrupts or preemption are.
  */
-__rust_helper bool
-rust_helper_trace_probe_is_plain(struct trace_event_file *file)
+static __always_inline unsigned int rust_trace_probe_ctx(void)
 {
-	const unsigned long special =
-		EVENT_FILE_FL_FILTERED | EVENT_FILE_FL_PID_FILTER |
-		EVENT_FILE_FL_SOFT_DISABLED | EVENT_FILE_FL_TRIGGER_COND |
-		EVENT_FILE_FL_TRIGGER_MODE;
 	const unsigned long resched = _TIF_NEED_RESCHED | _TIF_NEED_RESCHED_LAZY;
 
-	return !(file->flags & special) &&
-	       !(READ_ONCE(current_thread_info()->flags) & resched);
-}
+	if (likely(!(READ_ONCE(current_thread_info()->flags) & resched)))
+		return 0;
 
-/* Another one may take its place at any time. */
-__rust_helper struct trace_buffer *
-rust_helper_trace_probe_buffer(struct trace_event_file *file)
-{
-	return READ_ONCE(file->tr->array_buffer.buffer);
-}
-
-/* What ring_buffer_event_data() returns, but for those which need it. */
-static __always_inline void *
-rust_trace_probe_event_data(struct ring_buffer_event *event)
-{
-	if (likely(event->type_len &&
-		   event->type_len <= RINGBUF_TYPE_DATA_TYPE_LEN_MAX))
-		return event->array;
-
-	return ring_buffer_event_data(event);
+	return tracing_gen_ctx_irq_test(0) -
+	       (irqs_disabled() ? 0 : PREEMPT_DISABLE_OFFSET);
 }
 
 /*
- * The entry of @event, which has been reserved for @file when that was plain, with
- * what all entries begin with.
- */
-__rust_helper void *
-rust_helper_trace_probe_plain_entry(struct trace_event_file *file,
-				    struct ring_buffer_event *event)
-{
-	struct trace_entry *entry = rust_trace_probe_event_data(event);
-
-	/* As tracing_generic_entry_update(), with fewer stores. */
-	*entry = (struct trace_entry){
-		.type	= file->event_call->event.type,
-		.pid	= current->pid,
-	};
-	return entry;
-}
-
-/*
- * Room for an entry of @file, with what all begin with, or %NULL. Without
- * preemption; trace_event_buffer_commit() is to follow.
+ * Returns room for an entry of @file, with the common fields set, or %NULL. The
+ * caller must have disabled preemption, and must call
+ * trace_event_buffer_commit().
  *
- * The context that an entry shows is that of user mode: there nothing is disabled,
- * here either interrupts or preemption are.
+ * As trace_event_buffer_reserve(), with the trace context of user mode.
  */
 __rust_helper void *
 rust_helper_trace_probe_reserve(struct trace_event_buffer *to,
@@ -347,19 +299,20 @@ rust_helper_trace_probe_reserve(struct trace_event_buffer *to,
 	    trace_event_ignore_this_pid(file))
 		return NULL;
 
-	*to = (struct trace_event_buffer){
-		.trace_file	= file,
-		.trace_ctx	= tracing_gen_ctx_irq_test(0) -
-				  (irqs_disabled() ? 0 : PREEMPT_DISABLE_OFFSET),
-	};
+	to->trace_file = file;
+	to->trace_ctx = rust_trace_probe_ctx();
+	to->regs = NULL;
 	to->event = trace_event_buffer_lock_reserve(&to->buffer, file,
 						    file->event_call->event.type,
 						    len, to->trace_ctx);
-	to->entry = to->event ? ring_buffer_event_data(to->event) : NULL;
+	if (!to->event)
+		return NULL;
+
+	to->entry = ring_buffer_event_data(to->event);
 	return to->entry;
 }
 
-/* The list of the files of an event. */
+/* Returns the list of the files of an event. */
 __rust_helper struct list_head *
 rust_helper_trace_probe_files(struct trace_probe_event *event)
 {
@@ -378,7 +331,7 @@ rust_helper_trace_probe_file(struct list_head *link)
 	return list_entry(link, struct event_file_link, list)->file;
 }
 
-/* The BPF programs of @call, or %NULL; for a Tasks Trace RCU reader. */
+/* Returns the BPF programs of @call, or %NULL. For a Tasks Trace RCU reader. */
 __rust_helper struct bpf_prog_array *
 rust_helper_trace_probe_programs(struct trace_event_call *call)
 {
@@ -391,8 +344,8 @@ rust_helper_trace_probe_programs(struct trace_event_call *call)
 }
 
 /*
- * Whether all @programs let a hit pass. May sleep. @probed is the probed address,
- * which bpf_get_func_ip() looks for where C's uprobes have it.
+ * Returns whether all @programs let a hit pass. May sleep. @probed is the
+ * probed address, which bpf_get_func_ip() reads where C's uprobes store it.
  */
 __rust_helper bool
 rust_helper_trace_probe_run_programs(const struct bpf_prog_array *programs,
@@ -418,14 +371,14 @@ rust_helper_trace_probe_run_programs(const struct bpf_prog_array *programs,
 #endif
 }
 
-/* An event lists the perf events that are open on it where C's uprobes do. */
+/* An event lists its open perf events in the same field as C's uprobes. */
 __rust_helper void
 rust_helper_trace_probe_perf_init(struct trace_probe_event *event)
 {
 	INIT_LIST_HEAD(&event->filter->perf_events);
 }
 
-/* With event_mutex held, as for the following three. */
+/* This and the next three functions need event_mutex. */
 __rust_helper void
 rust_helper_trace_probe_perf_open(struct trace_probe_event *event,
 				  struct perf_event *perf)
@@ -446,34 +399,36 @@ rust_helper_trace_probe_perf_close(struct trace_probe_event *event,
 		event->filter->nr_systemwide--;
 }
 
-/* Whether a perf event is open that counts in all processes. */
+/* Returns whether a perf event is open that counts in all processes. */
 __rust_helper bool
 rust_helper_trace_probe_perf_everywhere(struct trace_probe_event *event)
 {
 	return event->filter->nr_systemwide;
 }
 
-/* The list of the others. */
+/* Returns the list of the perf events that count in one thread. */
 __rust_helper struct list_head *
 rust_helper_trace_probe_perf_targets(struct trace_probe_event *event)
 {
 	return &event->filter->perf_events;
 }
 
-/* The thread that a perf event on that list counts in. It may have exited. */
+/* Returns the thread of a perf event on that list. It may have exited. */
 __rust_helper struct task_struct *
 rust_helper_trace_probe_perf_target(struct list_head *link)
 {
 	return list_entry(link, struct perf_event, hw.tp_list)->hw.target;
 }
 
-/* Whether a perf event was inherited, by a thread that one counted in created. */
+/* Returns whether a perf event was inherited from the creator of its thread. */
 __rust_helper bool rust_helper_trace_probe_perf_inherited(struct perf_event *perf)
 {
 	return perf->parent;
 }
 
-/* Who counts on this CPU, or %NULL. With preemption disabled. */
+/*
+ * Returns the perf events of this CPU, or %NULL. Preemption must be disabled.
+ */
 __rust_helper struct hlist_head *
 rust_helper_trace_probe_perf_list(struct trace_event_call *call)
 {
@@ -489,4 +444,20 @@ rust_helper_trace_probe_perf_submit(struct trace_event_call *call, void *entry,
 {
 	perf_trace_buf_submit(entry, size, rctx, call->event.type, 1, regs,
 			      head, NULL);
+}
+
+/*
+ * As trace_probe_unlink(). A reader of the trace may print an entry with the
+ * probe, with trace_event_sem held; or without it, as the entry is recorded.
+ */
+__rust_helper void rust_helper_trace_probe_unlink_printed(struct trace_probe *tp)
+{
+	bool is_shared = trace_probe_has_sibling(tp);
+
+	down_write(&trace_event_sem);
+	trace_probe_unlink(tp);
+	up_write(&trace_event_sem);
+	/* For output_printk(); an event with one probe is not registered any more. */
+	if (is_shared)
+		synchronize_rcu();
 }

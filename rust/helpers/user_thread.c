@@ -49,8 +49,8 @@ __rust_helper int rust_helper_put_user_u64(u64 val, u64 __user *ptr)
 }
 
 /*
- * As get_user() and put_user(), but what is not there, or not writable, is an
- * error, and not waited for.
+ * As get_user() and put_user(), but these return false for a page that is
+ * absent or not writable, and do not wait for it.
  */
 #define DEFINE_USER_NOFAULT(type)						\
 __rust_helper bool								\
@@ -84,7 +84,7 @@ DEFINE_USER_NOFAULT(u16)
 DEFINE_USER_NOFAULT(u32)
 DEFINE_USER_NOFAULT(u64)
 
-/* As shstk_is_enabled(), without a call: every hit of a call wants to know. */
+/* As shstk_is_enabled(), without a call, because each hit of a call uses it. */
 __rust_helper bool rust_helper_current_has_shadow_stack(void)
 {
 #ifdef CONFIG_X86_USER_SHADOW_STACK
@@ -99,7 +99,12 @@ __rust_helper int rust_helper_shstk_update_last_frame(unsigned long val)
 	return shstk_update_last_frame(val);
 }
 
-/* Debug registers follow the task, so it does not matter which CPU answers. */
+__rust_helper int rust_helper_shstk_drop_frame(void)
+{
+	return shstk_pop(NULL);
+}
+
+/* Debug registers follow the task, so the result does not depend on the CPU. */
 __rust_helper bool rust_helper_current_hw_breakpoint_active(void)
 {
 	return this_cpu_read(cpu_dr7) & DR_GLOBAL_ENABLE_MASK;

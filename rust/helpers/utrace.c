@@ -9,7 +9,7 @@ __rust_helper void rust_helper_utrace_set_syscall_nr(struct pt_regs *regs,
 	syscall_set_nr(current, regs, nr);
 }
 
-/* @args has six entries. */
+/* @args must have six entries. */
 __rust_helper void
 rust_helper_utrace_set_syscall_arguments(struct pt_regs *regs,
 					 const unsigned long *args)
@@ -31,7 +31,7 @@ __rust_helper void rust_helper_utrace_set_syscall_result(struct pt_regs *regs,
 	syscall_set_return_value(current, regs, error, value);
 }
 
-/* What the current process has set for signal @sig. */
+/* Returns the action of the current process for signal @sig. */
 __rust_helper struct k_sigaction rust_helper_utrace_current_sigaction(int sig)
 {
 	struct k_sigaction ka;

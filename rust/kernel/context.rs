@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The context of a thread that has come from user mode, checked and restored around foreign code.
+//! Checks and restoration of a thread's context around foreign code.
 //!
 //! A caller of code that it does not control, such as a handler of a module, creates a [`Context`]
 //! before the call. If the context [is not kept](Context::is_kept) after the call, the caller
 //! [restores](Context::restore) it.
 //!
-//! As after initcalls and timers, the counts are set to the values that they must have. No
-//! operation of the foreign code is undone by its counterpart, because a count that is known to be
-//! wrong does not say which operations changed it.
+//! As after initcalls and timers, the counts are set to the values that they must have. A wrong
+//! count does not show which operations of the foreign code changed it, so that they cannot be
+//! undone one by one.
 //!
 //! C headers: [`include/linux/preempt.h`](srctree/include/linux/preempt.h),
 //! [`include/linux/irqflags.h`](srctree/include/linux/irqflags.h)
@@ -19,8 +19,8 @@ use crate::{
     types::NotThreadSafe, //
 };
 
-/// The context of the current thread, which has come from user mode and has disabled nothing but,
-/// maybe, interrupts.
+/// The context of the current thread, which has come from user mode and has disabled at most
+/// interrupts.
 pub struct Context {
     interrupts_off: bool,
     _not_send: NotThreadSafe,
@@ -28,7 +28,7 @@ pub struct Context {
 
 /// The differences that [`Context::restore`] has found.
 ///
-/// Displayed, it is a list of what the foreign code has done.
+/// Displays as a list of the foreign code's faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imbalance {
     /// Interrupts were disabled.
@@ -71,8 +71,8 @@ impl fmt::Display for Imbalance {
     }
 }
 
-/// The counts of the current thread that are zero when it comes from user mode.
-struct Counts {
+/// Counts of the current thread that are zero when it comes from user mode.
+struct ContextCounts {
     preemption: u32,
     rcu: i32,
     tasks_trace: i32,
@@ -80,11 +80,10 @@ struct Counts {
     migration: u32,
 }
 
-impl Counts {
+impl ContextCounts {
     #[inline(always)]
     fn now() -> Self {
-        // SAFETY: These read values of the current thread and of its CPU. There are no
-        // requirements on the caller.
+        // SAFETY: These only read values of the current thread and of its CPU.
         unsafe {
             Self {
                 preemption: bindings::preempt_count(),
@@ -96,7 +95,7 @@ impl Counts {
         }
     }
 
-    // One comparison for all, because each hit makes it.
+    // One comparison for all counts, because each hit makes it.
     #[inline(always)]
     fn are_zero(&self) -> bool {
         // CAST: Only whether a bit is set matters.
@@ -106,9 +105,9 @@ impl Counts {
 }
 
 impl Context {
-    /// Returns the context of a thread that has come from user mode, and has disabled nothing but
+    /// Returns the context of a thread that has come from user mode, and has disabled only
     /// interrupts, if `interrupts_off`.
-    // Nothing is read, because all of it is known.
+    // Reads nothing, because the whole context is known.
     #[inline]
     pub fn from_user_mode(interrupts_off: bool) -> Self {
         Self {
@@ -117,20 +116,20 @@ impl Context {
         }
     }
 
-    /// Returns whether the context is still what it was.
+    /// Returns whether the context is unchanged.
     ///
-    /// A thread that has slept comes back with interrupts enabled, so that sleeping with interrupts
-    /// disabled is seen as well.
+    /// A thread that has slept returns with interrupts enabled, so that this also detects sleeping
+    /// with interrupts disabled.
     #[inline(always)]
     pub fn is_kept(&self) -> bool {
-        // SAFETY: There are no requirements on the caller.
+        // SAFETY: The function only reads a flag of the current CPU.
         let interrupts_off = unsafe { bindings::irqs_disabled() };
-        Counts::now().are_zero() && interrupts_off == self.interrupts_off
+        ContextCounts::now().are_zero() && interrupts_off == self.interrupts_off
     }
 
-    /// Makes the context what it was. Returns the differences.
+    /// Restores the context. Returns the differences.
     ///
-    /// Locks that were taken and not released remain taken, because nothing says which they are.
+    /// Locks that were taken and not released remain taken, because no record of them exists.
     /// Softirqs that became pending while bottom halves were disabled run after the next interrupt.
     #[inline]
     pub fn restore(&self) -> Imbalance {
@@ -138,16 +137,16 @@ impl Context {
     }
 }
 
-// By value, so that callers, which mostly do not get here, need not store a context.
+// Takes the field by value, so that callers, which rarely get here, need not store a context.
 #[cold]
 #[inline(never)]
 fn restore(interrupts_off: bool) -> Imbalance {
-    let now = Counts::now();
-    // SAFETY: There are no requirements on the caller.
+    let now = ContextCounts::now();
+    // SAFETY: The function only reads a flag of the current CPU.
     let were_off = unsafe { bindings::irqs_disabled() };
-    // SAFETY: The thread has come from user mode, as a `Context` says, so that it is in no section
-    // and has disabled nothing. Interrupts are disabled while the counts are set, because a handler
-    // of an interrupt uses them.
+    // SAFETY: A `Context` exists only in a thread that came from user mode, and so was in no
+    // section and had disabled nothing. Interrupts are disabled while the counts are set, because
+    // interrupt handlers use them.
     unsafe {
         bindings::local_irq_disable();
         if now.preemption != 0 {
@@ -182,8 +181,8 @@ mod tests {
         task::Task, //
     };
 
-    /// Has `change` change the context of the current thread, whose interrupts are enabled, and
-    /// returns what was different.
+    /// Calls `change` with interrupts enabled, restores the context of the current thread, and
+    /// returns the differences.
     fn restored_after(change: impl FnOnce()) -> Imbalance {
         let context = Context::from_user_mode(false);
         assert!(context.is_kept());
@@ -196,25 +195,25 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_different() {
+    fn no_difference() {
         let context = Context::from_user_mode(false);
         assert!(context.is_kept());
         assert_eq!(context.restore(), Imbalance::default());
     }
 
     #[test]
-    fn interrupts_are_enabled_again() {
+    fn restores_enabled_interrupts() {
         let expected = Imbalance {
             interrupts_disabled: true,
             ..Imbalance::default()
         };
-        // SAFETY: `restored_after()` enables them.
+        // SAFETY: `restored_after()` enables interrupts.
         let imbalance = restored_after(|| unsafe { bindings::local_irq_disable() });
         assert_eq!(imbalance, expected);
     }
 
     #[test]
-    fn interrupts_are_disabled_again() {
+    fn restores_disabled_interrupts() {
         // SAFETY: Interrupts are enabled again at the end of the block.
         let (imbalance, is_off) = unsafe {
             bindings::local_irq_disable();
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn rcu_sections_are_left() {
+    fn leaves_rcu_sections() {
         let expected = Imbalance {
             rcu: true,
             ..Imbalance::default()
@@ -241,19 +240,19 @@ mod tests {
     }
 
     #[test]
-    fn preemption_is_enabled_again() {
+    fn restores_preemption() {
         let expected = Imbalance {
             preemption: true,
             ..Imbalance::default()
         };
-        // SAFETY: `restored_after()` enables it.
+        // SAFETY: `restored_after()` enables preemption.
         let imbalance = restored_after(|| unsafe { bindings::preempt_disable_notrace() });
         assert_eq!(imbalance, expected);
     }
 
-    /// Once, the restoring of such a count did not end.
+    /// Regression test: the restoration of such a count did not end.
     #[test]
-    fn a_count_below_zero_is_set() {
+    fn restores_count_below_zero() {
         let expected = Imbalance {
             preemption: true,
             ..Imbalance::default()
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn page_faults_are_enabled_again() {
+    fn restores_page_faults() {
         let expected = Imbalance {
             page_faults: true,
             ..Imbalance::default()
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn an_imbalance_is_put_into_words() -> Result {
+    fn describes_imbalance() -> Result {
         let both = Imbalance {
             interrupts_disabled: true,
             migration: true,

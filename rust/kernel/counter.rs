@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Event counters without a cache line that CPUs share.
+//! Event counters in per-CPU memory.
 //!
 //! C header: [`include/linux/percpu.h`](srctree/include/linux/percpu.h)
 
@@ -11,47 +11,47 @@ use crate::{
 };
 use core::ptr::NonNull;
 
-/// A counter of which every CPU has its own part.
+/// A counter with a part for each CPU, so that CPUs share no cache line.
 ///
 /// # Invariants
 ///
 /// The pointer is a per-CPU allocation of an `unsigned long`, which the counter owns.
 pub struct Counter(NonNull<c_void>);
 
-// SAFETY: A per-CPU allocation is of no particular thread.
+// SAFETY: A per-CPU allocation is not bound to a thread.
 unsafe impl Send for Counter {}
 
-// SAFETY: A part is changed only by its own CPU, in a way that interrupts cannot tear, and may be
-// read by any.
+// SAFETY: Only a part's own CPU changes it, by an operation that interrupts cannot tear. Any CPU
+// may read it.
 unsafe impl Sync for Counter {}
 
 impl Counter {
-    /// Makes a counter at zero. May sleep.
+    /// Creates a counter at zero. May sleep.
     pub fn new() -> Result<Self, AllocError> {
-        // SAFETY: An allocation has no preconditions other than a context which may sleep.
+        // SAFETY: The function may be called from any context that may sleep.
         let parts = unsafe { bindings::alloc_percpu_ulong() };
 
-        // INVARIANT: What was allocated is ours.
+        // INVARIANT: The counter owns the allocation that was just made.
         NonNull::new(parts).map(Self).ok_or(AllocError)
     }
 
     /// Adds one.
     #[inline]
     pub fn increment(&self) {
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants the pointer is an allocation of an `unsigned long`.
         unsafe { bindings::this_cpu_inc_ulong(self.0.as_ptr()) }
     }
 
-    /// Sum over all CPUs. What is counted meanwhile may be in it or not.
+    /// Returns the sum over all CPUs. Concurrent increments may be missed.
     pub fn sum(&self) -> usize {
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants the pointer is an allocation of an `unsigned long`.
         unsafe { bindings::percpu_sum_ulong(self.0.as_ptr()) }
     }
 }
 
 impl Drop for Counter {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants the allocation is ours, and nobody has the counter now.
+        // SAFETY: By the type invariants the counter owns the allocation, and it is being dropped.
         unsafe { bindings::free_percpu(self.0.as_ptr()) }
     }
 }

@@ -13,10 +13,23 @@ use crate::{
 };
 use core::mem::MaybeUninit;
 
-/// The longest instruction there is.
+/// Length of the longest instruction.
 pub const MAX_INSN_SIZE: usize = bindings::MAX_INSN_SIZE as usize;
 
-/// Which instruction set bytes are decoded as.
+/// The way in which an instruction that a breakpoint displaces is executed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plan {
+    /// By the kernel, or in a slot that ends with a jump back to the program, whichever is faster;
+    /// if this is impossible at a hit, for example because memory is not accessible, by a
+    /// single-step in a slot.
+    Emulate,
+    /// In a slot that ends with a jump back to the program.
+    Boost,
+    /// In a slot, by a single-step, which costs a second trap.
+    Step,
+}
+
+/// The mode in which bytes are decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
     /// 32-bit code.
@@ -26,10 +39,11 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// What a thread with these registers executes, if its instruction and stack pointers are
-    /// linear addresses: if not, it uses segments from a local descriptor table.
+    /// Returns the mode in which a thread with these registers executes, if its instruction and
+    /// stack pointers are linear addresses. Otherwise, the thread uses segments from a local
+    /// descriptor table.
     #[inline]
-    pub fn of(regs: &PtRegs) -> Option<Self> {
+    pub fn from_regs(regs: &PtRegs) -> Option<Self> {
         if regs.is_64bit() {
             Some(Self::Bits64)
         } else if regs.is_code_flat() && regs.is_stack_flat() {
@@ -39,19 +53,21 @@ impl Mode {
         }
     }
 
-    /// A code segment that is enough for [`Mode::of`] to say that it is this mode, if there is one.
+    /// Returns the code segment that alone makes [`Mode::from_regs`] return this mode, if there is
+    /// one.
     pub fn sure_segment(self) -> Option<u16> {
         match self {
-            // The stack segment counts as well.
+            // The mode also depends on the stack segment.
             Self::Bits32 => None,
             // CAST: Selectors have 16 bits.
             Self::Bits64 => Some(bindings::__USER_CS as u16),
         }
     }
 
-    /// What the threads of a process execute, unless they switch by themselves.
-    pub fn of_mm(mm: &Mm) -> Self {
-        // SAFETY: `mm` is valid; what is read does not change after `execve()`.
+    /// Returns the mode in which the threads of a process execute, unless they switch by
+    /// themselves.
+    pub fn from_mm(mm: &Mm) -> Self {
+        // SAFETY: `mm` is valid because it is borrowed; its mode does not change after `execve()`.
         if unsafe { bindings::is_64bit_mm(mm.as_raw()) } {
             Self::Bits64
         } else {
@@ -62,8 +78,8 @@ impl Mode {
 
 /// A decoded instruction.
 ///
-/// The decoder knows where the parts of an instruction are and how long they are. It does not
-/// know every undefined opcode: that decoding succeeds does not mean that the CPU would.
+/// The decoder finds the parts of an instruction and their lengths. It does not know every
+/// undefined opcode: the CPU may fail to decode an instruction that the decoder accepts.
 pub struct Insn(bindings::insn);
 
 impl Insn {
@@ -87,56 +103,56 @@ impl Insn {
         Ok(Self(unsafe { insn.assume_init() }))
     }
 
-    /// Length in bytes.
+    /// Returns the length in bytes.
     #[inline]
     pub fn length(&self) -> usize {
         self.0.length.into()
     }
 
-    /// Legacy prefixes, without repetitions; unused places are zero.
+    /// Returns the legacy prefixes, without repetitions; unused elements are zero.
     #[inline]
     pub fn prefixes(&self) -> [u8; 4] {
         field_bytes(&self.0.prefixes)
     }
 
-    /// The REX prefix, or the two bytes of a REX2 prefix.
+    /// Returns the REX prefix, or the two bytes of a REX2 prefix, and the length.
     #[inline]
     pub fn rex(&self) -> ([u8; 4], usize) {
         field(&self.0.rex_prefix)
     }
 
-    /// The VEX, EVEX or XOP prefix and its length, which is 0 if there is none.
+    /// Returns the VEX, EVEX or XOP prefix and its length, which is 0 if there is none.
     #[inline]
     pub fn vex(&self) -> ([u8; 4], usize) {
         // SAFETY: Both members of the union are the same plain type, zeroed by the decoder.
         field(unsafe { &self.0.__bindgen_anon_1.vex_prefix })
     }
 
-    /// The bytes of the opcode, escape bytes included, and how many they are.
+    /// Returns the bytes of the opcode, including escape bytes, and their number.
     #[inline]
     pub fn opcode(&self) -> ([u8; 4], usize) {
         field(&self.0.opcode)
     }
 
-    /// The ModRM byte.
+    /// Returns the ModRM byte.
     #[inline]
     pub fn modrm(&self) -> Option<u8> {
         first(&self.0.modrm)
     }
 
-    /// The SIB byte.
+    /// Returns the SIB byte.
     #[inline]
     pub fn sib(&self) -> Option<u8> {
         first(&self.0.sib)
     }
 
-    /// The displacement, sign-extended.
+    /// Returns the displacement, sign-extended.
     #[inline]
     pub fn displacement(&self) -> i32 {
         value(&self.0.displacement)
     }
 
-    /// Offset of the displacement from the start of the instruction.
+    /// Returns the offset of the displacement from the start of the instruction.
     #[inline]
     pub fn displacement_offset(&self) -> usize {
         let parts = [
@@ -150,31 +166,31 @@ impl Insn {
         parts.iter().map(|n| usize::from(*n)).sum()
     }
 
-    /// The (first) immediate operand, sign-extended from its size.
+    /// Returns the (first) immediate operand, sign-extended from its size.
     #[inline]
     pub fn immediate(&self) -> i32 {
         // SAFETY: All members of the union are the same plain type, zeroed by the decoder.
         value(unsafe { &self.0.__bindgen_anon_2.immediate })
     }
 
-    /// All of an immediate operand of eight bytes.
+    /// Returns the whole of an immediate operand of eight bytes.
     #[inline]
     pub fn immediate64(&self) -> Option<u64> {
-        // SAFETY: As above.
+        // SAFETY: All members of the union are the same plain type, zeroed by the decoder.
         let upper = unsafe { &self.0.__bindgen_anon_3.immediate2 };
-        // Shorter ones are second operands.
+        // Shorter fields are second operands.
         (upper.nbytes == 4)
             .then(|| u64::from(self.immediate() as u32) | (u64::from(value(upper) as u32) << 32))
     }
 
-    /// Bytes of an address: 2, 4 or 8.
+    /// Returns the size of an address in bytes: 2, 4 or 8.
     #[inline]
     pub fn address_size(&self) -> u8 {
         self.0.addr_bytes
     }
 
-    /// Whether the bytes start with the escape sequence by which a hypervisor is asked to emulate
-    /// an instruction; to the CPU it is `ud2`.
+    /// Returns whether the bytes start with the escape sequence that asks a hypervisor to emulate
+    /// an instruction. The CPU executes it as `ud2`.
     #[inline]
     pub fn has_emulate_prefix(&self) -> bool {
         self.0.emulate_prefix_size != 0

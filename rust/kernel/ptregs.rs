@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Registers of a user thread, as saved on entry to the kernel.
+//! Saved registers of a user thread.
 //!
 //! C header: [`arch/x86/include/asm/ptrace.h`](srctree/arch/x86/include/asm/ptrace.h)
 
@@ -42,11 +42,11 @@ pub mod flags {
     pub const VM: usize = 1 << 17;
     /// Alignment check.
     pub const AC: usize = 1 << 18;
-    /// That this bit can be changed says that there is `cpuid`.
+    /// Identification: user mode can change this bit if the CPU has `cpuid`.
     pub const ID: usize = 1 << 21;
 }
 
-/// Where in `struct pt_regs` the general-purpose registers are, by their numbers.
+/// Offsets of the general-purpose registers in `struct pt_regs`, indexed by register number.
 const GPR_OFFSETS: [u8; 16] = [
     offset_of!(bindings::pt_regs, ax) as u8,
     offset_of!(bindings::pt_regs, cx) as u8,
@@ -66,7 +66,7 @@ const GPR_OFFSETS: [u8; 16] = [
     offset_of!(bindings::pt_regs, r15) as u8,
 ];
 
-// They fit: this is the last of all.
+// `sp` is the last of these fields, so all offsets fit in a byte.
 static_assert!(offset_of!(bindings::pt_regs, sp) <= u8::MAX as usize);
 
 /// Number of the stack pointer among the general-purpose registers.
@@ -77,13 +77,13 @@ pub const GPR_BP: u8 = 5;
 
 /// The `struct pt_regs` of a thread that entered the kernel from user mode.
 ///
-/// The general-purpose registers go by their numbers in the instruction set: 0 to 15 are `ax`,
-/// `cx`, `dx`, `bx`, `sp`, `bp`, `si`, `di`, `r8` to `r15`.
+/// The general-purpose registers have their numbers in the instruction set: 0 to 15 are `ax`, `cx`,
+/// `dx`, `bx`, `sp`, `bp`, `si`, `di`, `r8` to `r15`.
 ///
 /// # Invariants
 ///
-/// The wrapped `struct pt_regs` is fully saved and holds the registers of a user thread which
-/// stays in the kernel, and whose registers nobody else accesses, while the reference exists.
+/// While the reference exists, the wrapped `struct pt_regs` is fully saved and holds the registers
+/// of a user thread that stays in the kernel, and no one else accesses them.
 #[repr(transparent)]
 pub struct PtRegs(Opaque<bindings::pt_regs>);
 
@@ -93,18 +93,20 @@ impl PtRegs {
     /// # Safety
     ///
     /// For the lifetime `'a`, `ptr` must point to a valid, fully saved `struct pt_regs` of a user
-    /// thread, which nothing accesses except through the returned reference.
+    /// thread, which must only be accessed through the returned reference.
     #[inline]
     pub unsafe fn from_raw_mut<'a>(ptr: *mut bindings::pt_regs) -> &'a mut Self {
-        // INVARIANT: By the safety requirements.
-        // SAFETY: `PtRegs` is transparent over `struct pt_regs`, and by the safety requirements
+        // INVARIANT: The caller guarantees that the registers are fully saved, belong to a user
+        // thread, and are not accessed otherwise.
+        //
+        // SAFETY: `PtRegs` is transparent over `struct pt_regs`, and the caller guarantees that
         // `ptr` is valid and exclusively ours for `'a`.
         unsafe { &mut *ptr.cast() }
     }
 
-    /// Makes up the registers of a thread for a test: all zero but for the segments.
+    /// Creates registers for a test: all zero except for the segments.
     #[cfg(CONFIG_KUNIT)]
-    pub fn made_up(is_64bit: bool) -> Self {
+    pub fn for_test(is_64bit: bool) -> Self {
         let mut raw: bindings::pt_regs = pin_init::zeroed();
         let code = if is_64bit {
             bindings::__USER_CS
@@ -113,7 +115,8 @@ impl PtRegs {
         };
         raw.__bindgen_anon_1.csx = code.into();
         raw.__bindgen_anon_2.ssx = bindings::__USER_DS.into();
-        // INVARIANT: Nobody else knows of `raw`, and no thread returns to user mode with it.
+        // INVARIANT: No one else has a pointer to `raw`, and no thread returns to user mode with
+        // it.
         Self(Opaque::new(raw))
     }
 
@@ -121,11 +124,13 @@ impl PtRegs {
     ///
     /// # Safety
     ///
-    /// The current thread entered the kernel from user mode, its registers are fully saved, and no
-    /// other reference to them is used while this one is.
+    /// The current thread must have entered the kernel from user mode, its registers must be fully
+    /// saved, and no other reference to them may be used while the returned one is.
     #[inline]
-    pub unsafe fn of_current<'a>() -> &'a mut Self {
-        // SAFETY: By the requirement on the caller.
+    pub unsafe fn from_current<'a>() -> &'a mut Self {
+        // SAFETY: `current_user_regs()` returns the registers of the current thread. The caller
+        // guarantees that the thread came from user mode, that its registers are fully saved, and
+        // that no other reference to them is used.
         unsafe { Self::from_raw_mut(bindings::current_user_regs()) }
     }
 
@@ -135,22 +140,22 @@ impl PtRegs {
         self.0.get()
     }
 
-    /// Shared view of the C structure.
+    /// Returns a shared reference to the C structure.
     #[inline]
     fn raw(&self) -> &bindings::pt_regs {
-        // SAFETY: By the type invariants the structure is valid, and initialised, and not written
-        // to while `self` is borrowed.
+        // SAFETY: By the type invariants, the structure is valid and initialised, and no one writes
+        // to it while `self` is borrowed.
         unsafe { &*self.0.get() }
     }
 
-    /// Exclusive view of the C structure.
+    /// Returns an exclusive reference to the C structure.
     #[inline]
     fn raw_mut(&mut self) -> &mut bindings::pt_regs {
-        // SAFETY: By the type invariants the structure is valid, and `self` is borrowed mutably.
+        // SAFETY: By the type invariants, the structure is valid, and `self` is borrowed mutably.
         unsafe { &mut *self.0.get() }
     }
 
-    /// Instruction pointer.
+    /// Returns the instruction pointer.
     #[inline]
     pub fn ip(&self) -> usize {
         self.raw().ip
@@ -162,7 +167,7 @@ impl PtRegs {
         self.raw_mut().ip = ip;
     }
 
-    /// Stack pointer.
+    /// Returns the stack pointer.
     #[inline]
     pub fn sp(&self) -> usize {
         self.raw().sp
@@ -174,7 +179,7 @@ impl PtRegs {
         self.raw_mut().sp = sp;
     }
 
-    /// Flags register; see [`flags`].
+    /// Returns the flags register; see [`flags`].
     #[inline]
     pub fn flags(&self) -> usize {
         self.raw().flags
@@ -182,66 +187,69 @@ impl PtRegs {
 
     /// Sets the flags register.
     ///
-    /// The caller must leave the bits that user mode cannot change (interrupts, I/O privilege) as
-    /// they were.
+    /// The caller must not change the bits that user mode cannot change (interrupts, I/O
+    /// privilege).
     #[inline]
     pub fn set_flags(&mut self, flags: usize) {
         self.raw_mut().flags = flags;
     }
 
-    /// Whether the thread executes 64-bit code.
+    /// Returns whether the thread executes 64-bit code.
     #[inline]
     pub fn is_64bit(&self) -> bool {
-        // SAFETY: By the type invariants the registers are valid; they are only read.
+        // SAFETY: By the type invariants, the registers are valid; `user_64bit_mode()` only reads
+        // them.
         unsafe { bindings::user_64bit_mode(self.as_ptr()) }
     }
 
-    /// Selector of the code segment.
+    /// Returns the selector of the code segment.
     #[inline]
     pub fn code_segment(&self) -> u16 {
-        // SAFETY: Every way to look at this union is an initialised integer of the same slot.
+        // SAFETY: Each member of this union is an initialised integer in the same place.
         unsafe { self.raw().__bindgen_anon_1.cs }
     }
 
-    /// Selector of the stack segment.
+    /// Returns the selector of the stack segment.
     #[inline]
     pub fn stack_segment(&self) -> u16 {
-        // SAFETY: Every way to look at this union is an initialised integer of the same slot.
+        // SAFETY: Each member of this union is an initialised integer in the same place.
         unsafe { self.raw().__bindgen_anon_2.ss }
     }
 
-    /// Whether the code segment is one in which an instruction pointer is a linear address: the
-    /// kernel's own for 64-bit or for 32-bit processes, not one from a local descriptor table.
+    /// Returns whether instruction pointers in the code segment are linear addresses: the segment
+    /// is the kernel's own for 64-bit or 32-bit processes, not one from a local descriptor table.
     #[inline]
     pub fn is_code_flat(&self) -> bool {
         self.is_64bit() || u32::from(self.code_segment()) == bindings::__USER32_CS
     }
 
-    /// Whether a stack pointer is a linear address.
+    /// Returns whether stack pointers are linear addresses.
     #[inline]
     pub fn is_stack_flat(&self) -> bool {
         self.is_64bit() || u32::from(self.stack_segment()) == bindings::__USER_DS
     }
 
-    /// Where general-purpose register number `n` is, of which the low four bits count.
+    /// Returns a pointer to general-purpose register `n`; only the low four bits of `n` count.
     #[inline]
     fn gpr_ptr(&self, n: u8) -> *mut usize {
         let offset = GPR_OFFSETS[usize::from(n & 15)];
-        // SAFETY: It is the offset of a field.
+        // SAFETY: `GPR_OFFSETS` only holds offsets of fields, so the pointer stays within the
+        // structure.
         unsafe { self.0.get().byte_add(offset.into()) }.cast()
     }
 
-    /// General-purpose register number `n`, of which the low four bits count.
+    /// Returns general-purpose register `n`; only the low four bits of `n` count.
     #[inline]
     pub fn gpr(&self, n: u8) -> usize {
-        // SAFETY: By the type invariants the structure is initialised, and not written to while
-        // `self` is borrowed.
+        // SAFETY: By the type invariants, the structure is initialised, and no one writes to it
+        // while `self` is borrowed.
         unsafe { self.gpr_ptr(n).read() }
     }
 
-    /// Sets general-purpose register number `n`, of which the low four bits count.
+    /// Sets general-purpose register `n`; only the low four bits of `n` count.
     ///
-    /// Outside of 64-bit code the upper half becomes zero, as no such thread can see or set it.
+    /// Outside of 64-bit code the upper half becomes zero, because such a thread can neither see
+    /// nor set it.
     #[inline]
     pub fn set_gpr(&mut self, n: u8, value: usize) {
         let value = if self.is_64bit() {
@@ -249,17 +257,17 @@ impl PtRegs {
         } else {
             value & u32::MAX as usize
         };
-        // SAFETY: By the type invariants the structure is valid, and `self` is borrowed mutably.
+        // SAFETY: By the type invariants, the structure is valid, and `self` is borrowed mutably.
         unsafe { self.gpr_ptr(n).write(value) };
     }
 
     /// Makes the CPU forget that the thread entered by an instruction such as `int3`.
     ///
-    /// With FRED, returning to user mode with the trap flag set would otherwise trap at once,
-    /// before an instruction has been executed. Without FRED this does nothing.
+    /// With FRED, a return to user mode with the trap flag set would otherwise trap at once, before
+    /// the thread executes an instruction. Without FRED this does nothing.
     #[inline]
     pub fn forget_software_event(&mut self) {
-        // SAFETY: By the type invariants the registers are valid, and `self` is exclusive.
+        // SAFETY: By the type invariants, the registers are valid, and `self` is borrowed mutably.
         unsafe { bindings::ptregs_forget_software_event(self.as_ptr()) }
     }
 }

@@ -12,14 +12,14 @@ use crate::{
 
 /// Waits until every online CPU of `mask` has taken an interrupt that was sent after the call.
 ///
-/// What such a CPU executed in user mode before the call it therefore does not execute any more:
-/// it is, or was, in the kernel. Sleeps not, but waits; interrupts must be enabled, and no lock
-/// may be held that is also taken with interrupts disabled.
+/// Such a CPU no longer executes the user-mode code that it executed before the call, since it is,
+/// or was, in the kernel. The function waits without sleeping. Interrupts must be enabled, and the
+/// caller must not hold a lock that is also taken with interrupts disabled.
 pub fn interrupt_cpus(mask: &Cpumask) {
     extern "C" fn nothing(_info: *mut c_void) {}
 
-    // SAFETY: `nothing` may run in any context and uses no argument, and `mask` is a valid mask
-    // for the time of the call, which waits for the last use of it.
+    // SAFETY: `nothing` may run in any context and uses no argument. `mask` is valid until the call
+    // returns, and the call waits for the last use of it.
     unsafe {
         bindings::on_each_cpu_cond_mask(
             None,
@@ -31,9 +31,9 @@ pub fn interrupt_cpus(mask: &Cpumask) {
     };
 }
 
-/// Has this CPU take an interrupt as soon as it can, as one on which a thread is about to go to
-/// user mode with interrupts disabled. With a single CPU that is the next tick's.
+/// Makes this CPU take an interrupt as soon as it can, for example before a thread that has
+/// interrupts disabled goes to user mode. On a single-CPU kernel this is the next tick's interrupt.
 pub fn interrupt_self() {
-    // SAFETY: May be called from any context.
+    // SAFETY: The function may be called from any context.
     unsafe { bindings::interrupt_this_cpu() };
 }

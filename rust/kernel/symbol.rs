@@ -10,7 +10,7 @@ use crate::{
     str::CStr, //
 };
 
-/// The address of a function, which is displayed as its name, with that of its module.
+/// The address of a function, displayed as the name of the function and of its module.
 ///
 /// # Examples
 ///
@@ -27,7 +27,7 @@ pub struct Symbol(pub usize);
 impl fmt::Display for Symbol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut buffer = [0u8; bindings::KSYM_SYMBOL_LEN];
-        // SAFETY: The buffer has the length that the function writes at most.
+        // SAFETY: The function writes at most `KSYM_SYMBOL_LEN` bytes, the length of the buffer.
         unsafe { bindings::sprint_symbol_no_offset(buffer.as_mut_ptr().cast(), self.0) };
         match CStr::from_bytes_until_nul(&buffer).map(CStr::to_str) {
             Ok(Ok(name)) => f.write_str(name),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The system call that the current thread is in, as its registers tell it.
+//! System call of the current thread, read from its registers.
 //!
 //! C header: [`arch/x86/include/asm/syscall.h`](srctree/arch/x86/include/asm/syscall.h)
 
@@ -12,10 +12,10 @@ use crate::{
 /// Number of arguments that a call can have.
 pub const MAX_ARGS: usize = 6;
 
-/// What a number is the number of, and which registers hold the arguments.
+/// A system call table: determines the meaning of the number and the registers of the arguments.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Table {
-    /// The calls of 64-bit programs, x32's included, which have a bit of their own in the number.
+    /// The calls of 64-bit programs, including x32, which sets a bit in the number.
     Native,
     /// The calls of 32-bit programs. A 64-bit program makes them by `int $0x80`.
     Ia32,
@@ -24,25 +24,26 @@ pub enum Table {
 /// A system call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Call {
-    /// Its number. It is -1, or another that no call has, if the thread is in none.
+    /// Number of the call. It is -1, or another number that no call has, if the thread is in no
+    /// call.
     pub nr: i32,
-    /// The table that the number is of.
+    /// Table that the number belongs to.
     pub table: Table,
-    /// The registers of the arguments. How many count depends on the call.
+    /// Registers of the arguments. The call determines how many are used.
     pub args: [usize; MAX_ARGS],
 }
 
 impl Call {
-    /// Returns the call that the current thread, whose registers these are, is in.
+    /// Returns the system call of the current thread. `regs` must be the thread's registers.
     ///
-    /// The registers are as the program left them, except where a tracer has changed them; those
-    /// of the arguments do not change in the call, unless it is `execve()` or `rt_sigreturn()`.
-    /// Which of the tables it is, is asked of the current thread, so that for the registers of any
-    /// other the result means nothing.
-    pub fn of_current(regs: &PtRegs) -> Self {
+    /// The registers are as the program left them, except where a tracer has changed them. The
+    /// argument registers do not change during the call, except in `execve()` and `rt_sigreturn()`.
+    /// The table is read from the current thread, so that the result is meaningless for the
+    /// registers of any other thread.
+    pub fn from_current(regs: &PtRegs) -> Self {
         let mut args = [0; MAX_ARGS];
 
-        // SAFETY: The registers are valid, and there is room for six arguments.
+        // SAFETY: The registers are valid, and `args` has room for six arguments.
         let (nr, is_ia32) = unsafe {
             bindings::current_syscall_arguments(regs.as_ptr(), args.as_mut_ptr());
             (
@@ -58,14 +59,14 @@ impl Call {
         }
     }
 
-    /// Returns the first argument that is `value`.
+    /// Returns the index of the first argument that equals `value`.
     pub fn position(&self, value: usize) -> Option<usize> {
         self.args.iter().position(|&arg| arg == value)
     }
 }
 
 impl Table {
-    /// An argument, of its register.
+    /// Converts a register to an argument.
     fn argument(self, register: usize) -> usize {
         match self {
             Table::Native => register,
@@ -73,7 +74,8 @@ impl Table {
         }
     }
 
-    /// A result, of its register: `-ERRNO` in either table, and otherwise what the program sees.
+    /// Converts a register to a result: `-ERRNO` in either table, and otherwise the value that the
+    /// program gets.
     fn result(self, register: isize) -> isize {
         const LAST_ERROR: i32 = -(bindings::MAX_ERRNO as i32);
 
@@ -87,9 +89,10 @@ impl Table {
     }
 }
 
-/// Returns the result of the call that the current thread, whose registers these are, leaves.
+/// Returns the result of the system call that the current thread leaves. `regs` must be the
+/// thread's registers.
 pub fn result_of_current(regs: &PtRegs) -> isize {
-    // SAFETY: The registers are valid.
+    // SAFETY: `regs` is a reference, so the registers are valid.
     let (register, is_ia32) = unsafe {
         (
             bindings::current_syscall_result(regs.as_ptr()),
@@ -138,12 +141,12 @@ mod tests {
 
     #[test]
     fn native_arguments_come_from_their_registers() {
-        let mut regs = PtRegs::made_up(true);
+        let mut regs = PtRegs::for_test(true);
         for (n, value) in [(7, 1), (6, 2), (2, 3), (10, 4), (8, 5), (9, 6)] {
             regs.set_gpr(n, value);
         }
         // KUnit's thread is in no call of the 32-bit table.
-        let call = Call::of_current(&regs);
+        let call = Call::from_current(&regs);
         assert_eq!(call.table, Table::Native);
         assert_eq!(call.args, [1, 2, 3, 4, 5, 6]);
     }

@@ -30,11 +30,11 @@ use core::{
     ptr, //
 };
 
-/// A file in the root of tracefs that lists something, and by which it is changed: text is added
-/// by `>>`, and takes the place of what there was by `>`.
+/// A file in the root of tracefs that lists items and takes changes: a write by `>>` adds text, and
+/// a write by `>` replaces the former contents.
 ///
-/// The methods are called in the thread that uses the file, with no lock held but those of the
-/// open file. They may sleep.
+/// The methods are called in the thread that uses the file, with no lock held except the locks of
+/// the open file. They may sleep.
 pub trait ControlFile: Send + Sync + 'static {
     /// Name of the file.
     const NAME: &'static CStr;
@@ -42,28 +42,29 @@ pub trait ControlFile: Send + Sync + 'static {
     /// Writes the whole contents.
     fn show(&self, m: &SeqFile);
 
-    /// The file was opened for writing with `O_TRUNC`.
+    /// Removes the contents. Called when the file was opened for writing with `O_TRUNC`.
     fn clear(&self);
 
-    /// Carries out what was written by one call, which is one page at most.
+    /// Executes the text of one write, which is one page at most.
     fn write(&self, text: &[u8]) -> Result;
 }
 
-/// Creates a file, of mode 0640, that nobody can open if the kernel is locked down. It stays.
+/// Creates a file of mode 0640. It cannot be opened if the kernel is locked down. It is never
+/// removed.
 ///
 /// Context: may sleep.
 ///
 /// # Errors
 ///
-/// `EINVAL`: `module` could be unloaded. Others if there is no tracefs.
+/// `EINVAL`: `module` could be unloaded. Other errors if there is no tracefs.
 pub fn create_file<F: ControlFile>(module: &'static ThisModule, file: Arc<F>) -> Result {
     if !module.as_ptr().is_null() {
         return Err(EINVAL);
     }
     // SAFETY: No preconditions.
     to_result(unsafe { bindings::tracing_init_dentry() })?;
-    // SAFETY: Name and operations are there forever, and so is the `F`, whose reference is never
-    // given back. A file that cannot be created has been complained about, and is done without.
+    // SAFETY: The name and the operations are static, and so is the `F`, because its reference is
+    // leaked. If the file cannot be created, `trace_create_file()` warns.
     unsafe {
         bindings::trace_create_file(
             F::NAME.as_char_ptr(),
@@ -91,21 +92,21 @@ impl<F: ControlFile> Operations<F> {
 
     /// # Safety
     ///
-    /// Called for a file of this type that is being opened.
+    /// Must be called for a file of this type that is being opened.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         from_result(|| {
             let reason = bindings::lockdown_reason_LOCKDOWN_TRACEFS;
             // SAFETY: No preconditions.
             to_result(unsafe { bindings::security_locked_down(reason) })?;
 
-            // SAFETY: By the safety requirements both exist.
+            // SAFETY: By the safety requirements the inode and the file exist.
             let (data, mode, flags) =
                 unsafe { ((*inode).i_private, (*file).f_mode, (*file).f_flags) };
-            // SAFETY: The file is being opened, and the data stay.
+            // SAFETY: The file is being opened, and `data` is the leaked `F`.
             to_result(unsafe { bindings::single_open(file, Some(Self::show), data) })?;
 
             if mode & bindings::FMODE_WRITE != 0 && flags & bindings::O_TRUNC != 0 {
-                // SAFETY: That is what `create_file` gave to the inode, and it stays.
+                // SAFETY: `create_file` gave a leaked `F` to the inode.
                 unsafe { &*data.cast::<F>() }.clear();
             }
             Ok(0)
@@ -114,16 +115,17 @@ impl<F: ControlFile> Operations<F> {
 
     /// # Safety
     ///
-    /// Called for an open file of this type.
+    /// Must be called for an open file of this type.
     unsafe extern "C" fn show(m: *mut bindings::seq_file, _: *mut c_void) -> c_int {
-        // SAFETY: By the safety requirements, and `open` gave the `F` to `single_open()`.
+        // SAFETY: By the safety requirements `m` is the open file's, and `open` gave the `F` to
+        // `single_open()`.
         unsafe { (*(*m).private.cast::<F>()).show(SeqFile::from_raw(m)) };
         0
     }
 
     /// # Safety
     ///
-    /// Called for an open file of this type, with the user's buffer.
+    /// Must be called for an open file of this type, with the user's buffer.
     unsafe extern "C" fn write(
         file: *mut bindings::file,
         buffer: *const c_char,
@@ -138,7 +140,8 @@ impl<F: ControlFile> Operations<F> {
             let buffer = UserPtr::from_ptr(buffer.cast_mut().cast());
             UserSlice::new(buffer, count).read_all(&mut text, GFP_KERNEL)?;
 
-            // SAFETY: As in `show`; `single_open()` made the file's data a `struct seq_file`.
+            // SAFETY: By the safety requirements the file is open. `single_open()` made its private
+            // data a `struct seq_file`, whose private data is the `F`.
             unsafe {
                 let m = (*file).private_data.cast::<bindings::seq_file>();
                 (*(*m).private.cast::<F>()).write(&text)?;

@@ -2,20 +2,20 @@
 
 //! UBP: breakpoints in the text of a process.
 //!
-//! A [`Breakpoint`] is at an address of one process, which alone sees it. It has a [`Handler`],
-//! which is called by the threads that are about to execute the instruction there. The instruction
-//! is then emulated, or executed from a copy in a slot, as [`Plan`] says. When the owner of the
-//! breakpoint drops it, the text is restored.
+//! A [`Breakpoint`] is at an address of one process, and only this process sees it. Threads that
+//! are about to execute the instruction at the address call its [`Handler`]. The instruction is
+//! then emulated, or executed from a copy in a slot, as [`Plan`] describes. Dropping the breakpoint
+//! restores the text.
 //!
-//! Breakpoints end with the text that they are in: by exec, exit, `munmap()` and the like. A
-//! process made by `fork()` has none.
+//! A breakpoint goes with its text, for example on exec, exit or `munmap()`. A process made by
+//! `fork()` has no breakpoints.
 //!
-//! Several users cannot have breakpoints at one address, nor does anything here care who may do
-//! this to whom. For that there are uprobes.
+//! An address can have only one breakpoint, and this module does not check permissions. Uprobes
+//! support several consumers at an address and check permissions.
 //!
 //! # Examples
 //!
-//! A breakpoint that counts:
+//! A breakpoint that counts its hits:
 //!
 //! ```
 //! use kernel::{
@@ -39,11 +39,11 @@
 //! fn count(task: &Task, at: usize) -> Result<Breakpoint<Counting>> {
 //!     Breakpoint::insert(task, at, Counting(Atomic::new(0)))
 //! }
-//! # // A thread of the kernel has no text in user space.
+//! # // A kernel thread has no text in user space.
 //! # assert_eq!(count(current!(), 0x1000).err(), Some(ESRCH));
 //! ```
 //!
-//! What would become of an instruction:
+//! The analysis of an instruction:
 //!
 //! ```
 //! use kernel::{
@@ -63,7 +63,7 @@
 //! assert_eq!(syscall.plan().err().map(|refused| refused.errno()), Some(EPERM));
 //! ```
 //!
-//! # Who holds what
+//! # Ownership
 //!
 //! ```text
 //!  Breakpoint<H> ---> Inner<H>: struct ubp_bkpt, H
@@ -86,61 +86,63 @@ use crate::{
 mod analysis;
 mod breakpoint;
 
+pub use crate::insn::Plan;
 pub use analysis::{
     analyze,
     Analysis,
-    Plan,
     Refused, //
 };
 pub use breakpoint::Breakpoint;
 
-/// What is left to do after [`Handler::hit_in_interrupt`].
+/// The action that remains after [`Handler::hit_in_interrupt`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Then {
-    /// Nothing: the thread may go on.
+    /// Nothing remains, and the thread may resume.
     Resume,
-    /// [`Handler::hit`] is to be called for this hit.
+    /// [`Handler::hit`] must be called for this hit.
     Task,
 }
 
-/// Who is called when a thread hits a breakpoint.
+/// The handler of a breakpoint, which a thread calls when it hits the breakpoint.
 ///
-/// Both methods find the instruction pointer at the breakpoint, and may change the registers. If a
-/// method moves the instruction pointer, the thread goes on there, and the displaced instruction is
-/// not executed.
+/// When a method is called, the instruction pointer is at the breakpoint. The method may change the
+/// registers. If it changes the instruction pointer, the thread resumes there, and the displaced
+/// instruction is not executed.
 ///
-/// They are called for all threads that execute in the address space, several at a time. After
-/// `vfork()` and `clone(CLONE_VM)` some of those may be another process's.
+/// All threads that execute in the address space call the methods, and several threads may call
+/// them at a time. After `vfork()` and `clone(CLONE_VM)`, some of these threads may belong to
+/// another process.
 #[vtable]
 pub trait Handler: Send + Sync + 'static {
     /// Called first, with interrupts disabled. Must neither sleep nor access memory that may fault.
     ///
-    /// Without this method it is as if it returned [`Then::Task`].
+    /// A handler without this method behaves as if the method returned [`Then::Task`].
     fn hit_in_interrupt(&self, _regs: &mut PtRegs) -> Then {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Called in the context of the thread, as a system call is: may sleep, and access user memory.
+    /// Called in the context of the thread, as in a system call: may sleep and access user memory.
     fn hit(&self, _regs: &mut PtRegs) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 }
 
-/// Says whether there could be a breakpoint at an address of a process, or UBP has one there.
+/// Checks whether a breakpoint could be inserted at an address of a process. A breakpoint of UBP at
+/// the address is not an error.
 ///
 /// Context: may sleep; takes the mmap lock of the process.
 ///
 /// # Errors
 ///
-/// As of [`Breakpoint::insert`].
+/// As for [`Breakpoint::insert`].
 pub fn validate(task: &Task, at: usize) -> Result {
-    // SAFETY: The task is valid.
+    // SAFETY: `task` is valid for the duration of the call because it is borrowed.
     to_result(unsafe { crate::bindings::ubp_validate_insn_addr(task.as_ptr(), at) })
 }
 
-/// Says whether the caller has been called by a handler of a breakpoint.
+/// Returns whether the caller has been called by a handler of a breakpoint.
 pub fn in_handler() -> bool {
-    // SAFETY: The current task is valid, and only it accesses its own state.
+    // SAFETY: The current task is valid, and only the current thread accesses its `ubp` state.
     unsafe { (*Task::current_raw()).ubp.in_hit }
 }

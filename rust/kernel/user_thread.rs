@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What user mode on this CPU has besides its saved registers: single words of its memory, its
-//! shadow stack and its debug state.
+//! User state of the current thread besides its saved registers: single words of memory, the shadow
+//! stack and the debug state.
 //!
-//! Everything here is about the current thread and its address space.
+//! All functions act on the current thread and its address space.
 //!
 //! C headers: [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h),
 //! [`arch/x86/include/asm/shstk.h`](srctree/arch/x86/include/asm/shstk.h),
@@ -18,8 +18,8 @@ use crate::{
 };
 use core::mem::MaybeUninit;
 
-/// What `get_user()` or `put_user()` has returned: there is but one error, which `to_result()`
-/// would take a call to find out.
+/// Converts the return value of `get_user()` or `put_user()`. The only error is `EFAULT`, so this
+/// avoids the call that `to_result()` takes.
 #[inline(always)]
 fn accessed(ret: c_int) -> Result {
     if ret == 0 {
@@ -29,7 +29,7 @@ fn accessed(ret: c_int) -> Result {
     }
 }
 
-/// Makes a result of what an access without faults has returned.
+/// Converts the return value of an access without faults.
 #[inline(always)]
 fn done(done: bool) -> Result {
     done.then_some(()).ok_or(EFAULT)
@@ -42,7 +42,7 @@ macro_rules! word {
     ) => {
         #[doc = concat!("Reads a `", stringify!($ty), "` from user memory in one access.")]
         ///
-        /// May sleep. Fails with `EFAULT` where user mode could not read.
+        /// May sleep. Fails with `EFAULT` if user mode could not read the memory.
         #[inline]
         pub fn $read(ptr: UserPtr) -> Result<$ty> {
             let mut value = 0;
@@ -53,7 +53,7 @@ macro_rules! word {
 
         #[doc = concat!("Writes a `", stringify!($ty), "` to user memory in one access.")]
         ///
-        /// May sleep. Fails with `EFAULT` where user mode could not write.
+        /// May sleep. Fails with `EFAULT` if user mode could not write the memory.
         #[inline]
         pub fn $write(ptr: UserPtr, value: $ty) -> Result {
             // SAFETY: `put_user()` checks the user pointer.
@@ -62,7 +62,7 @@ macro_rules! word {
 
         #[doc = concat!("As [`", stringify!($read), "`], but does not sleep.")]
         ///
-        /// Fails with `EFAULT` also where the read would fault.
+        /// Fails with `EFAULT` also if the read would fault.
         #[inline]
         pub fn $try_read(ptr: UserPtr) -> Result<$ty> {
             let mut value = 0;
@@ -74,7 +74,7 @@ macro_rules! word {
 
         #[doc = concat!("As [`", stringify!($write), "`], but does not sleep.")]
         ///
-        /// Fails with `EFAULT` also where the write would fault.
+        /// Fails with `EFAULT` also if the write would fault.
         #[inline]
         pub fn $try_write(ptr: UserPtr, value: $ty) -> Result {
             // SAFETY: The helper checks the user pointer.
@@ -106,47 +106,58 @@ word! {
 pub fn peek<T: FromBytes>(ptr: UserPtr) -> Result<T> {
     let mut value = MaybeUninit::<T>::uninit();
     let to = value.as_mut_ptr().cast();
-    // SAFETY: `value` is valid for a write of its size; the user pointer is checked, and a fault
-    // is an error.
+    // SAFETY: `value` is valid for a write of its size. `copy_from_user_nofault()` checks the user
+    // pointer, and returns an error on a fault.
     let ret = unsafe { bindings::copy_from_user_nofault(to, ptr.as_const_ptr(), size_of::<T>()) };
     to_result(ret as c_int)?;
-    // SAFETY: All of it has been written, and any bytes are a `T`.
+    // SAFETY: `copy_from_user_nofault()` has written all of `value`, and any bytes are a valid `T`.
     Ok(unsafe { value.assume_init() })
 }
 
-/// Whether calls and returns of this thread also push to and pop from a shadow stack.
+/// Returns whether calls and returns of this thread also use a shadow stack.
 #[inline]
 pub fn has_shadow_stack() -> bool {
-    // SAFETY: Only looks at the current task.
+    // SAFETY: `current_has_shadow_stack()` only reads a field of the current task.
     unsafe { bindings::current_has_shadow_stack() }
 }
 
-/// Replaces the return address on the top of the shadow stack; nothing if there is none.
+/// Replaces the return address on top of the shadow stack. Does nothing if there is none.
 #[inline]
-pub fn amend_shadow_stack(addr: usize) -> Result {
-    // SAFETY: Only touches the current task's shadow stack, in a checked way.
+pub fn update_shadow_stack(addr: usize) -> Result {
+    // SAFETY: `shstk_update_last_frame()` only accesses the current task's shadow stack, and checks
+    // the access.
     to_result(unsafe { bindings::shstk_update_last_frame(addr) })
 }
 
-/// Whether hardware breakpoints or watchpoints are armed while this thread runs.
+/// Takes a return address off the shadow stack, as a return does.
+///
+/// # Errors
+///
+/// `ENOTSUPP`: there is no shadow stack.
+pub fn pop_shadow_stack() -> Result {
+    // SAFETY: Changes a register of the current task only, and accesses no memory.
+    to_result(unsafe { bindings::shstk_drop_frame() })
+}
+
+/// Returns whether hardware breakpoints or watchpoints are armed while this thread runs.
 #[inline]
 pub fn has_hw_breakpoints() -> bool {
-    // SAFETY: Only reads a per-CPU variable.
+    // SAFETY: `current_hw_breakpoint_active()` only reads a per-CPU variable.
     unsafe { bindings::current_hw_breakpoint_active() }
 }
 
-/// Whether the trap flag traps after taken branches only (`PTRACE_SINGLEBLOCK`).
+/// Returns whether the trap flag traps only after taken branches (`PTRACE_SINGLEBLOCK`).
 #[inline]
 pub fn block_step() -> bool {
-    // SAFETY: Only looks at the current task.
+    // SAFETY: `current_block_step()` only reads a flag of the current task.
     unsafe { bindings::current_block_step() }
 }
 
-/// Makes the trap flag trap after taken branches only, or after every instruction.
+/// Makes the trap flag trap only after taken branches if `on`, else after every instruction.
 ///
 /// Must be called with interrupts enabled.
 #[inline]
 pub fn set_block_step(on: bool) {
-    // SAFETY: `set_task_blockstep()` may always be called for the current task.
+    // SAFETY: `set_task_blockstep()` may be called for the current task at any time.
     unsafe { bindings::current_set_block_step(on) }
 }

@@ -3,19 +3,20 @@
 //! utrace: engines on threads.
 //!
 //! An [`Engine`] is an in-kernel user's interest in threads: a type with a method for each event.
-//! [`attach`] puts one on a thread, [`attach_process`] on every thread of a process and on those to
-//! come. What they return owns the attachment: when it is dropped, the engine is detached, and
-//! nothing of it is called any more.
+//! [`attach`] attaches an engine to one thread, [`attach_process`] to every present and future
+//! thread of a process. Both return an owner of the attachment. Dropping the owner detaches the
+//! engine, and no method of the engine is called afterwards.
 //!
-//! The idea, the events, their order and the actions are those of Roland McGrath's utrace of 2009,
-//! whose rules for callbacks are types here:
+//! The concept, the events, their order and the actions are from Roland McGrath's utrace of 2009.
+//! Its rules for callbacks are types here:
 //!
-//! - The registers of a thread can be touched while it is in a [`Report`], or in
-//!   [`OnThread::examine`], which is while this engine keeps it stopped. There is no other way.
-//! - What is done when a zombie goes must not sleep. It is an [`AtReap`], which has no code of the
-//!   engine's.
-//! - An attachment that is not kept ends at once, and the compiler says so.
-//! - What an engine does not decide stays as the engines before it have left it.
+//! - A thread's registers are accessible only through a [`Report`], or in [`OnThread::examine`]
+//!   while the engine keeps the thread stopped.
+//! - The work done when a zombie is reaped must not sleep. It is an [`AtReap`], which contains no
+//!   code of the engine.
+//! - An attachment that is not kept ends at once, and the compiler warns about it.
+//! - An engine that does not decide about a signal or a system call leaves the decision of the
+//!   engines before it in place.
 //!
 //! # Examples
 //!
@@ -49,24 +50,24 @@
 //!     let engine = Arc::new(Counting(Atomic::new(0)), GFP_KERNEL)?;
 //!     attach_process(task, engine)
 //! }
-//! # // A thread of the kernel has no engines.
+//! # // Kernel threads accept no engines.
 //! # assert_eq!(count(current!()).err(), Some(EPERM));
 //! ```
 //!
-//! # Who holds what
+//! # Ownership
 //!
 //! ```text
 //!  Attached, AttachedProcess ---> Arc<T: Engine> <------.
 //!      |        |                                       | until the owner goes
-//!      |        `--------> Shared ----------------------'
+//!      |        `--------> EngineShared ----------------'
 //!      v                     ^
 //!  C: struct utrace_engine --'  (data)
 //! ```
 //!
 //! # Locks
 //!
-//! Methods of an engine are called without locks. Inside is one, a spinlock for what is due when
-//! zombies go, in which nothing else nests.
+//! Methods of an engine are called without locks. The only lock inside is a spinlock for the
+//! pending work at reap, in which no other lock nests.
 //!
 //! C header: [`include/linux/utrace.h`](srctree/include/linux/utrace.h)
 
@@ -76,27 +77,23 @@ use crate::{
         CurrentTask,
         Task, //
     },
-    uaccess::UserPtr,
+    uaccess::UserPtr, //
 };
 
-mod action;
-mod events;
 mod examine;
 mod exit;
 mod handle;
 mod ops;
 mod reap;
 mod report;
+mod request;
 mod shared;
 mod signal;
 mod tests;
 
-pub use action::{
+pub use crate::utrace_types::{
     Action,
-    Progress,
-    Request, //
-};
-pub use events::{
+    Disposition,
     Event,
     Events, //
 };
@@ -104,16 +101,15 @@ pub use events::{
 pub use examine::Registers;
 pub use examine::Stopped;
 pub use exit::{
-    Change,
     Death,
+    DeathNotify,
     JobControl,
-    Mourner,
+    JobControlChange,
     WaitStatus, //
 };
 pub use handle::{
     attach,
     attach_process,
-    attach_process_for,
     Attached,
     AttachedProcess,
     OnThread, //
@@ -128,78 +124,81 @@ pub use report::{
     SyscallEntry,
     SyscallExit, //
 };
+pub use request::{
+    Progress,
+    Request, //
+};
 pub use signal::{
-    Disposition,
     NoSignal,
-    Occasion,
-    Signal, //
+    Signal,
+    SignalEvent, //
 };
 
-/// The interest of an in-kernel user in threads.
+/// An in-kernel user's interest in threads.
 ///
-/// Each method is an event, and is called if that is among those that the engine is told of; what
-/// it returns is to become of the thread. Except for [`Engine::reaped`] it is called in the thread
-/// that the event is of, with no lock held. It may sleep, for a short time: the thread waits for
-/// it, and so does `SIGKILL`. It may attach, control and detach engines, itself included; one that
-/// is attached meanwhile misses the event.
+/// Each method is an event, and is called if the event is enabled for the engine. The returned
+/// [`Action`] decides how the thread continues. Except for [`Engine::reaped`], the thread of the
+/// event calls the method itself, with no lock held. A method may sleep, but only for a short time,
+/// because the thread waits for it, and so does `SIGKILL`. It may attach, control and detach
+/// engines, itself included; an engine that is attached during an event misses that event.
 ///
 /// Engines are called in the order in which they were attached, [`Engine::syscall_entry`] in the
-/// reverse.
+/// reverse order.
 ///
-/// The engine of a process is the same object for all of its threads.
+/// All threads of a process share the same engine object.
 #[allow(unused_variables)]
 pub trait Engine: Send + Sync + 'static {
-    /// What the engine is told of when it is attached.
+    /// The events that are enabled when the engine is attached.
     const EVENTS: Events;
 
-    /// Something is about to be reported, or, with `before` being nothing, the thread is about to
-    /// return to user mode after it was to report.
+    /// An event is about to be reported. If `before` is `None`, the thread is about to return to
+    /// user mode after a report was requested.
     ///
-    /// An engine whose [`Engine::EVENTS`] have a signal is told by [`Engine::signal`], as
-    /// [`Occasion::Report`] or [`Occasion::Step`], if the report is made where signals are handled.
+    /// If [`Engine::EVENTS`] contain a signal and the thread reports from the signal code,
+    /// [`Engine::signal`] is called instead, with [`SignalEvent::Report`] or [`SignalEvent::Step`].
     fn quiesce(&self, report: &mut Report<'_>, before: Option<Event>) -> Action {
         Action::Resume
     }
 
-    /// A signal, other than `SIGKILL`, was taken from the queue.
+    /// The thread has taken a signal other than `SIGKILL` from the queue.
     ///
-    /// [`Action::Interrupt`] and [`Action::Report`] are no different from [`Action::Resume`] here.
-    fn signal(&self, report: &mut Report<'_>, occasion: Occasion<'_>) -> Action {
+    /// [`Action::Interrupt`] and [`Action::Report`] have the effect of [`Action::Resume`] here.
+    fn signal(&self, report: &mut Report<'_>, event: SignalEvent<'_>) -> Action {
         Action::Resume
     }
 
-    /// The thread has created `child`, which has not run. Engines can be attached to it.
+    /// The thread has created `child`, which has not run yet. Engines may be attached to it.
     fn clone(&self, report: &mut Report<'_>, flags: CloneFlags, child: &Task) -> Action {
         Action::Resume
     }
 
-    /// The process has a new image; nothing of the old one is left. This is its only thread.
+    /// The process has a new image and this is its only thread. The old image is gone.
     fn exec(&self, report: &mut Report<'_>, image: &Image<'_>) -> Action {
         Action::Resume
     }
 
-    /// The thread begins to exit; its memory and files are there. [`Action::Stop`] takes effect at
-    /// once, unless the thread was killed.
+    /// The thread begins to exit; it still has its memory and files. [`Action::Stop`] takes effect
+    /// at once, unless the thread was killed.
     fn exit(&self, report: &mut Report<'_>, exit: &mut Exit<'_>) -> Action {
         Action::Resume
     }
 
-    /// The last thread of the process exits. Its memory and files are there, but cannot be reached
-    /// by its number any more.
+    /// The last thread of the process exits. It still has its memory and files, but they cannot be
+    /// reached through its PID any more.
     fn last_exit(&self, thread: &CurrentTask, status: WaitStatus) {}
 
-    /// The thread is dead: a zombie, if there is a parent to wait for it. Says what is to be done
-    /// when the zombie is gone, for which nothing of the engine's is called; see [`AtReap`].
+    /// The thread is dead: a zombie, if there is a parent to wait for it. Returns the work to do
+    /// when the zombie is gone, for which no code of the engine is called; see [`AtReap`].
     fn death(&self, thread: &CurrentTask, death: Death) -> AtReap {
         AtReap::Nothing
     }
 
-    /// The zombie of `thread` is gone, as [`AtReap::Report`] asked to be told. Called by a worker,
-    /// some time later. It may sleep.
+    /// The zombie of `thread` is gone, and the engine returned [`AtReap::Report`] from
+    /// [`Engine::death`]. A worker calls this some time later. It may sleep.
     fn reaped(&self, thread: &Task) {}
 
-    /// The thread is about to execute a system call. [`Action::Stop`] takes effect at once;
-    /// afterwards the engines are called again.
+    /// The thread is about to execute a system call. [`Action::Stop`] takes effect at once; when
+    /// the thread continues, the engines are called again.
     fn syscall_entry(&self, entry: &mut SyscallEntry<'_>) -> Action {
         Action::Resume
     }
@@ -209,12 +208,12 @@ pub trait Engine: Send + Sync + 'static {
         Action::Resume
     }
 
-    /// Job control has stopped the process, or has it go on.
+    /// Job control has stopped or continued the process.
     fn jctl(&self, report: &mut Report<'_>, jctl: JobControl) -> Action {
         Action::Resume
     }
 
-    /// In a system call the kernel has copied the file name `name` from `at`. Must not sleep for
+    /// The kernel has copied the file name `name` from `at` in a system call. Must not sleep for
     /// long.
     fn path(&self, thread: &CurrentTask, at: UserPtr, name: &CStr) {}
 }

@@ -7,9 +7,9 @@
 //! insmod rust_uprobe_count.ko pid=4711 vaddr=0x401136
 //! ```
 //!
-//! If the instruction is the first one of a function, and its size is given, the returns of the
-//! function are counted as well. What was counted is in the kernel's log when the module has been
-//! unloaded, which it can be at any time. See `Documentation/trace/uprobes-by-process.rst`.
+//! If the instruction is the first one of a function, and its size is given, the module also counts
+//! the returns of the function. It can be unloaded at any time, and then writes the counts to the
+//! kernel's log. See `Documentation/trace/uprobes.rst`.
 
 use core::mem::take;
 
@@ -28,7 +28,7 @@ use kernel::{
     uprobes::{
         Handler,
         Probe,
-        Spot, //
+        Target, //
     },
 };
 
@@ -49,29 +49,29 @@ module! {
         },
         size: usize {
             default: 0,
-            description: "Bytes of the function that begins there, to count returns (0: do not)",
+            description: "Size of the function at vaddr in bytes, to count returns (0: do not)",
         },
         follow: bool {
             default: false,
-            description: "Count in the processes that it forks as well",
+            description: "Also count in the processes that it forks",
         },
         limit: usize {
             default: 0,
-            description: "Take the probes out after so many hits (0: do not)",
+            description: "Remove the probes after this many hits (0: never)",
         },
         show: usize {
             default: 0,
-            description: "How many hits to report as they happen",
+            description: "Number of hits to report as they happen",
         },
     },
 }
 
-/// What the module and its handlers share.
+/// State that the module and its handlers share.
 #[pin_data]
 struct Shared {
     hits: Atomic<usize>,
     returns: Atomic<usize>,
-    /// Nothing any more when a handler has taken them out.
+    /// Empty when a handler has removed the probes.
     #[pin]
     probes: Mutex<KVec<Probe>>,
 }
@@ -85,10 +85,10 @@ impl Shared {
         })
     }
 
-    /// When this returns no handler runs, nor will one; unless a handler calls this, which cannot
-    /// wait for itself.
-    fn take_out(&self) {
-        // Not while the lock is held, which handlers take.
+    /// Removes the probes. When this returns, no handler is running or will run, unless a handler
+    /// calls this, which cannot wait for itself.
+    fn unregister(&self) {
+        // The lock must not be held during the wait, because handlers take it.
         let probes = take(&mut *self.probes.lock());
         Probe::unregister_all(probes);
     }
@@ -98,7 +98,7 @@ struct OnHit(Arc<Shared>);
 
 #[vtable]
 impl Handler for OnHit {
-    // Several threads may be in here at the same time.
+    // Several threads may execute this at the same time.
     fn hit(&self, regs: &mut PtRegs) {
         const DI: u8 = 7;
         let number = self.0.hits.fetch_add(1, Relaxed) + 1;
@@ -115,7 +115,7 @@ impl Handler for OnHit {
         }
         let limit = module_parameters::limit.value();
         if limit != 0 && number >= limit {
-            self.0.take_out();
+            self.0.unregister();
         }
     }
 }
@@ -127,20 +127,20 @@ impl kernel::Module for CountModule {
         let size = module_parameters::size.value();
         let shared = Arc::pin_init(Shared::new(), GFP_KERNEL)?;
         let mut probes = KVec::with_capacity(2, GFP_KERNEL)?;
-        let mut spot = Spot::of_pid(
+        let mut target = Target::from_pid(
             module_parameters::pid.value(),
             module_parameters::vaddr.value(),
         )
         .size(size);
         if module_parameters::follow.value() {
-            spot = spot.follow_fork();
+            target = target.follow_fork();
         }
-        // Those that are registered go with `probes` if something fails.
-        let on_hit = Probe::register(spot, OnHit(shared.clone()))?;
+        // If something fails, dropping `probes` removes the registered probes.
+        let on_hit = Probe::register(target, OnHit(shared.clone()))?;
         probes.push(on_hit.into_any(), GFP_KERNEL)?;
         if size != 0 {
             let seen = shared.clone();
-            let on_return = Probe::register_return_fn(spot, move |_regs| {
+            let on_return = Probe::register_return_fn(target, move |_regs| {
                 seen.returns.fetch_add(1, Relaxed);
             })?;
             probes.push(on_return, GFP_KERNEL)?;
@@ -159,7 +159,7 @@ impl Drop for CountModule {
             .iter()
             .map(|probe| probe.counts().misses)
             .sum();
-        shared.take_out();
+        shared.unregister();
         pr_info!(
             "{} hits, {} returns, {} misses\n",
             shared.hits.load(Relaxed),

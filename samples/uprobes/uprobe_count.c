@@ -6,9 +6,9 @@
  *	insmod uprobe_count.ko pid=4711 vaddr=0x401136
  *
  * If the instruction is the first one of a function, and its size is given, the
- * returns of the function are counted as well. What was counted is in the
- * kernel's log when the module has been unloaded, which it can be at any time.
- * See Documentation/trace/uprobes-by-process.rst.
+ * module also counts the returns of the function. It can be unloaded at any
+ * time, and then writes the counts to the kernel's log. See
+ * Documentation/trace/uprobes.rst.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -30,24 +30,24 @@ MODULE_PARM_DESC(vaddr, "Address of an instruction in the process");
 
 static unsigned long size;
 module_param(size, ulong, 0444);
-MODULE_PARM_DESC(size, "Bytes of the function that begins there, to count returns (0: do not)");
+MODULE_PARM_DESC(size, "Size of the function at vaddr in bytes, to count returns (0: do not)");
 
 static bool follow;
 module_param(follow, bool, 0444);
-MODULE_PARM_DESC(follow, "Count in the processes that it forks as well");
+MODULE_PARM_DESC(follow, "Also count in the processes that it forks");
 
 static unsigned long limit;
 module_param(limit, ulong, 0444);
-MODULE_PARM_DESC(limit, "Take the probe out after so many hits (0: do not)");
+MODULE_PARM_DESC(limit, "Remove the probe after this many hits (0: never)");
 
 static unsigned long show;
 module_param(show, ulong, 0444);
-MODULE_PARM_DESC(show, "How many hits to report as they happen");
+MODULE_PARM_DESC(show, "Number of hits to report as they happen");
 
 static atomic_long_t hits;
 static atomic_long_t returns;
 
-/* Several threads may be in here at the same time. */
+/* Several threads may execute this at the same time. */
 static void count_hit(struct uprobe *self, struct pt_regs *regs)
 {
 	unsigned long number = atomic_long_inc_return(&hits);
@@ -56,7 +56,10 @@ static void count_hit(struct uprobe *self, struct pt_regs *regs)
 		pr_info("hit %lu: process %d, thread %d, first argument 0x%lx\n", number,
 			task_tgid_nr(current), task_pid_nr(current),
 			regs_get_kernel_argument(regs, 0));
-	/* A handler cannot wait for itself: this returns at once, also if it was called before. */
+	/*
+	 * A handler cannot wait for itself: this returns at once, even if
+	 * called again.
+	 */
 	if (limit && number >= limit)
 		unregister_uprobe(self);
 }
@@ -66,7 +69,7 @@ static void count_return(struct uprobe *self, struct pt_regs *regs)
 	atomic_long_inc(&returns);
 }
 
-/* It has to stay as it is while it is registered. */
+/* Must not be changed while it is registered. */
 static struct uprobe probe = {
 	.handler	= count_hit,
 };
@@ -87,9 +90,12 @@ static void __exit uprobe_count_exit(void)
 {
 	struct uprobe_counts counts = {};
 
-	/* Not known any more if a handler has unregistered it. */
+	/* The counts are lost if a handler has unregistered the probe. */
 	uprobe_read_counts(&probe, &counts);
-	/* When this returns no handler runs, nor will one, even if a handler has begun this. */
+	/*
+	 * When this returns, no handler is running or will run, even if a
+	 * handler has already called unregister_uprobe().
+	 */
 	unregister_uprobe(&probe);
 	pr_info("%ld hits, %ld returns, %llu misses\n", atomic_long_read(&hits),
 		atomic_long_read(&returns), counts.misses);

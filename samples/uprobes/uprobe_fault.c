@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Injects faults into a running program: makes calls of a function fail. A
- * sample of uprobes, of handlers that change registers.
+ * sample of uprobes with handlers that change registers.
  *
  *	insmod uprobe_fault.ko pid=4711 vaddr=0x401136 every=10 value=-12
  *
  * Every tenth call of the function there does nothing and returns -ENOMEM. With
- * value=0 it would return NULL. With at_return=1 the function does what it does,
- * and returns that value nevertheless; for this size= may say how many bytes the
- * function has.
+ * value=0 it would return NULL. With at_return=1 the function is executed, and
+ * returns that value nevertheless; for this, size= may give the size of the
+ * function in bytes.
  *
- * Faults end when the module is unloaded, which it can be at any time. See
- * Documentation/trace/uprobes-by-process.rst.
+ * The faults end when the module is unloaded, which it can be at any time. See
+ * Documentation/trace/uprobes.rst.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -33,19 +33,19 @@ MODULE_PARM_DESC(vaddr, "Address of a function in the process");
 
 static unsigned long size;
 module_param(size, ulong, 0444);
-MODULE_PARM_DESC(size, "Bytes of the function (0: not known)");
+MODULE_PARM_DESC(size, "Size of the function in bytes (0: not known)");
 
 static unsigned long every = 1;
 module_param(every, ulong, 0444);
-MODULE_PARM_DESC(every, "One call in so many fails (1: each does)");
+MODULE_PARM_DESC(every, "Every nth call fails (1: each call)");
 
 static long value = -ENOMEM;
 module_param(value, long, 0444);
-MODULE_PARM_DESC(value, "What calls that fail return");
+MODULE_PARM_DESC(value, "Return value of the calls that fail");
 
 static bool at_return;
 module_param(at_return, bool, 0444);
-MODULE_PARM_DESC(at_return, "Have the function do what it does first");
+MODULE_PARM_DESC(at_return, "Execute the function before its value is replaced");
 
 static atomic_long_t calls;
 static atomic_long_t faults;
@@ -56,8 +56,8 @@ static bool is_to_fail(void)
 }
 
 /*
- * The function is not executed: it is as if it had returned already. In task
- * context the stack of the thread can be read.
+ * Makes the function return without being executed. Task context is needed to
+ * read the stack of the thread.
  *
  * A shadow stack would still have the return address, and the thread would be
  * killed at its next return: such a program needs at_return=1.
@@ -72,12 +72,15 @@ static void skip(struct uprobe *self, struct pt_regs *regs)
 		return;
 	regs->ax = value;
 	regs->sp += sizeof(caller);
-	/* The thread goes on there, and not with the instruction at the probe. */
+	/* The thread continues there, and not at the probed instruction. */
 	regs->ip = caller;
 	atomic_long_inc(&faults);
 }
 
-/* About to return, or just returned: nobody has read the value. */
+/*
+ * The function is about to return, or just returned: the value has not been
+ * read.
+ */
 static void replace(struct uprobe *self, struct pt_regs *regs)
 {
 	if (!is_to_fail())
@@ -104,7 +107,7 @@ static int __init uprobe_fault_init(void)
 
 static void __exit uprobe_fault_exit(void)
 {
-	/* When this returns no handler runs, nor will one. */
+	/* When this returns, no handler is running or will run. */
 	unregister_uprobe(&probe);
 	pr_info("%ld calls, %ld faults\n", atomic_long_read(&calls), atomic_long_read(&faults));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reports in the kernel's log what becomes of a process: its exec, its crash and its exit. A
-//! sample of utrace in Rust; `utrace_watch.c` does the same in C.
+//! Reports the exec, the crash and the exit of a process in the kernel's log. A sample of utrace in
+//! Rust; `utrace_watch.c` does the same in C.
 //!
 //! ```text
 //! insmod rust_utrace_watch.ko pid=4711
@@ -29,8 +29,8 @@ use kernel::{
         Engine,
         Events,
         Image,
-        Occasion,
         Report,
+        SignalEvent,
         WaitStatus, //
     }, //
 };
@@ -71,7 +71,7 @@ impl fmt::Display for Crash {
 /// The engine. All threads of the process share it.
 #[pin_data]
 struct Watch {
-    /// The last one.
+    /// The last crash.
     #[pin]
     crash: SpinLock<Option<Crash>>,
 }
@@ -95,10 +95,10 @@ impl Engine for Watch {
         Action::Resume
     }
 
-    // Only noted here: an engine after this one, or a debugger, may decide that nothing comes of
-    // the signal. What is not decided by this engine stays as it is.
-    fn signal(&self, report: &mut Report<'_>, occasion: Occasion<'_>) -> Action {
-        if let Occasion::Signal(signal) = occasion {
+    // Only records the signal, because a later engine or a debugger may still discard it. The
+    // return value leaves the signal's action as it is.
+    fn signal(&self, report: &mut Report<'_>, event: SignalEvent<'_>) -> Action {
+        if let SignalEvent::Signal(signal) = event {
             let crash = Crash {
                 thread: report.thread().pid(),
                 signal: signal.number(),
@@ -110,7 +110,7 @@ impl Engine for Watch {
         Action::Resume
     }
 
-    // Of all threads only the last comes here, so that it is once a process.
+    // Called only in the last thread, so once for each process.
     fn last_exit(&self, thread: &CurrentTask, status: WaitStatus) {
         let process = thread.tgid();
         let crash = *self.crash.lock();
@@ -130,7 +130,7 @@ impl Engine for Watch {
 }
 
 struct WatchModule {
-    // The engine is detached when this is dropped; no method of it is executed from then on.
+    // Dropping this detaches the engine, after which no method of the engine is executed.
     _watched: AttachedProcess<Watch>,
 }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Reports in the kernel's log what becomes of a process: its exec, its crash
- * and its exit. A sample of utrace in C; rust_utrace_watch.rs does the same in
- * Rust.
+ * Reports the exec, the crash and the exit of a process in the kernel's log. A
+ * sample of utrace in C; rust_utrace_watch.rs does the same in Rust.
  *
  *	insmod utrace_watch.ko pid=4711
  *
@@ -50,7 +49,10 @@ static u32 watch_exec(u32 action, struct utrace_engine *engine,
 	return UTRACE_RESUME;
 }
 
-/* Whether the kernel sent the signal because of what is at si_addr. */
+/*
+ * Returns whether the kernel sent the signal because of the instruction or data
+ * at si_addr.
+ */
 static bool has_address(const struct kernel_siginfo *info)
 {
 	if (info->si_code <= SI_USER || info->si_code >= SI_KERNEL)
@@ -69,8 +71,8 @@ static bool has_address(const struct kernel_siginfo *info)
 }
 
 /*
- * Only noted here, in "crash": an engine after this one, or a debugger, may
- * decide that nothing comes of the signal.
+ * Only records the signal, in "crash", because a later engine or a debugger may
+ * still discard it.
  */
 static u32 watch_signal(u32 action, struct utrace_engine *engine,
 			struct pt_regs *regs, struct kernel_siginfo *info,
@@ -105,7 +107,7 @@ static void report_crash(const struct crash *crash)
 		crash->ip);
 }
 
-/* Of all threads only the last comes here, so that it is once a process. */
+/* Called only in the last thread, so once for each process. */
 static void watch_last_exit(struct utrace_engine *engine, long code)
 {
 	int signal = code & 0x7f;
@@ -151,7 +153,7 @@ static int __init utrace_watch_init(void)
 	return PTR_ERR_OR_ZERO(watched);
 }
 
-/* When this returns no callback runs, nor will one. */
+/* When this returns, no callback is running or will run. */
 static void __exit utrace_watch_exit(void)
 {
 	utrace_detach_process(watched);

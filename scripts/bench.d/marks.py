@@ -6,7 +6,7 @@ known to be good is not taken for it.
 """
 
 # Instructions a hit, at most, whatever the probed instruction.
-AT_MOST = {"empty-interrupt": 300, "empty-task": 340, "tracefs-noarg": 650}
+AT_MOST = {"empty-interrupt": 300, "empty-task": 340, "tracefs-noarg": 760}
 RETURNED = 0.5  # of mainline's, at most, for entry and return together
 AMONG_MANY = 1.05  # as against one among one
 TWO_PROCESSORS = 1.9  # the rate of one, at least; twice would be without any cost

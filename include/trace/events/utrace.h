@@ -12,19 +12,20 @@
 #include <linux/tracepoint.h>
 
 /*
- * As much of a name as is recorded: with the other fields it has to fit into a
- * page of the ring buffer.
+ * The recorded length of a name. Together with the other fields it has to fit
+ * into a page of the ring buffer.
  */
 #define UTRACE_SYS_PATH_LEN	3840
 
 #ifdef CREATE_TRACE_POINTS
 
-/* What is left for the other fields of a line. */
+/* The space for the other fields of a line. */
 #define UTRACE_SYS_PATH_RESERVE	1024
 
 /*
- * A program chooses its file names: what could end the quotes or the line, or
- * is no character, is shown in octal. Shown only: in the record is the name.
+ * A program chooses its file names, so characters that could end the quotes or
+ * the line, and bytes that are no character, are shown in octal. Only the
+ * output is escaped: the record contains the original name.
  */
 static inline const char *
 __print_utrace_name(struct trace_seq *p, const char *name, size_t len)
@@ -51,8 +52,8 @@ __print_utrace_name(struct trace_seq *p, const char *name, size_t len)
 #endif /* CREATE_TRACE_POINTS */
 
 /*
- * In all: @compat says that @nr is of the table of 32-bit programs, @ip is where
- * the program goes on after the call.
+ * In all events, @compat means that @nr is from the table of 32-bit programs,
+ * and @ip is the address at which the program continues after the call.
  */
 TRACE_EVENT(utrace_sys_enter,
 
@@ -107,8 +108,8 @@ TRACE_EVENT(utrace_sys_exit,
 
 /*
  * The kernel has copied a file name for the call. @arg is the index of the
- * argument that is the pointer to it, or -1 if none is; @len the name's whole
- * length, also where @name is cut off.
+ * argument that points to it, or -1 if none does; @len is the whole length of
+ * the name, also where @name is cut off.
  */
 TRACE_EVENT(utrace_sys_path,
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The trace events. See `include/trace/events/utrace.h`.
+//! Trace events of system calls; see `include/trace/events/utrace.h`.
 
 use kernel::{
     ffi::{
@@ -26,17 +26,17 @@ use kernel::{
 declare_trace! {
     /// # Safety
     ///
-    /// `args` is valid for reads of six values.
+    /// `args` must be valid for reads of six values.
     unsafe fn utrace_sys_enter(nr: c_int, compat: bool, ip: c_ulong, args: *const c_ulong);
 
     /// # Safety
     ///
-    /// None.
+    /// This function has no requirements on its caller.
     unsafe fn utrace_sys_exit(nr: c_int, compat: bool, ip: c_ulong, result: c_long);
 
     /// # Safety
     ///
-    /// `name` is valid for reads of `len` bytes.
+    /// `name` must be valid for reads of `len` bytes.
     unsafe fn utrace_sys_path(
         nr: c_int,
         compat: bool,
@@ -54,11 +54,11 @@ fn is_compat(table: Table) -> bool {
     }
 }
 
-/// The current thread begins a system call.
+/// Records the beginning of a system call of the current thread.
 pub(crate) fn enter(regs: &PtRegs) {
-    let call = Call::of_current(regs);
+    let call = Call::from_current(regs);
 
-    // SAFETY: There are six arguments.
+    // SAFETY: `call.args` has six elements.
     unsafe {
         utrace_sys_enter(
             call.nr,
@@ -69,11 +69,11 @@ pub(crate) fn enter(regs: &PtRegs) {
     };
 }
 
-/// The current thread is at the end of a system call.
+/// Records the end of a system call of the current thread.
 pub(crate) fn exit(regs: &PtRegs) {
-    let call = Call::of_current(regs);
+    let call = Call::from_current(regs);
 
-    // SAFETY: No requirements.
+    // SAFETY: `utrace_sys_exit()` has no requirements on its caller.
     unsafe {
         utrace_sys_exit(
             call.nr,
@@ -84,14 +84,14 @@ pub(crate) fn exit(regs: &PtRegs) {
     };
 }
 
-/// The kernel has copied a file name for the system call of the current thread.
+/// Records a file name that the kernel has copied for the system call of the current thread.
 pub(crate) fn path(regs: &PtRegs, ptr: UserPtr, name: &CStr) {
-    let call = Call::of_current(regs);
+    let call = Call::from_current(regs);
     let ptr = ptr.as_const_ptr() as usize;
-    // There are six arguments at most.
+    // `index` is less than six.
     let arg = call.position(ptr).map_or(-1, |index| index as c_int);
 
-    // SAFETY: `name` is a string of this length.
+    // SAFETY: `name` is a `CStr` of this length.
     unsafe {
         utrace_sys_path(
             call.nr,

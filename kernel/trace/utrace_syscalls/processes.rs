@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The processes whose system calls are traced.
+//! The list of processes with traced system calls.
 
 use crate::{
     events,
@@ -57,10 +57,10 @@ use kernel::{
     },
 };
 
-/// The engine on a process.
+/// The engine on a listed process.
 pub(crate) struct Traced {
     list: Arc<Processes>,
-    /// The last thread has begun to exit.
+    /// Set when the last thread has begun to exit.
     exited: Atomic<bool>,
 }
 
@@ -81,35 +81,36 @@ impl Engine for Traced {
     }
 
     fn path(&self, _thread: &CurrentTask, ptr: UserPtr, name: &CStr) {
-        // SAFETY: This thread is in a system call, so that its registers are saved; who called
-        // this has no reference to them, and the one here is gone when it returns.
-        let regs = unsafe { PtRegs::of_current() };
+        // SAFETY: This thread is in a system call, so its registers are saved. The caller has no
+        // reference to them, and this reference ends before the function returns.
+        let regs = unsafe { PtRegs::from_current() };
 
         events::path(regs, ptr, name);
     }
 
     fn last_exit(&self, _thread: &CurrentTask, _status: WaitStatus) {
         self.exited.store(true, Release);
-        // If it is queued already, it has not begun, and will see that the process has exited.
+        // If the work is queued already, it has not begun, and will see that the process has
+        // exited.
         let _ = workqueue::system_long().enqueue(self.list.clone());
     }
 }
 
-/// A process on the list.
+/// A process in the list.
 struct Listed {
     group: Group,
-    /// One of its threads, which need not be there any more.
+    /// One of its threads, which may be gone.
     thread: ARef<Task>,
     traced: Arc<Traced>,
     _attached: AttachedProcess<Traced>,
 }
 
 impl Listed {
-    /// Attaches an engine to a process, of which `thread` is one.
+    /// Attaches an engine to the process of `thread`.
     ///
     /// # Errors
     ///
-    /// `EPERM`: a kernel thread. `ESRCH`: the process exits. `ENOMEM`.
+    /// `EPERM` for a kernel thread. `ESRCH` if the process exits. `ENOMEM` if there is no memory.
     fn attach(list: &Arc<Processes>, thread: ARef<Task>, group: Group) -> Result<Self> {
         let traced = Arc::new(
             Traced {
@@ -131,12 +132,12 @@ impl Listed {
     }
 }
 
-/// The list of processes, which `utrace_syscall_pids` shows.
+/// The list of processes, as shown in `utrace_syscall_pids`.
 #[pin_data]
 pub(crate) struct Processes {
     #[pin]
     list: Mutex<KVec<Listed>>,
-    /// Takes from the list what has exited.
+    /// Removes processes that have exited from the list.
     #[pin]
     prune: Work<Processes>,
 }
@@ -154,7 +155,7 @@ impl WorkItem for Processes {
 }
 
 impl Processes {
-    /// Makes an empty list.
+    /// Creates an empty list.
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -165,7 +166,7 @@ impl Processes {
         )
     }
 
-    /// Carries out a text, or none of it.
+    /// Applies all requests in a text, or none of them.
     fn change(self: &Arc<Self>, text: &[u8]) -> Result {
         request::parse(text).try_for_each(|request| request.map(drop))?;
 
@@ -190,8 +191,8 @@ impl Processes {
     }
 }
 
-/// What is to become of the list. Processes that are added are traced already; those that are
-/// removed still are.
+/// A pending change of the list. The processes in `added` are traced already; the processes in
+/// `removed` still are.
 struct Change<'a> {
     processes: &'a Arc<Processes>,
     added: KVec<Listed>,
@@ -210,7 +211,7 @@ impl Change<'_> {
         if is_listed(&self.added, id) {
             return Ok(());
         }
-        // What would fail comes before what would have to be undone.
+        // Reserve first: this can fail, and attaching would have to be undone.
         self.added.reserve(1, GFP_KERNEL)?;
         let listed = Listed::attach(self.processes, thread, group)?;
         self.added.push(listed, GFP_KERNEL)?;
@@ -237,15 +238,15 @@ fn is_listed(list: &[Listed], group: ThreadGroup) -> bool {
         .any(|listed| listed.group.id() == group && !listed.has_exited())
 }
 
-/// Finds a thread by its number in the pid namespace of the current one, and its process.
+/// Returns a thread by its PID in the current pid namespace, and its process.
 fn find(pid: Pid) -> Result<(ARef<Task>, Group)> {
     let thread = threads::find(pid).ok_or(ESRCH)?;
-    let group = Group::of(&thread).ok_or(ESRCH)?;
+    let group = Group::from_task(&thread).ok_or(ESRCH)?;
 
     Ok((thread, group))
 }
 
-/// `utrace_syscall_pids`.
+/// The file `utrace_syscall_pids`.
 pub(crate) struct PidsFile(pub(crate) Arc<Processes>);
 
 impl ControlFile for PidsFile {
@@ -253,7 +254,7 @@ impl ControlFile for PidsFile {
 
     fn show(&self, m: &SeqFile) {
         for listed in self.0.list.lock().iter() {
-            // In the namespace of who reads; 0 if the process is not in it, or not any more.
+            // The PID in the reader's namespace; 0 if the process is not in it, or not any more.
             let pid = listed.thread.tgid_nr_ns(None);
 
             if pid != 0 && !listed.has_exited() {

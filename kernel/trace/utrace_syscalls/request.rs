@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is written to `utrace_syscall_pids`.
+//! Requests that are written to `utrace_syscall_pids`.
 
 use kernel::{
     prelude::*,
     task::Pid, //
 };
 
-/// What one word asks for.
+/// The request of one word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Request {
     /// `PID`
@@ -16,11 +16,11 @@ pub(crate) enum Request {
     Remove(Pid),
 }
 
-/// Returns what each of the words of a text asks for.
+/// Returns the requests of the words of a text.
 ///
 /// # Errors
 ///
-/// `EINVAL`, as an item: the word is no request.
+/// `EINVAL`, as an item, for a word that is no request.
 pub(crate) fn parse(text: &[u8]) -> impl Iterator<Item = Result<Request>> + '_ {
     text.split(u8::is_ascii_whitespace)
         .filter(|word| !word.is_empty())
@@ -30,14 +30,14 @@ pub(crate) fn parse(text: &[u8]) -> impl Iterator<Item = Result<Request>> + '_ {
         })
 }
 
-/// A positive decimal number, of digits only.
+/// Parses a positive decimal number, of digits only.
 fn parse_pid(digits: &[u8]) -> Result<Pid> {
     let pid = digits.iter().try_fold(0, |value: Pid, &c| {
         let digit = char::from(c).to_digit(10)?;
 
         value.checked_mul(10)?.checked_add(digit as Pid)
     });
-    // No digit at all is 0.
+    // Without digits, `pid` is 0.
     pid.filter(|&pid| pid > 0).ok_or(EINVAL)
 }
 
@@ -46,7 +46,7 @@ fn parse_pid(digits: &[u8]) -> Result<Pid> {
 mod tests {
     use super::*;
 
-    /// The only request in a text.
+    /// Returns the only request in a text.
     fn only(text: &[u8]) -> Result<Request> {
         let mut requests = parse(text);
 

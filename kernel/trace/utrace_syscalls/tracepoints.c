@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * The tracepoints, and what calls them from Rust.
- */
+/* Tracepoints, with their entry points for Rust. */
 
 #define CREATE_TRACE_POINTS
 #define CREATE_RUST_TRACE_POINTS

@@ -2,30 +2,30 @@
 
 //! Trace events on the system calls of chosen processes.
 //!
-//! `utrace_syscall_pids` in tracefs lists the processes. `echo PID >>` adds one, any of whose
-//! threads PID can be, as the writer sees it; `echo '!PID' >>` takes one away; `>` takes all of
-//! them away first. A process stays listed through `execve()`, with the threads that it gets, and
-//! until it exits. Its children are not listed.
+//! `utrace_syscall_pids` in tracefs lists the processes. `echo PID >>` adds one; PID is that of any
+//! of its threads, in the writer's pid namespace. `echo '!PID' >>` removes one; `>` removes all
+//! first. A process stays listed through `execve()`, with the threads that it creates, until it
+//! exits. Its children are not listed.
 //!
-//! The events are `utrace:utrace_sys_enter`, `utrace_sys_exit` and `utrace_sys_path`, of which the
-//! last is about a file name: as the kernel copied it for the call, so that it is the name that was
-//! used, whatever other threads write there meanwhile. What is in the program's memory is never
-//! read for an event. A name that the kernel refuses (not readable, too long, empty where it must
-//! not be) has no such event.
+//! The events are `utrace:utrace_sys_enter`, `utrace_sys_exit` and `utrace_sys_path`. The last one
+//! contains a file name as the kernel copied it for the call, so it is the name that was used, even
+//! if other threads change the program's memory in the meantime. The program's memory is never read
+//! for an event. There is no event for a name that the kernel refuses (not readable, too long,
+//! empty where it must not be).
 //!
 //! # Data model
 //!
 //! - A [`processes::Traced`] is a utrace engine on every thread of a listed process.
-//! - [`processes::Processes`] is the list, which owns the engines; [`processes::PidsFile`] is the
-//!   file, of which there is one.
+//! - [`processes::Processes`] is the list, which owns the engines. [`processes::PidsFile`] is the
+//!   file; there is only one.
 //!
 //! # Locks
 //!
 //! `Processes::list`, a mutex: the list. Engines are attached and detached under it, so utrace's
-//! locks nest inside; no callback of an engine takes it. The callbacks take no lock at all.
+//! locks nest inside. No callback of an engine takes it, or any other lock.
 //!
-//! An engine is not detached from within its own callback: on the exit of a process the list is
-//! pruned by a work item.
+//! An engine cannot be detached from within its own callback, so when a process exits a work item
+//! prunes the list.
 
 mod events;
 mod processes;
@@ -48,7 +48,7 @@ module! {
     license: "GPL",
 }
 
-/// What is set up at boot, and stays.
+/// The module, which is set up at boot and stays.
 struct UtraceSyscalls;
 
 impl kernel::Module for UtraceSyscalls {

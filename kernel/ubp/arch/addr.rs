@@ -2,9 +2,9 @@
 
 //! Addresses in user space.
 //!
-//! An instruction has two addresses while it is stepped: the one at which the program knows it,
-//! and the one of its copy. Nothing but this crate and the owner of the slots may see the second
-//! kind, so the two are different types, without conversions between them.
+//! An instruction that is stepped has two addresses: its address in the program, and the address of
+//! its copy. Only this crate and the owner of the slots may see the second one, so the two
+//! addresses have different types, without conversions between them.
 
 use kernel::page::PAGE_SIZE;
 
@@ -26,7 +26,7 @@ impl Vaddr {
         self.0
     }
 
-    /// The address `n` bytes further on, if there is one.
+    /// Returns the address `n` bytes further on, unless it overflows.
     #[inline]
     pub const fn checked_add(self, n: usize) -> Option<Self> {
         match self.0.checked_add(n) {
@@ -35,20 +35,20 @@ impl Vaddr {
         }
     }
 
-    /// Address of the page that holds this address.
+    /// Returns the address of the page that holds this address.
     #[inline]
     pub const fn page(self) -> Self {
         Self(self.0 & !(PAGE_SIZE - 1))
     }
 
-    /// Offset of this address from the start of its page.
+    /// Returns the offset of this address in its page.
     #[inline]
     pub const fn offset_in_page(self) -> usize {
         self.0 & (PAGE_SIZE - 1)
     }
 }
 
-/// An address in an area of slots.
+/// An address in an XOL area.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(transparent)]
 pub struct SlotAddr(usize);

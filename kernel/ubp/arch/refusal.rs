@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why an instruction cannot be probed.
+//! Blacklist: reasons for which an instruction cannot be probed.
 
 use kernel::prelude::*;
 
 /// The reason why an instruction cannot be probed.
 ///
-/// An instruction is refused if it could not be executed from elsewhere, or not be stepped, with
-/// exactly the effect that it has in its place; and if user mode may not execute it anyway, so
-/// that a breakpoint on it can only be a mistake.
+/// An instruction is refused if it cannot be executed at another address, or not be stepped, with
+/// exactly the effect that it has in its place. It is also refused if user mode may not execute it,
+/// because a breakpoint on it can only be a mistake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// There is a breakpoint that is not ours.
+    /// The instruction is a foreign breakpoint.
     Breakpoint,
     /// The mapping ends before the instruction does.
     CutOff,
-    /// The bytes are not an instruction, or one that the kernel's decoder does not know.
+    /// The bytes are no instruction, or the kernel's decoder does not know the instruction.
     Undecodable,
-    /// Undefined, unless a hypervisor takes it for a request to emulate what follows.
+    /// An undefined instruction, which a hypervisor may take as a request to emulate the next one.
     Hypervisor,
     /// User mode may not execute it.
     Privileged,
@@ -27,7 +27,8 @@ pub enum Refusal {
     Interrupt,
     /// A jump, call or return to another code segment.
     FarTransfer,
-    /// A relative jump, or a call, by 16 bits: in 64-bit code, processors differ in what they do.
+    /// A relative jump or call with a 16-bit operand: processors differ in its effect in 64-bit
+    /// code.
     ShortTransfer,
     /// A relative jump or call that leads out of user space.
     TargetOutOfRange,
@@ -37,15 +38,15 @@ pub enum Refusal {
     Transaction,
     /// User interrupts.
     UserInterrupt,
-    /// The kernel may emulate it itself, and then sets the instruction pointer to behind it without
-    /// a trap (UMIP, `iopl(3)`).
+    /// An instruction that the kernel may emulate (UMIP, `iopl(3)`). The kernel then sets the
+    /// instruction pointer behind it without a trap.
     KernelEmulated,
     /// Enters or leaves an enclave.
     Enclave,
 }
 
 impl Refusal {
-    /// One line for people.
+    /// Returns a description of one line for users.
     pub const fn describe(self) -> &'static CStr {
         match self {
             Self::Breakpoint => c"There is another breakpoint",
@@ -66,7 +67,7 @@ impl Refusal {
         }
     }
 
-    /// The error for whoever asked for the probe.
+    /// Returns the error for the caller that requested the probe.
     pub const fn errno(self) -> Error {
         match self {
             Self::Breakpoint => EEXIST,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The thread that hit a breakpoint, apart from its saved registers.
+//! State of the thread that hit a breakpoint, except for its saved registers.
 
 use kernel::{
     types::NotThreadSafe,
@@ -11,15 +11,15 @@ use kernel::{
 /// A failed access to user memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault {
-    /// Where the access began.
+    /// The address of the access.
     pub addr: usize,
-    /// Whether it was to write.
+    /// Whether the access was a write.
     pub write: bool,
 }
 
-/// How many bytes are accessed.
+/// The number of accessed bytes.
 ///
-/// Its values are the binary logarithms of that.
+/// The values are the binary logarithms of the number of bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Width {
@@ -34,19 +34,19 @@ pub enum Width {
 }
 
 impl Width {
-    /// The number of bytes.
+    /// Returns the number of bytes.
     #[inline]
     pub const fn bytes(self) -> usize {
         1 << self as u8
     }
 
-    /// The number of bits.
+    /// Returns the number of bits.
     #[inline]
     pub const fn bits(self) -> usize {
         8 << self as u8
     }
 
-    /// Cuts a value down to this width.
+    /// Truncates a value to this width.
     #[inline]
     pub const fn truncate(self, value: usize) -> usize {
         const MASKS: [usize; 4] = [
@@ -58,7 +58,7 @@ impl Width {
         value & MASKS[self as usize]
     }
 
-    /// Fills the bits above this width with its highest bit.
+    /// Sign-extends a value of this width.
     #[inline]
     pub const fn sign_extend(self, value: usize) -> usize {
         match self {
@@ -70,33 +70,33 @@ impl Width {
     }
 }
 
-/// What resuming an instruction needs of the thread besides its registers.
-pub trait Thread {
+/// The access to a thread, besides its registers, that resuming an instruction needs.
+pub trait ThreadAccess {
     /// Reads from user memory in a single access.
     fn load(&mut self, addr: usize, width: Width) -> Result<usize, Fault>;
 
     /// Writes to user memory in a single access.
     fn store(&mut self, addr: usize, width: Width, value: usize) -> Result<(), Fault>;
 
-    /// Whether calls and returns also use a shadow stack.
+    /// Returns whether calls and returns also use a shadow stack.
     fn has_shadow_stack(&self) -> bool;
 
     /// Replaces the return address on the top of the shadow stack. May sleep.
-    fn amend_shadow_stack(&mut self, return_addr: usize) -> Result<(), Fault>;
+    fn update_shadow_stack(&mut self, return_addr: usize) -> Result<(), Fault>;
 
-    /// Whether a debugger may be watching memory accesses, which it would not be told of if the
-    /// kernel made them.
+    /// Returns whether a debugger may be watching memory accesses. The debugger would not detect
+    /// accesses by the kernel.
     fn is_watched(&self) -> bool;
 
-    /// Whether the trap flag traps after taken branches only.
+    /// Returns whether the trap flag traps after taken branches only.
     fn block_step(&self) -> bool;
 
     /// Makes the trap flag trap after taken branches only, or after every instruction.
     fn set_block_step(&mut self, on: bool);
 }
 
-/// The current thread. If it `MAY_FAULT`, accesses to user memory sleep until the memory is there;
-/// otherwise they fail where they would fault.
+/// The current thread. With `MAY_FAULT`, accesses to user memory sleep until the memory is present;
+/// otherwise they fail if they would fault.
 ///
 /// Methods that may sleep must be called in task context, with interrupts enabled.
 pub struct CurrentThread<const MAY_FAULT: bool = true>(NotThreadSafe);
@@ -123,7 +123,7 @@ impl Default for CurrentThread {
     }
 }
 
-impl<const MAY_FAULT: bool> Thread for CurrentThread<MAY_FAULT> {
+impl<const MAY_FAULT: bool> ThreadAccess for CurrentThread<MAY_FAULT> {
     #[inline]
     fn load(&mut self, addr: usize, width: Width) -> Result<usize, Fault> {
         let ptr = UserPtr::from_addr(addr);
@@ -162,8 +162,8 @@ impl<const MAY_FAULT: bool> Thread for CurrentThread<MAY_FAULT> {
     }
 
     #[inline]
-    fn amend_shadow_stack(&mut self, return_addr: usize) -> Result<(), Fault> {
-        user_thread::amend_shadow_stack(return_addr).map_err(|_| Fault {
+    fn update_shadow_stack(&mut self, return_addr: usize) -> Result<(), Fault> {
+        user_thread::update_shadow_stack(return_addr).map_err(|_| Fault {
             addr: return_addr,
             write: true,
         })

@@ -1,25 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What user-space breakpoints need to know about one instruction.
+//! Decoding, emulation and stepping of one displaced instruction.
 //!
-//! A breakpoint displaces the instruction that it is written over. This crate decides, when the
-//! breakpoint is registered, how that instruction is to be made up for on a hit, and does it on
-//! each hit:
+//! A breakpoint displaces the instruction that it overwrites. This crate decides how to execute the
+//! displaced instruction when the breakpoint is registered, and executes it on each hit:
 //!
-//! - [`analyze`] turns the bytes at an address into an [`Insn`], or says why they cannot be probed
-//!   ([`Refusal`]).
-//! - [`Insn::emulate`] does what the instruction does by changing the saved registers, and memory.
-//!   If it cannot, it gives the [`Step`] by which the CPU executes a copy of the instruction.
-//! - [`Step`] says what the copy looks like in a slot, and takes the thread there
-//!   ([`Step::begin`]) and back ([`Step::finish`], [`Step::abort`]). Of most instructions the
-//!   copy ends with a jump to the next one, so that nothing has to be done after it.
+//! - [`analyze`] turns the bytes at an address into a [`ProbedInsn`], or returns why they cannot be
+//!   probed ([`Refusal`]).
+//! - [`ProbedInsn::emulate`] executes the instruction by changing the saved registers and memory.
+//!   If it cannot, it returns the [`XolStep`] by which the CPU executes a copy of the instruction.
+//! - [`XolStep`] describes the copy in a slot, sends the thread to the slot ([`XolStep::begin`])
+//!   and takes it back ([`XolStep::finish`], [`XolStep::abort`]). For most instructions the copy
+//!   ends with a jump to the next instruction, so that nothing is left to do after it.
 //!
-//! All decisions are made by [`analyze`]. A hit executes what was decided: it does not allocate,
-//! cannot panic, and takes no lock.
+//! [`analyze`] makes all decisions. A hit only executes them: it does not allocate, cannot panic,
+//! and takes no lock.
 //!
-//! The crate knows nothing of processes, of how text is written or of where slots come from. What
-//! it needs of the thread that hit, besides its registers, goes through the [`Thread`] trait,
-//! which tests implement with a mock.
+//! The crate does not depend on processes, on how text is written, or on how slots are allocated.
+//! It accesses the thread, besides its registers, through the [`ThreadAccess`] trait, which tests
+//! implement with a mock.
 
 mod addr;
 mod refusal;
@@ -37,7 +36,7 @@ pub use refusal::Refusal;
 pub use thread::{
     CurrentThread,
     Fault,
-    Thread,
+    ThreadAccess,
     Width, //
 };
 
@@ -49,79 +48,69 @@ pub use x86::{
     length,
     Depth,
     Flow,
-    Flowed,
+    FlowStep,
     InMemory,
     InRegisters,
-    Insn,
     Mode,
     Plan,
-    Step,
+    ProbedInsn,
+    ResumePlan,
     StepState,
+    XolStep,
     BREAKPOINT,
     BREAKPOINT_SIZE,
     MAX_INSN_SIZE,
     SLOT_SIZE, //
 };
 
-/// Prefix of what the tests print.
+/// Prefix of messages printed by the tests.
 #[cfg(CONFIG_UBP_KUNIT_TEST)]
 const __LOG_PREFIX: &[u8] = b"ubp_arch\0";
 
-/// How an instruction is resumed, for those who need not know how that is done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PlanKind {
-    /// By the kernel, unless that proves impossible at a hit; or as the next, if there is room for
-    /// a slot and that is faster.
-    Emulate,
-    /// By a copy in a slot, from where the thread goes on by itself.
-    Boost,
-    /// By stepping a copy in a slot.
-    Step,
-}
-
-/// What [`Insn::emulate_at_once`] has done.
+/// The result of [`ProbedInsn::emulate_fast`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "the thread has to be resumed one way or the other"]
-pub enum AtOnce {
-    /// The instruction has been executed: the thread may return to user mode.
+pub enum EmulatedFast {
+    /// The instruction has been executed, and the thread may return to user mode.
     Done,
-    /// Nothing: the CPU must execute the instruction in a slot, from which the thread comes back by
-    /// itself.
+    /// Nothing has been done. The CPU must execute the instruction in a slot, which ends with a
+    /// jump back to the program.
     Boost,
-    /// Nothing: that is for [`Insn::emulate`].
+    /// Nothing has been done. The caller must use [`ProbedInsn::emulate`].
     Other,
 }
 
-/// How far [`Insn::emulate`] got.
+/// The result of [`ProbedInsn::emulate`].
 #[must_use = "the thread has to be resumed one way or the other"]
 pub enum Emulated<'a> {
-    /// The instruction has been executed: the thread may return to user mode.
+    /// The instruction has been executed, and the thread may return to user mode.
     Done {
-        /// The thread was stepping (by itself or for a debugger): it expects a trap now.
+        /// Whether the thread was stepping (by itself or for a debugger), and expects a trap now.
         deliver_trap: bool,
     },
-    /// Nothing has been changed: the CPU itself must execute the instruction, in a slot, from which
-    /// it comes back by itself.
-    Boost(&'a Step),
-    /// As before, but the thread must be stepped: [`Step::begin`].
-    Step(&'a Step),
+    /// Nothing has been changed. The CPU must execute the instruction in a slot, which ends with a
+    /// jump back to the program.
+    Boost(&'a XolStep),
+    /// Nothing has been changed. The thread must be stepped in a slot: see [`XolStep::begin`].
+    Step(&'a XolStep),
 }
 
-/// How far the thread got in its slot, says [`Step::finish`].
+/// The result of [`XolStep::finish`].
 #[must_use = "the thread has to be resumed one way or the other"]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Finished {
-    /// The instruction has been executed and the thread is out of the slot.
+    /// The instruction has been executed, and the thread has left the slot.
     Done {
-        /// The thread was stepping (by itself or for a debugger): it expects a trap now.
+        /// Whether the thread was stepping (by itself or for a debugger), and expects a trap now.
         deliver_trap: bool,
     },
-    /// The thread stays in the slot, and goes on stepping. A repeated instruction has done one of
-    /// its iterations; or the kernel cannot correct what the instruction has pushed, because the
-    /// memory has gone in the meantime, and has taken the push back.
+    /// The thread stays in the slot and continues stepping. Either a repeated instruction has done
+    /// one of its iterations; or the kernel cannot correct the value that the instruction has
+    /// pushed, because the memory has gone since, and has undone the push.
     Again,
-    /// The same, but the CPU has pushed to a shadow stack as well, which the kernel cannot take
-    /// back. The thread is at the instruction: it must get the signal of this fault.
+    /// The kernel cannot correct the value that the instruction has pushed, because the memory has
+    /// gone since, and cannot undo it, because the CPU has also pushed to a shadow stack. The
+    /// thread is at the instruction, and must get the signal of this fault.
     Fault(Fault),
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A breakpoint, and what it counts.
+//! Inserted breakpoints and the counts of their hits.
 
 use kernel::{
     prelude::*,
@@ -22,14 +22,14 @@ use kernel::{
     }, //
 };
 
-/// How often the handlers have been called.
-pub(crate) struct Counts {
+/// The number of calls of the handlers.
+pub(crate) struct HitCounts {
     active: Atomic<i32>,
     task: Atomic<i64>,
     interrupt: Atomic<i64>,
 }
 
-impl Counts {
+impl HitCounts {
     fn new() -> Self {
         Self {
             active: Atomic::new(0),
@@ -57,19 +57,19 @@ impl Counts {
     }
 }
 
-/// Where hits are counted.
+/// The contexts in which hits are counted.
 #[derive(Clone, Copy)]
 pub(crate) enum Contexts {
     Nowhere,
     Task,
     Interrupt,
     Both,
-    /// In task context, where the thread gets a signal as well.
+    /// In task context, where the handler also sends the thread a signal.
     Forcing,
 }
 
 impl Contexts {
-    /// Of `UBP_TEST_TASK` and so on.
+    /// Returns the contexts for `UBP_TEST_TASK` and the other flags.
     pub(crate) fn from_flags(flags: u32) -> Result<Self> {
         Ok(match flags {
             0 => Self::Nowhere,
@@ -82,14 +82,14 @@ impl Contexts {
     }
 }
 
-/// Handlers in no context: all that happens at a hit is that the instruction is executed.
-struct Nothing;
+/// A handler without methods: at a hit, the instruction is executed, and nothing else happens.
+struct NoHandler;
 
 #[vtable]
-impl Handler for Nothing {}
+impl Handler for NoHandler {}
 
 /// A handler in task context only.
-struct InTask(Arc<Counts>);
+struct InTask(Arc<HitCounts>);
 
 #[vtable]
 impl Handler for InTask {
@@ -98,8 +98,8 @@ impl Handler for InTask {
     }
 }
 
-/// A handler in interrupt context only, which then calls for the other one in vain.
-struct InInterrupt(Arc<Counts>);
+/// A handler in interrupt context only. It requests a call in task context, which has no effect.
+struct InInterrupt(Arc<HitCounts>);
 
 #[vtable]
 impl Handler for InInterrupt {
@@ -110,7 +110,7 @@ impl Handler for InInterrupt {
 }
 
 /// Handlers in both contexts.
-struct InBoth(Arc<Counts>);
+struct InBoth(Arc<HitCounts>);
 
 #[vtable]
 impl Handler for InBoth {
@@ -125,8 +125,9 @@ impl Handler for InBoth {
 }
 
 /// A handler in task context that forces a signal. An exception of the displaced instruction that
-/// does not set the trap number leaves the same: a signal of the kernel, and the number replaced.
-struct Forcing(Arc<Counts>);
+/// does not set the trap number has the same effect: a signal of the kernel, and the replaced
+/// number.
+struct Forcing(Arc<HitCounts>);
 
 #[vtable]
 impl Handler for Forcing {
@@ -138,26 +139,26 @@ impl Handler for Forcing {
 
 /// A breakpoint with one of the handlers.
 enum Any {
-    Nothing(Breakpoint<Nothing>),
+    NoHandler(Breakpoint<NoHandler>),
     InTask(Breakpoint<InTask>),
     InInterrupt(Breakpoint<InInterrupt>),
     InBoth(Breakpoint<InBoth>),
     Forcing(Breakpoint<Forcing>),
 }
 
-/// A breakpoint, and what it counts. Dropping it takes the breakpoint out.
+/// A breakpoint and the counts of its hits. Dropping it removes the breakpoint.
 pub(crate) struct Placed {
     breakpoint: Any,
-    counts: Arc<Counts>,
+    counts: Arc<HitCounts>,
 }
 
 impl Placed {
     /// Inserts a breakpoint. Fails as [`Breakpoint::insert`] does.
     pub(crate) fn insert(task: &Task, at: usize, contexts: Contexts) -> Result<Self> {
-        let counts = Arc::new(Counts::new(), GFP_KERNEL)?;
+        let counts = Arc::new(HitCounts::new(), GFP_KERNEL)?;
         let to = counts.clone();
         let breakpoint = match contexts {
-            Contexts::Nowhere => Any::Nothing(Breakpoint::insert(task, at, Nothing)?),
+            Contexts::Nowhere => Any::NoHandler(Breakpoint::insert(task, at, NoHandler)?),
             Contexts::Task => Any::InTask(Breakpoint::insert(task, at, InTask(to))?),
             Contexts::Interrupt => Any::InInterrupt(Breakpoint::insert(task, at, InInterrupt(to))?),
             Contexts::Both => Any::InBoth(Breakpoint::insert(task, at, InBoth(to))?),
@@ -168,7 +169,7 @@ impl Placed {
 
     pub(crate) fn plan(&self) -> Plan {
         match &self.breakpoint {
-            Any::Nothing(breakpoint) => breakpoint.plan(),
+            Any::NoHandler(breakpoint) => breakpoint.plan(),
             Any::InTask(breakpoint) => breakpoint.plan(),
             Any::InInterrupt(breakpoint) => breakpoint.plan(),
             Any::InBoth(breakpoint) => breakpoint.plan(),
@@ -176,7 +177,7 @@ impl Placed {
         }
     }
 
-    pub(crate) fn counts(&self) -> &Arc<Counts> {
+    pub(crate) fn counts(&self) -> &Arc<HitCounts> {
         &self.counts
     }
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What /dev/ubp_test takes. Shared by the module and by the programs in
+ * Interface of /dev/ubp_test, shared by the module and by the programs in
  * tools/testing/selftests/ubp.
  *
- * Breakpoints are UBP's alone: nothing of uprobes is between. They belong to the
- * open file that inserted them, and go with it.
+ * The breakpoints belong to UBP alone, without uprobes. They also belong to the
+ * open file that inserted them, and are removed when it is released.
  */
 #ifndef _UBP_TEST_H
 #define _UBP_TEST_H
@@ -25,13 +25,13 @@
 
 /**
  * struct ubp_test_insn - an instruction to analyse
- * @vaddr: where it is (in)
- * @bytes: what is there (in)
- * @avail: how many of @bytes count (in)
+ * @vaddr: its address (in)
+ * @bytes: the bytes at the address (in)
+ * @avail: the number of valid @bytes (in)
  * @is_32bit: whether it is 32-bit code (in)
- * @len: its length; 0 if it is not known (out)
+ * @len: its length; 0 if the length is unknown (out)
  * @plan: UBP_TEST_REFUSED and so on (out)
- * @reason: why it is refused, for people (out)
+ * @reason: the reason of a refusal, in words (out)
  */
 struct ubp_test_insn {
 	__u64 vaddr;
@@ -54,7 +54,10 @@ struct ubp_test_analyze {
 	__u64 count;
 };
 
-/* ubp_test_insert.flags: which handlers there are; none means both are empty */
+/*
+ * ubp_test_insert.flags: the handlers of the breakpoint; without flags, both
+ * handlers are empty
+ */
 #define UBP_TEST_TASK		0x1	/* count in task context */
 #define UBP_TEST_INTERRUPT	0x2	/* count in interrupt context */
 #define UBP_TEST_FORCE		0x4	/* alone: count in task context, and force SIGSEGV */
@@ -76,8 +79,8 @@ struct ubp_test_insert {
 
 /**
  * struct ubp_test_count - hits of a breakpoint so far
- * @id: which (in)
- * @active: handlers running now
+ * @id: the breakpoint (in)
+ * @active: the number of handlers that are executing
  * @task_hits: calls in task context
  * @interrupt_hits: calls in interrupt context
  */
@@ -91,10 +94,16 @@ struct ubp_test_count {
 #define UBP_TEST_ANALYZE	_IOW('b', 1, struct ubp_test_analyze)
 /* Returns a positive id, or fails as ubp_insert_bkpt() does. */
 #define UBP_TEST_INSERT		_IOWR('b', 2, struct ubp_test_insert)
-/* Argument: an id. When it returns, no handler of it runs or will run. */
+/*
+ * Argument: an id. When it returns, no handler of the breakpoint is executing
+ * or will be called.
+ */
 #define UBP_TEST_REMOVE		_IO('b', 3)
 #define UBP_TEST_COUNT		_IOWR('b', 4, struct ubp_test_count)
-/* Asks whether there could be a breakpoint, as ubp_validate_insn_addr() does. */
+/*
+ * Checks whether a breakpoint could be inserted, as ubp_validate_insn_addr()
+ * does.
+ */
 #define UBP_TEST_VALIDATE	_IOW('b', 5, struct ubp_test_insert)
 
 #endif /* _UBP_TEST_H */

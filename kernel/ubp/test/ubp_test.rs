@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A client of UBP that programs can drive: see `tools/testing/selftests/ubp` for what it is used
-//! for, and `ubp_test.h` for what it can do.
+//! Test client of UBP, which programs drive through `/dev/ubp_test`. `tools/testing/selftests/ubp`
+//! uses it, and `ubp_test.h` describes its interface.
 
 use kernel::{
     current,
@@ -39,7 +39,7 @@ use kernel::{
     uaccess::{
         UserPtr,
         UserSlice, //
-    }, //
+    },
     ubp::{
         self,
         Analysis,
@@ -64,7 +64,7 @@ module! {
 
 const REASON_SIZE: usize = 64;
 
-/// `UBP_TEST_REFUSED` and so on.
+/// Returns `UBP_TEST_REFUSED` or another number for a plan.
 fn plan_number(plan: Option<Plan>) -> u8 {
     match plan {
         None => 0,
@@ -115,19 +115,19 @@ struct TestCount {
 
 const _: () = assert!(size_of::<TestInsn>() == 96);
 
-// SAFETY: Integers without padding between them.
+// SAFETY: `TestInsn` consists of integers, for which every bit pattern is valid.
 unsafe impl FromBytes for TestInsn {}
-// SAFETY: As above.
+// SAFETY: `TestInsn` consists of integers without padding between them.
 unsafe impl AsBytes for TestInsn {}
-// SAFETY: As above.
+// SAFETY: `TestAnalyze` consists of integers, for which every bit pattern is valid.
 unsafe impl FromBytes for TestAnalyze {}
-// SAFETY: As above.
+// SAFETY: `TestInsert` consists of integers, for which every bit pattern is valid.
 unsafe impl FromBytes for TestInsert {}
-// SAFETY: As above.
+// SAFETY: `TestInsert` consists of integers without padding between them.
 unsafe impl AsBytes for TestInsert {}
-// SAFETY: As above.
+// SAFETY: `TestCount` consists of integers, for which every bit pattern is valid.
 unsafe impl FromBytes for TestCount {}
-// SAFETY: As above.
+// SAFETY: `TestCount` consists of integers without padding between them.
 unsafe impl AsBytes for TestCount {}
 
 const ANALYZE: u32 = _IOW::<TestAnalyze>('b' as u32, 1);
@@ -137,7 +137,7 @@ const COUNT: u32 = _IOWR::<TestCount>('b' as u32, 4);
 const VALIDATE: u32 = _IOW::<TestInsert>('b' as u32, 5);
 
 impl TestInsn {
-    /// Fills in what is known of the instruction.
+    /// Stores the analysis of the instruction.
     fn analyze(&mut self) {
         let mode = if self.is_32bit != 0 {
             Mode::Bits32
@@ -185,7 +185,7 @@ fn analyze(request: TestAnalyze) -> Result {
     Ok(())
 }
 
-/// Finds a thread, whose process the caller may do as it likes to.
+/// Finds a thread of a process that the caller may attach to.
 fn find(pid: i32) -> Result<ARef<Task>> {
     let task = match pid {
         0 => ARef::from(&**current!()),
@@ -198,13 +198,13 @@ fn find(pid: i32) -> Result<ARef<Task>> {
     }
 }
 
-/// Says whether there could be a breakpoint.
+/// Checks whether a breakpoint could be inserted.
 fn validate(request: TestInsert) -> Result {
     ubp::validate(&*find(request.pid)?, usize::try_from(request.vaddr)?)
 }
 
 /// The breakpoints of an open file.
-struct Breakpoints {
+struct TestBreakpoints {
     last_id: i32,
     by_id: RBTree<i32, Placed>,
 }
@@ -212,17 +212,18 @@ struct Breakpoints {
 /// An open file.
 #[pin_data]
 struct Session {
-    /// Held for lookups: breakpoints are inserted and dropped outside.
+    /// Held for lookups. Breakpoints are inserted and dropped without it.
     #[pin]
-    breakpoints: Mutex<Breakpoints>,
+    breakpoints: Mutex<TestBreakpoints>,
 }
 
 impl Session {
-    /// Gives a breakpoint its number.
+    /// Adds a breakpoint and returns its number.
     fn add(&self, placed: Placed) -> Result<i32> {
         let mut breakpoints = self.breakpoints.lock();
         let id = breakpoints.last_id.checked_add(1).ok_or(ENOSPC)?;
-        // It is dropped with the lock held if there is no memory. Handlers do not take it.
+        // If there is no memory, the breakpoint is dropped with the lock held. Handlers do not take
+        // the lock.
         breakpoints
             .by_id
             .try_create_and_insert(id, placed, GFP_KERNEL)?;
@@ -244,7 +245,7 @@ impl Session {
     fn remove(&self, id: usize) -> Result {
         let id = i32::try_from(id)?;
         let removed = self.breakpoints.lock().by_id.remove(&id);
-        // Dropped here, with the lock released.
+        // The breakpoint is dropped here, with the lock released.
         removed.map(drop).ok_or(ENOENT)
     }
 
@@ -271,7 +272,7 @@ impl MiscDevice for Session {
     fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                breakpoints <- new_mutex!(Breakpoints {
+                breakpoints <- new_mutex!(TestBreakpoints {
                     last_id: 0,
                     by_id: RBTree::new(),
                 }),

@@ -2,14 +2,14 @@
 
 //! Return breakpoints: at return instructions, and at return addresses.
 //!
-//! A return breakpoint stays for as long as the process has return probes. See
-//! [`crate::returns`].
+//! A return breakpoint stays until the process has no return probes. See [`crate::returns`].
 //!
 //! # Locks
 //!
-//! `Breakpoints::open`, a mutex, is held while a breakpoint is added, so that none is added after
-//! the last return probe has gone. The state of probepoints nests inside. It is not held while text
-//! is faulted in: a thread at a hit waits for it, and every unregistration waits for hits.
+//! `Breakpoints::open`, a mutex: held while a breakpoint is added, so that none is added after the
+//! last return probe has been removed. `Probepoint::state` nests inside. The mutex must not be held
+//! while text is faulted in, because a thread at a hit may wait for the mutex, and every
+//! unregistration waits for hits.
 
 use crate::{
     entry::ReturnPoint,
@@ -25,8 +25,10 @@ use crate::{
         },
         process::{
             Function,
-            Returns, //
+            ReturnProbes,
+            ANY_GENERATION, //
         },
+        view, //
     },
     BUILT_IN, //
 };
@@ -46,7 +48,7 @@ use kernel::{
             self,
             Guard,
             Map,
-            Published, //
+            RcuPointer, //
         },
         Arc,
         Mutex, //
@@ -55,44 +57,92 @@ use kernel::{
 };
 use ubp::Vaddr;
 
-/// A return breakpoint: a return instruction, a return address, or both.
+/// A return breakpoint: at a return instruction, at a return address, or at an instruction that is
+/// both.
 pub(crate) struct ReturnBreakpoint {
     at: Vaddr,
-    returns: Arc<Returns>,
-    is_return_instruction: Atomic<bool>,
-    /// Set before the first instance of a call from there is kept.
+    returns: Arc<ReturnProbes>,
+    /// Bytes of arguments that the return instruction here pops, or [`NO_RETURN`].
+    popped: Atomic<u32>,
+    /// Whether the breakpoint is at a return address. Set before the first instance of a call that
+    /// returns there is added.
     is_return_address: Atomic<bool>,
-    /// The last of the functions that are known to return by the instruction: mostly there is one,
-    /// which need not be looked up then. Changed under `Returns::adding`.
-    function: Published<Arc<Function>>,
+    /// See [`HitWay`].
+    way: Atomic<u32>,
+    /// The function that was added last, of the ones that return by the instruction here and do not
+    /// own it. Mostly there is only one, so a hit need not look it up. Changed with
+    /// `ReturnProbes::adding` held.
+    function: RcuPointer<Arc<Function>>,
+    /// The function that owns the return instruction. Changed with `ReturnProbes::adding` held.
+    owner: RcuPointer<Arc<Function>>,
 }
+
+/// The way in which a hit of a return breakpoint is handled. A breakpoint only changes from an
+/// earlier variant to a later one.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+enum HitWay {
+    /// Only functions that have instances return by the instruction.
+    Instances,
+    /// Only the owner of the instruction returns by it.
+    Owner,
+    /// Both, or functions also return to the address.
+    General,
+}
+
+const INSTANCES: u32 = HitWay::Instances as u32;
+const OWNER: u32 = HitWay::Owner as u32;
+
+/// Value of [`ReturnBreakpoint::popped`] if no function is known to return by the instruction.
+const NO_RETURN: u32 = u32::MAX;
 
 /// The role of an address for a function.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind<'a> {
     /// The function returns by the instruction there.
     Instruction,
-    /// The function returns to there. The breakpoint is charged to the process.
+    /// The function returns to the address. The breakpoint is charged to the process.
     Address(&'a Memory),
 }
 
 impl ReturnBreakpoint {
-    fn new(at: Vaddr, returns: &Arc<Returns>) -> Result<Arc<Self>> {
+    fn new(at: Vaddr, returns: &Arc<ReturnProbes>) -> Result<Arc<Self>> {
         let this = Self {
             at,
             returns: returns.clone(),
-            is_return_instruction: Atomic::new(false),
+            popped: Atomic::new(NO_RETURN),
             is_return_address: Atomic::new(false),
-            function: Published::empty(BUILT_IN),
+            way: Atomic::new(HitWay::Instances as u32),
+            function: RcuPointer::empty(BUILT_IN),
+            owner: RcuPointer::empty(BUILT_IN),
         };
         Ok(Arc::new(this, GFP_KERNEL_ACCOUNT)?)
     }
 
-    fn flag(&self, kind: Kind<'_>) -> &Atomic<bool> {
-        match kind {
-            Kind::Instruction => &self.is_return_instruction,
-            Kind::Address(_) => &self.is_return_address,
-        }
+    fn set_return_address(&self) {
+        self.is_return_address.store(true, Relaxed);
+        self.way.store(HitWay::General as u32, Relaxed);
+    }
+
+    /// Sets the number of bytes of arguments that the instruction at the probepoint pops. It is
+    /// taken from the breakpoint, because the text may be another one than the walk has seen.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: it is not a return instruction.
+    fn set_return_insn(&self, probepoint: &Probepoint) -> Result {
+        let popped = probepoint.return_release().ok_or(EINVAL)?;
+        self.popped.store(popped as u32, Relaxed);
+        Ok(())
+    }
+
+    /// Returns the bytes of arguments that the return instruction here pops. Returns `None` if the
+    /// instruction is not a return instruction, or if a handler has moved the thread.
+    // Inlined into the fast path of a return, as the next two.
+    #[inline(always)]
+    fn popped(&self, regs: &PtRegs) -> Option<usize> {
+        let popped = self.popped.load(Relaxed);
+        (popped != NO_RETURN && regs.ip() == self.at.as_usize()).then_some(popped as usize)
     }
 
     #[inline(always)]
@@ -100,7 +150,7 @@ impl ReturnBreakpoint {
         self.at
     }
 
-    /// Returns the function that returns by the instruction here, if it is the one at `entry`.
+    /// Returns the function that the breakpoint knows, if it is the one at `entry`.
     #[inline(always)]
     pub(crate) fn function_at<'a>(
         &'a self,
@@ -111,14 +161,21 @@ impl ReturnBreakpoint {
         function.is_at(entry).then_some(&**function)
     }
 
+    /// Returns the function that owns the return instruction here.
+    pub(crate) fn owner<'a>(&'a self, guard: &'a Guard) -> Option<&'a Function> {
+        let owner = self.owner.read(guard)?;
+        (!owner.is_gone()).then_some(&**owner)
+    }
+
+    // Not inlined, so that `reached` does not save registers for it.
     #[inline(never)]
-    fn reached_slowly(&self, regs: &mut PtRegs, guard: &Guard) {
-        // A function that has returned to here comes before one that is going to return from here.
+    fn reached_slowpath(&self, regs: &mut PtRegs, guard: &Guard) {
+        // A thread first returns to the address, and then by the instruction there.
         if self.is_return_address.load(Relaxed) {
             self.returns.returned_to(self.at.as_usize(), regs, guard);
         }
-        if self.is_return_instruction.load(Relaxed) {
-            self.returns.returning_from(self, regs, guard);
+        if let Some(popped) = self.popped(regs) {
+            self.returns.returned_by(self, popped, regs, guard);
         }
     }
 }
@@ -126,34 +183,45 @@ impl ReturnBreakpoint {
 impl ReturnPoint for ReturnBreakpoint {
     #[inline]
     fn reached(&self, _generation: u64, regs: &mut PtRegs, guard: &Guard) -> Result {
-        if self.is_return_address.load(Relaxed)
-            || !self.returns.returning_from_lockless(self, regs, guard)
-        {
-            self.reached_slowly(regs, guard);
+        let executed = |popped| Some((popped, view::target(regs)?));
+        if let Some((popped, target)) = self.popped(regs).and_then(executed) {
+            let called = match self.way.load(Relaxed) {
+                INSTANCES => self.returns.take_only(self, regs.sp(), guard),
+                // Without an instance, the generation of the call is unknown: all consumers are
+                // called.
+                OWNER => self.owner(guard).map(|owner| (owner, ANY_GENERATION)),
+                _ => None,
+            };
+            if let Some(called) = called {
+                view::execute(target, popped, regs);
+                self.returns.notify_fastpath(called, target, regs, guard);
+                return Ok(());
+            }
         }
+        self.reached_slowpath(regs, guard);
         Ok(())
     }
 }
 
-/// Bytes that a return breakpoint takes, with its probepoint, its breakpoint in UBP, and the
-/// entries of all of these in maps.
+/// Memory of a return breakpoint: includes its probepoint, its breakpoint in UBP, and the entries
+/// of all of these in maps.
 const BREAKPOINT_BYTES: usize = 1280;
 
-/// How often there is no room before those that are gone are dropped.
+/// Number of charges that must fail before the breakpoints that have been removed are dropped.
 const REFUSALS: usize = 32;
 
-/// A return breakpoint, and where it is.
+/// A return breakpoint, and its probepoint.
 #[derive(Clone)]
 struct Inserted {
     breakpoint: Arc<ReturnBreakpoint>,
-    /// Nothing if there can be no breakpoint.
+    /// `None` if there can be no breakpoint at the address.
     probepoint: Option<Arc<Probepoint>>,
-    /// Whether it is charged to the process.
+    /// Whether the breakpoint is charged to the process.
     is_charged: bool,
 }
 
 impl Inserted {
-    /// Returns whether no thread can hit the breakpoint any more, or there can be none.
+    /// Returns whether no thread can hit the breakpoint, because it has been removed or never was.
     fn is_gone(&self) -> bool {
         (self.probepoint.as_ref()).is_none_or(|probepoint| probepoint.is_gone())
     }
@@ -165,10 +233,10 @@ impl Inserted {
     }
 }
 
-/// State of the adding of breakpoints at return addresses.
+/// State for adding breakpoints at return addresses.
 struct Adding {
     rate: Rate,
-    /// How often there was no room since those that are gone were dropped last.
+    /// Number of charges that have failed since removed breakpoints were dropped last.
     refused: usize,
 }
 
@@ -178,7 +246,7 @@ pub(crate) struct Breakpoints {
     group: ThreadGroup,
     #[pin]
     inserted: Map<Inserted>,
-    /// `None` once the process has no return probes.
+    /// `None` once the process has no return probes any more.
     #[pin]
     open: Mutex<Option<Adding>>,
 }
@@ -195,7 +263,7 @@ impl Breakpoints {
         })
     }
 
-    /// Removes all of them: no return is detected any more.
+    /// Removes all breakpoints. No return is detected afterwards.
     ///
     /// Context: may sleep.
     pub(crate) fn close(&self) {
@@ -203,16 +271,17 @@ impl Breakpoints {
         let guard = tasks_trace::read_lock();
         for (at, inserted) in self.inserted.range(0..=usize::MAX, &guard) {
             inserted.remove();
-            // It refers back to the owner of this.
+            // Drops the breakpoint, because it holds a reference to the `ReturnProbes` that owns
+            // the map.
             self.inserted.remove(at);
         }
     }
 
-    /// Returns whether there is a breakpoint at an address for returns to there.
+    /// Returns whether there is a breakpoint for returns to an address.
     ///
     /// # Errors
     ///
-    /// `EPERM`: there can be none.
+    /// `EPERM`: there can be no breakpoint at the address.
     pub(crate) fn is_return_address(&self, at: usize, guard: &Guard) -> Result<bool> {
         let Some(inserted) = self.inserted.get(at, guard) else {
             return Ok(false);
@@ -226,19 +295,50 @@ impl Breakpoints {
         self.inserted.get(at.as_usize(), &guard).cloned()
     }
 
-    /// Says that a function returns by the instruction at an address, if there is a breakpoint.
-    /// The caller must hold `Returns::adding`.
-    pub(crate) fn set_function(&self, exit: Vaddr, function: &Arc<Function>) -> Result {
-        if let Some(Inserted { breakpoint, .. }) = self.known(exit) {
+    /// Stores a function in the breakpoint at an instruction by which it returns, if there is one.
+    /// The caller must hold `ReturnProbes::adding`.
+    pub(crate) fn set_function(&self, return_insn: Vaddr, function: &Arc<Function>) -> Result {
+        if let Some(Inserted { breakpoint, .. }) = self.known(return_insn) {
             breakpoint.function.publish(function.clone(), GFP_KERNEL)?;
+            // The owner is no longer the only function that returns by the instruction.
+            if breakpoint.way.load(Relaxed) == OWNER {
+                breakpoint.way.store(HitWay::General as u32, Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether a return instruction has an owner, or has no breakpoint.
+    pub(crate) fn has_owner(&self, return_insn: Vaddr) -> bool {
+        let guard = tasks_trace::read_lock();
+        (self.inserted.get(return_insn.as_usize(), &guard))
+            .is_none_or(|inserted| inserted.breakpoint.owner(&guard).is_some())
+    }
+
+    /// Makes a function the owner of a return instruction. The caller must hold
+    /// `ReturnProbes::adding`.
+    pub(crate) fn set_owner(&self, return_insn: Vaddr, function: &Arc<Function>) -> Result {
+        if let Some(Inserted { breakpoint, .. }) = self.known(return_insn) {
+            breakpoint.owner.publish(function.clone(), GFP_KERNEL)?;
+            let is_shared = breakpoint
+                .function
+                .read(&tasks_trace::read_lock())
+                .is_some_and(|function| !function.is_gone());
+            let way = if is_shared {
+                HitWay::General
+            } else {
+                HitWay::Owner
+            };
+            // It may be `General` already.
+            let _ = breakpoint.way.cmpxchg(INSTANCES, way as u32, Relaxed);
         }
         Ok(())
     }
 
     /// Charges a breakpoint at a return address.
     ///
-    /// Where there is no room, it drops those whose text has been unmapped, as a JIT compiler does.
-    /// This takes a look at all, so it is done once for some refusals.
+    /// If there is no room, drops breakpoints in text that has been unmapped, as a JIT compiler
+    /// does. This visits all breakpoints, so it happens once for [`REFUSALS`] failures.
     fn charge<'a>(&self, memory: &'a Memory, adding: &mut Adding) -> Result<Charge<'a>> {
         if !adding.rate.take() {
             return Err(EAGAIN);
@@ -261,20 +361,20 @@ impl Breakpoints {
         })
     }
 
-    /// Inserts a breakpoint at an address for `returns`, which these belong to, unless there is
-    /// one.
+    /// Inserts a breakpoint at an address, unless there is one. `returns` must be the
+    /// [`ReturnProbes`] that owns these breakpoints.
     ///
     /// Context: may sleep; takes `mmap_lock`.
     ///
     /// # Errors
     ///
     /// `EAGAIN`: the text is absent (see [`probepoint::place`]), or the process adds return
-    /// addresses too fast. `ENOMEM`: this includes that the process has no room. `ESRCH`: the last
-    /// return probe has gone. Else as of [`register`](crate::register).
+    /// addresses too fast. `ENOMEM`: no memory, or the limit of the process is reached. `ESRCH`:
+    /// the last return probe has been removed. Others as for [`register`](crate::register).
     #[cold]
     pub(crate) fn add(
         &self,
-        returns: &Arc<Returns>,
+        returns: &Arc<ReturnProbes>,
         mm: &ARef<MmWithUser>,
         at: Vaddr,
         kind: Kind<'_>,
@@ -283,13 +383,21 @@ impl Breakpoints {
         let adding = (*open).as_mut().ok_or(ESRCH)?;
         let known = self.known(at);
         if let Some(known) = &known {
-            known.breakpoint.flag(kind).store(true, Relaxed);
-            if !known.probepoint.as_ref().ok_or(EPERM)?.is_gone() {
-                return Ok(());
+            let probepoint = known.probepoint.as_ref().ok_or(EPERM)?;
+            if !probepoint.is_gone() {
+                return match kind {
+                    Kind::Instruction => known.breakpoint.set_return_insn(probepoint),
+                    Kind::Address(_) => {
+                        known.breakpoint.set_return_address();
+                        Ok(())
+                    }
+                };
             }
+            // The instruction that is there by now may be another one.
+            known.breakpoint.popped.store(NO_RETURN, Relaxed);
         }
         let charge = match kind {
-            // A known one is charged already.
+            // A known breakpoint may be charged already.
             Kind::Address(memory) if !known.as_ref().is_some_and(|known| known.is_charged) => {
                 Some(self.charge(memory, adding)?)
             }
@@ -300,11 +408,14 @@ impl Breakpoints {
             Some(known) => known.breakpoint,
             None => ReturnBreakpoint::new(at, returns)?,
         };
-        breakpoint.flag(kind).store(true, Relaxed);
+        if let Kind::Address(_) = kind {
+            breakpoint.set_return_address();
+        }
         let point: Arc<dyn ReturnPoint> = breakpoint.clone();
         let place = || probepoint::place_return_point(mm, at, self.group, &point);
         let placed = match (place(), kind) {
-            // The first breakpoint in a page of text needs a copy of the page.
+            // The first breakpoint in a page of text needs a private copy of the page, which is
+            // made here if nothing has to be waited for.
             (Err(EAGAIN), Kind::Address(_)) => {
                 mm.mmap_write_lock_killable()?
                     .populate_nowait(at.as_usize())?;
@@ -313,12 +424,19 @@ impl Breakpoints {
             (placed, _) => placed,
         };
         let (probepoint, result) = match placed {
-            Ok(probepoint) => (Some(probepoint), Ok(())),
-            // These may not be so the next time.
+            Ok(probepoint) => {
+                let result = match kind {
+                    Kind::Instruction => breakpoint.set_return_insn(&probepoint),
+                    Kind::Address(_) => Ok(()),
+                };
+                (Some(probepoint), result)
+            }
+            // The next attempt may succeed, so the map must not record that there can be no
+            // breakpoint.
             Err(error) if matches!(error, ENOMEM | EINTR | EAGAIN) => return Err(error),
             Err(error) => (None, Err(error)),
         };
-        // The text of a known one has gone, and there is another text by now.
+        // Replaces a known breakpoint in text that has been unmapped.
         self.inserted.remove(at.as_usize());
         let inserted = Inserted {
             breakpoint,
@@ -328,7 +446,7 @@ impl Breakpoints {
         self.inserted
             .insert(at.as_usize(), inserted.clone(), GFP_KERNEL_ACCOUNT)
             .inspect_err(|_| inserted.remove())?;
-        // Breakpoints stay until the last return probe, or the process, goes.
+        // The breakpoint stays until the last return probe is removed or the process exits.
         if let Some(charge) = charge {
             charge.keep();
         }

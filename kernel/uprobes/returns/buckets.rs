@@ -1,44 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The lockless hash table of return instances in one page of stack.
+//! Lockless hash table of return instances in one page of stack.
 //!
 //! Each page of stack has 64 buckets, hashed by address. Four stack addresses share a bucket; the
 //! XOR keeps instances at a fixed power-of-two distance, as recursion produces, in different
-//! buckets. A thread that finds the bucket taken by a call that has not returned puts its instance
-//! in the page's list, which has a lock. That call may have the same return-address location, if
-//! it has ended by a tail call.
+//! buckets. If the bucket of a new instance has an instance of a call that has not returned, the
+//! new one goes to the list of the page, which has a lock. The instance in the bucket then has
+//! another location, and is a *collision*; or it has the same location, because its call has led to
+//! the new one by a tail call.
 //!
 //! # The life of a bucket
 //!
 //! ```text
-//!             claimed           written, or put back
-//!   FREE -----------------> BUSY ------------------> a location
-//!    ^ ^                    |  ^                         |         |
-//!    | | to the list, or    |  | by the next call in it, |         |
-//!    | | found dead         |  | or as it seems dead     |         |
-//!    | +--------------------+  +-------------------------+         |
-//!    +-------------------------------------------------------------+
-//!                              it returns
+//!              claim          write, or put back
+//!   FREE -----------------> BUSY ----------------> a location
+//!    ^ ^                    |  ^                       |         |
+//!    | | list in use, or    |  | claim by a new call,  |         |
+//!    | | found dead         |  | or as it seems dead   |         |
+//!    | +--------------------+  +-----------------------+         |
+//!    +-----------------------------------------------------------+
+//!                            return
 //! ```
 //!
-//! Each step out of `FREE`, and out of a location, is a compare-and-exchange, so that one thread
-//! takes it. Any thread may claim a free bucket. The thread whose stack pointer is at the location
-//! of an instance takes the instance out, or writes over it. The thread that has claimed a bucket
-//! leaves `BUSY`; other threads take the bucket for one of another location, and do not wait.
+//! Each transition out of `FREE` or out of a location is a compare-and-exchange, so only one thread
+//! succeeds. Any thread may claim a free bucket. The thread with the stack pointer at the location
+//! of an instance may remove the instance or overwrite it. Only the thread that has claimed a
+//! bucket ends the state `BUSY`. Other threads do not wait for it: they use the list, as for a
+//! collision.
 //!
-//! Any thread may take out a dead instance: it claims the bucket under the list's lock, because
-//! the instance may turn out to be another one, which is alive and whose thread has found its
-//! bucket `BUSY` since. That thread then takes the lock, and finds the instance back in the bucket.
+//! Any thread may remove an instance that it has found *dead*: the call has ended without a return,
+//! see [`instances`](crate::returns::instances). It claims the bucket with the lock of the list
+//! held, and checks the instance again, because a new call may have used the bucket since. The
+//! instance of a new call is put back. If the thread that made that call finds the bucket `BUSY`,
+//! it takes the lock, and finds the instance in the bucket again.
 //!
 //! This ensures that the fields of an instance do not change while the thread at its location reads
-//! them. If a program makes two threads use one stack at the same time, they may find an instance
-//! that is mixed of two: it names a function, or none, and is one event too many or too few.
+//! them. If a program makes two threads use one stack at the same time, a thread may read an
+//! instance that has fields of two calls. The function in it is a probed or an unknown one, so the
+//! worst result is one return too many or too few.
 //!
 //! # Buckets and the list
 //!
-//! The instances at one location are in the order of their calls. Those in the list come after the
-//! one in the bucket. [`Buckets::others`] is the number of instances in the list, at any location:
-//! if there are any, or the page has been given up, all accesses take the lock.
+//! The instances at one location are in the order of their calls: first the one in the bucket, then
+//! the ones in the list. [`Buckets::list_len`] is the number of instances in the list, at any
+//! location. If it is not 0, or the page has been given up, all accesses take the lock.
 
 use crate::returns::instance::{
     Caller,
@@ -57,31 +62,33 @@ use kernel::{
 };
 use pin_init::init_array_from_fn;
 
-/// How many there are.
+/// Number of buckets of a page.
 const BUCKETS: usize = 64;
 
-/// Bytes of the stack for each: the ABI aligns the stack to that at calls.
+/// Bytes of stack for each bucket: the alignment of the stack at calls, by the ABI.
 const BYTES_A_BUCKET: usize = 16;
 
-/// Bytes of the stack, aligned, in which no two locations share a bucket.
+/// Size of an aligned range of stack in which no two aligned locations share a bucket.
 #[cfg(CONFIG_UPROBES_KUNIT_TEST)]
 const REACH: usize = BUCKETS * BYTES_A_BUCKET;
 
-/// No location is one of these: there are none in the first page of memory.
+/// States of a bucket without an instance. No location has these values, because no stack is in the
+/// first page of memory.
 const FREE: usize = 0;
 const BUSY: usize = 1;
 
-/// The number of others of a page that has been given up.
+/// Value of [`Buckets::list_len`] when the page has been given up.
 const CLOSED: usize = usize::MAX;
 
 struct Bucket {
-    /// [`FREE`], [`BUSY`], or that of the instance.
+    /// [`FREE`], [`BUSY`], or the location of the instance.
     location: Atomic<usize>,
     return_address: Atomic<usize>,
     function: Atomic<usize>,
     caller: Atomic<u64>,
 }
 
+// The `#[inline(always)]` methods are parts of the fast paths of entries and returns.
 impl Bucket {
     fn new() -> Self {
         Self {
@@ -92,7 +99,7 @@ impl Bucket {
         }
     }
 
-    /// Writes to a bucket that is claimed.
+    /// Writes an instance to a bucket, which the caller must have claimed.
     #[inline(always)]
     fn write(&self, instance: Instance) {
         self.return_address.store(instance.return_address, Relaxed);
@@ -101,15 +108,15 @@ impl Bucket {
         self.location.store(instance.location, Release);
     }
 
-    /// Returns the instance in the bucket, of any location.
+    /// Returns the instance in the bucket.
     #[inline(always)]
     fn instance(&self) -> Option<Instance> {
         let location = self.location.load(Acquire);
-        (location > BUSY).then(|| self.frame_of(location))
+        (location > BUSY).then(|| self.instance_at(location))
     }
 
     #[inline(always)]
-    fn frame_of(&self, location: usize) -> Instance {
+    fn instance_at(&self, location: usize) -> Instance {
         Instance {
             location,
             return_address: self.return_address.load(Relaxed),
@@ -118,49 +125,70 @@ impl Bucket {
         }
     }
 
-    /// Goes from one state to another one. Returns whether it was in the first.
+    /// Changes the state, if it is `from`. Returns whether it was.
     #[inline(always)]
-    fn step(&self, from: usize, to: usize) -> bool {
+    fn transition(&self, from: usize, to: usize) -> bool {
         self.location.cmpxchg(from, to, Full).is_ok()
+    }
+}
+
+/// The only instance at a location.
+pub(crate) struct OnlyInstance<'a> {
+    bucket: &'a Bucket,
+    location: usize,
+}
+
+impl OnlyInstance<'_> {
+    #[inline(always)]
+    pub(crate) fn instance(&self) -> Instance {
+        self.bucket.instance_at(self.location)
+    }
+
+    /// Takes the instance out. Returns whether it was still there.
+    #[inline(always)]
+    pub(crate) fn remove(self) -> bool {
+        self.bucket.transition(self.location, FREE)
     }
 }
 
 /// The buckets of a page.
 pub(crate) struct Buckets {
     buckets: KBox<[Bucket; BUCKETS]>,
-    /// How many instances are in the list of the page; or [`CLOSED`]. Changed under the list's
-    /// lock.
-    others: Atomic<usize>,
+    /// Number of instances in the list of the page, or [`CLOSED`]. Changed with the lock of the
+    /// list held.
+    list_len: Atomic<usize>,
 }
 
 impl Buckets {
-    /// Bytes that the buckets take besides the structure.
+    /// Memory of the buckets besides the structure.
     pub(crate) const BYTES: usize = size_of::<[Bucket; BUCKETS]>();
 
     pub(crate) fn new() -> Result<Self> {
         let buckets = init_array_from_fn(|_| Ok::<_, Error>(Bucket::new()));
         Ok(Self {
             buckets: KBox::init(buckets, GFP_KERNEL_ACCOUNT)?,
-            others: Atomic::new(0),
+            list_len: Atomic::new(0),
         })
     }
 
+    // Inlined into the fast paths of entries and returns.
     #[inline(always)]
     fn bucket(&self, location: usize) -> &Bucket {
-        // In the next 1024 bytes the order of buckets is another one: instances of 64 bytes, and of
-        // larger powers of two, all have buckets of their own.
+        // The XOR permutes the buckets in each 1024 bytes differently, so instances at a distance
+        // of 64 bytes, or of a larger power of two, have different buckets.
         &self.buckets[(location ^ location / BUCKETS) / BYTES_A_BUCKET % BUCKETS]
     }
 
     /// Adds an instance if its bucket is free and the list is empty. Returns whether it has.
+    // Inlined into the fast path of an entry.
     #[inline(always)]
-    pub(crate) fn take(&self, instance: Instance) -> bool {
+    pub(crate) fn insert_lockless(&self, instance: Instance) -> bool {
         let bucket = self.bucket(instance.location);
-        if !bucket.step(FREE, BUSY) {
+        if !bucket.transition(FREE, BUSY) {
             return false;
         }
         // Checked after the claim, because `close()` looks for claims after it has set `CLOSED`.
-        if self.others.load(Relaxed) != 0 {
+        if self.list_len.load(Relaxed) != 0 {
             bucket.location.store(FREE, Release);
             return false;
         }
@@ -168,104 +196,115 @@ impl Buckets {
         true
     }
 
-    /// Takes out the instance in a location, if `returns` finds something for it and nothing is in
-    /// the list.
+    /// Finds the instance at a location, if the list is empty.
+    // Separate from the removal, because a closure between the two takes 30 instructions more.
     #[inline(always)]
-    pub(crate) fn leave<R>(
-        &self,
-        location: usize,
-        returns: impl FnOnce(&Instance) -> Option<R>,
-    ) -> Option<R> {
-        // As `take_out`, in the order in which this takes the fewest instructions.
+    pub(crate) fn only(&self, location: usize) -> Option<OnlyInstance<'_>> {
         let bucket = self.bucket(location);
-        if bucket.location.load(Acquire) != location || self.others.load(Relaxed) != 0 {
+        if bucket.location.load(Acquire) != location || self.list_len.load(Relaxed) != 0 {
             return None;
         }
-        let found = returns(&bucket.frame_of(location))?;
-        bucket.step(location, FREE).then_some(found)
+        Some(OnlyInstance { bucket, location })
     }
 
-    // The caller of the following functions must hold the lock of the list, except where they say
-    // otherwise.
-
-    /// Says how many instances are in the list.
-    pub(crate) fn set_others(&self, count: usize) {
-        self.others.store(count, Relaxed);
+    /// Removes the instance at a location and returns the result of `accept`, if that is not `None`
+    /// and the list is empty.
+    pub(crate) fn remove_lockless<R>(
+        &self,
+        location: usize,
+        accept: impl FnOnce(&Instance) -> Option<R>,
+    ) -> Option<R> {
+        let only = self.only(location)?;
+        let found = accept(&only.instance())?;
+        only.remove().then_some(found)
     }
 
-    /// The instance in a location.
+    // The callers of the following functions must hold the lock of the list, unless the description
+    // of a function says otherwise.
+
+    /// Sets the number of instances in the list.
+    pub(crate) fn set_list_len(&self, count: usize) {
+        self.list_len.store(count, Relaxed);
+    }
+
+    /// Returns the instance at a location, if it is in the bucket.
     pub(crate) fn at(&self, location: usize) -> Option<Instance> {
         let bucket = self.bucket(location);
-        (bucket.location.load(Acquire) == location).then(|| bucket.frame_of(location))
+        (bucket.location.load(Acquire) == location).then(|| bucket.instance_at(location))
     }
 
-    /// Adds an instance if the bucket is free or has a dead one of the same location.
-    /// Returns whether it has.
-    pub(crate) fn put(&self, instance: Instance) -> bool {
+    /// Adds an instance if the bucket is free or has a dead one of the same location. Returns
+    /// whether it has.
+    pub(crate) fn insert(&self, instance: Instance) -> bool {
         let bucket = self.bucket(instance.location);
-        let is_claimed = bucket.step(FREE, BUSY) || bucket.step(instance.location, BUSY);
+        let is_claimed =
+            bucket.transition(FREE, BUSY) || bucket.transition(instance.location, BUSY);
         if is_claimed {
             bucket.write(instance);
         }
         is_claimed
     }
 
-    /// Takes out the instance in a location, if `returns` finds something for it.
-    pub(crate) fn take_out<R>(
+    /// Removes the instance at a location and returns the result of `accept`, if that is not
+    /// `None`.
+    pub(crate) fn remove<R>(
         &self,
         location: usize,
-        returns: impl FnOnce(&Instance) -> Option<R>,
+        accept: impl FnOnce(&Instance) -> Option<R>,
     ) -> Option<R> {
-        let found = returns(&self.at(location)?)?;
-        self.bucket(location).step(location, FREE).then_some(found)
+        let found = accept(&self.at(location)?)?;
+        self.bucket(location)
+            .transition(location, FREE)
+            .then_some(found)
     }
 
-    /// The highest location at or below `top`, but not below `lowest`, of an instance that
-    /// `returns` holds for.
+    /// Returns the highest location from `lowest` to `top` of an instance that `accept` holds for.
     pub(crate) fn highest(
         &self,
         top: usize,
         lowest: usize,
-        returns: impl Fn(&Instance) -> bool,
+        accept: impl Fn(&Instance) -> bool,
     ) -> Option<usize> {
         self.instances()
-            .filter(|instance| (lowest..=top).contains(&instance.location) && returns(instance))
+            .filter(|instance| (lowest..=top).contains(&instance.location) && accept(instance))
             .map(|instance| instance.location)
             .max()
     }
 
-    /// Returns the instances in the buckets, with the lock held or not.
+    /// Returns the instances in the buckets. The caller need not hold the lock.
     pub(crate) fn instances(&self) -> impl Iterator<Item = Instance> + '_ {
         self.buckets.iter().filter_map(Bucket::instance)
     }
 
-    /// Returns the collision in the bucket of `location`: an instance of another location. With the
-    /// lock held or not.
-    pub(crate) fn in_the_way(&self, location: usize) -> Option<Instance> {
+    /// Returns the collision for `location`: an instance of another location in its bucket. The
+    /// caller need not hold the lock.
+    pub(crate) fn collision(&self, location: usize) -> Option<Instance> {
         let instance = self.bucket(location).instance();
         instance.filter(|instance| instance.location != location)
     }
 
-    /// Takes out an instance that was dead without the lock, if it has not changed and `is_alive`
-    /// does not hold by now.
+    /// Removes an instance that the caller has found dead without the lock, if the bucket still has
+    /// it and `is_alive` still does not hold.
     pub(crate) fn drop_dead(&self, dead: &Instance, is_alive: impl FnOnce(&Instance) -> bool) {
         let bucket = self.bucket(dead.location);
-        if !bucket.step(dead.location, BUSY) {
+        if !bucket.transition(dead.location, BUSY) {
             return;
         }
-        let is_dead = bucket.frame_of(dead.location) == *dead && !is_alive(dead);
+        let is_dead = bucket.instance_at(dead.location) == *dead && !is_alive(dead);
         let next = if is_dead { FREE } else { dead.location };
         bucket.location.store(next, Release);
     }
 
-    /// Sees to it that no bucket is taken any more, if all are free. Returns whether they are.
+    /// Closes the buckets, if all are free, so that none is claimed any more. Returns whether they
+    /// were free.
     pub(crate) fn close(&self) -> bool {
-        // A thread that claims a bucket now either finds this, or is found below.
-        self.others.xchg(CLOSED, Full);
+        // A thread that claims a bucket from now on either reads `CLOSED`, or its claim is seen
+        // below.
+        self.list_len.xchg(CLOSED, Full);
         let is_free = |bucket: &Bucket| bucket.location.load(Relaxed) == FREE;
         let are_free = self.buckets.iter().all(is_free);
         if !are_free {
-            self.set_others(0);
+            self.set_list_len(0);
         }
         are_free
     }

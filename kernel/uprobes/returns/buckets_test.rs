@@ -6,7 +6,7 @@ use super::*;
 
 use kernel::page::PAGE_SIZE;
 
-const SLOT: usize = 0x7000;
+const STACK: usize = 0x7000;
 
 fn instance(location: usize, function: usize) -> Instance {
     Instance {
@@ -17,12 +17,12 @@ fn instance(location: usize, function: usize) -> Instance {
     }
 }
 
-/// Another location in the same page with the same bucket.
+/// Returns another location in the page that shares the bucket.
 pub(crate) const fn collision(location: usize) -> usize {
     location ^ (REACH | BYTES_A_BUCKET)
 }
 
-/// Every instance is wanted.
+/// Accepts every instance.
 fn any(instance: &Instance) -> Option<Instance> {
     Some(*instance)
 }
@@ -32,137 +32,152 @@ mod buckets {
     use super::*;
 
     #[test]
-    fn what_is_noted_is_found_once() -> Result {
+    fn finds_instance_once() -> Result {
         let buckets = Buckets::new()?;
-        assert!(buckets.take(instance(SLOT, 9)));
-        assert_eq!(buckets.at(SLOT), Some(instance(SLOT, 9)));
-        assert_eq!(buckets.leave(SLOT, |_| None::<()>), None);
-        assert_eq!(buckets.leave(SLOT, any), Some(instance(SLOT, 9)));
-        assert_eq!(buckets.leave(SLOT, any), None);
-        assert_eq!(buckets.at(SLOT), None);
+        assert!(buckets.insert_lockless(instance(STACK, 9)));
+        assert_eq!(buckets.at(STACK), Some(instance(STACK, 9)));
+        assert_eq!(buckets.remove_lockless(STACK, |_| None::<()>), None);
+        assert_eq!(
+            buckets.remove_lockless(STACK, any),
+            Some(instance(STACK, 9))
+        );
+        assert_eq!(buckets.remove_lockless(STACK, any), None);
+        assert_eq!(buckets.at(STACK), None);
         Ok(())
     }
 
     #[test]
-    fn all_places_of_the_reach_have_seats_of_their_own() -> Result {
+    fn addresses_in_reach_do_not_collide() -> Result {
         let buckets = Buckets::new()?;
-        for location in (SLOT..SLOT + REACH).step_by(BYTES_A_BUCKET) {
-            assert!(buckets.take(instance(location, 9)));
+        for location in (STACK..STACK + REACH).step_by(BYTES_A_BUCKET) {
+            assert!(buckets.insert_lockless(instance(location, 9)));
         }
-        for location in (SLOT..SLOT + REACH).step_by(BYTES_A_BUCKET) {
-            assert!(!buckets.take(instance(collision(location), 9)));
-            assert_eq!(buckets.leave(collision(location), any), None);
-            assert_eq!(buckets.leave(location, any), Some(instance(location, 9)));
+        for location in (STACK..STACK + REACH).step_by(BYTES_A_BUCKET) {
+            assert!(!buckets.insert_lockless(instance(collision(location), 9)));
+            assert_eq!(buckets.remove_lockless(collision(location), any), None);
+            assert_eq!(
+                buckets.remove_lockless(location, any),
+                Some(instance(location, 9))
+            );
         }
         Ok(())
     }
 
     #[test]
-    fn frames_of_a_power_of_two_have_seats_of_their_own() -> Result {
+    fn power_of_two_distances_do_not_collide() -> Result {
         for size in [64, 128, 256] {
             let buckets = Buckets::new()?;
-            for location in (SLOT + 8..SLOT + PAGE_SIZE).step_by(size).rev() {
-                assert!(buckets.take(instance(location, 9)));
+            for location in (STACK + 8..STACK + PAGE_SIZE).step_by(size).rev() {
+                assert!(buckets.insert_lockless(instance(location, 9)));
             }
         }
         Ok(())
     }
 
     #[test]
-    fn others_are_asked_for_first() -> Result {
+    fn list_disables_lockless_access() -> Result {
         let buckets = Buckets::new()?;
-        assert!(buckets.take(instance(SLOT, 9)));
-        buckets.set_others(1);
-        assert_eq!(buckets.leave(SLOT, any), None);
-        assert!(!buckets.take(instance(SLOT + BYTES_A_BUCKET, 9)));
-        buckets.set_others(0);
-        assert!(buckets.take(instance(SLOT + BYTES_A_BUCKET, 9)));
-        assert_eq!(buckets.leave(SLOT, any), Some(instance(SLOT, 9)));
+        assert!(buckets.insert_lockless(instance(STACK, 9)));
+        buckets.set_list_len(1);
+        assert_eq!(buckets.remove_lockless(STACK, any), None);
+        assert!(!buckets.insert_lockless(instance(STACK + BYTES_A_BUCKET, 9)));
+        buckets.set_list_len(0);
+        assert!(buckets.insert_lockless(instance(STACK + BYTES_A_BUCKET, 9)));
+        assert_eq!(
+            buckets.remove_lockless(STACK, any),
+            Some(instance(STACK, 9))
+        );
         Ok(())
     }
 
     #[test]
-    fn a_claimed_seat_is_of_another_place_and_keeps_the_page() -> Result {
+    fn busy_bucket_blocks_use_and_close() -> Result {
         let buckets = Buckets::new()?;
-        assert!(buckets.bucket(SLOT).step(FREE, BUSY));
-        for location in [SLOT, collision(SLOT)] {
-            assert!(!buckets.take(instance(location, 9)));
-            assert!(!buckets.put(instance(location, 9)));
+        assert!(buckets.bucket(STACK).transition(FREE, BUSY));
+        for location in [STACK, collision(STACK)] {
+            assert!(!buckets.insert_lockless(instance(location, 9)));
+            assert!(!buckets.insert(instance(location, 9)));
             assert_eq!(buckets.at(location), None);
-            assert_eq!(buckets.leave(location, any), None);
+            assert_eq!(buckets.remove_lockless(location, any), None);
         }
-        buckets.drop_dead(&instance(SLOT, 9), |_| false);
+        buckets.drop_dead(&instance(STACK, 9), |_| false);
         assert!(!buckets.close());
-        buckets.bucket(SLOT).write(instance(SLOT, 9));
+        buckets.bucket(STACK).write(instance(STACK, 9));
         assert!(!buckets.close());
-        assert_eq!(buckets.leave(SLOT, any), Some(instance(SLOT, 9)));
+        assert_eq!(
+            buckets.remove_lockless(STACK, any),
+            Some(instance(STACK, 9))
+        );
         assert!(buckets.close());
-        assert!(!buckets.take(instance(SLOT, 9)));
-        // The claimed bucket is free again.
-        assert_eq!(buckets.bucket(SLOT).location.load(Relaxed), FREE);
+        assert!(!buckets.insert_lockless(instance(STACK, 9)));
+        // The bucket that `insert_lockless` claimed is free again.
+        assert_eq!(buckets.bucket(STACK).location.load(Relaxed), FREE);
         Ok(())
     }
 
     #[test]
-    fn a_frame_is_written_over_in_its_own_slot_only() -> Result {
+    fn put_replaces_same_location_only() -> Result {
         let buckets = Buckets::new()?;
-        assert!(buckets.put(instance(SLOT, 9)));
-        assert!(!buckets.take(instance(SLOT, 8)));
-        assert!(!buckets.put(instance(collision(SLOT), 8)));
-        assert!(buckets.put(instance(SLOT, 8)));
-        assert_eq!(buckets.take_out(SLOT, any), Some(instance(SLOT, 8)));
+        assert!(buckets.insert(instance(STACK, 9)));
+        assert!(!buckets.insert_lockless(instance(STACK, 8)));
+        assert!(!buckets.insert(instance(collision(STACK), 8)));
+        assert!(buckets.insert(instance(STACK, 8)));
+        assert_eq!(buckets.remove(STACK, any), Some(instance(STACK, 8)));
         Ok(())
     }
 
     #[test]
-    fn the_dead_make_room() -> Result {
+    fn drop_dead_frees_bucket() -> Result {
         let buckets = Buckets::new()?;
-        assert!(buckets.take(instance(SLOT, 9)));
-        assert_eq!(buckets.in_the_way(SLOT), None);
-        assert_eq!(buckets.in_the_way(collision(SLOT)), Some(instance(SLOT, 9)));
-        buckets.drop_dead(&instance(SLOT, 9), |_| false);
-        assert_eq!(buckets.in_the_way(collision(SLOT)), None);
-        assert!(buckets.take(instance(collision(SLOT), 9)));
+        assert!(buckets.insert_lockless(instance(STACK, 9)));
+        assert_eq!(buckets.collision(STACK), None);
+        assert_eq!(
+            buckets.collision(collision(STACK)),
+            Some(instance(STACK, 9))
+        );
+        buckets.drop_dead(&instance(STACK, 9), |_| false);
+        assert_eq!(buckets.collision(collision(STACK)), None);
+        assert!(buckets.insert_lockless(instance(collision(STACK), 9)));
         Ok(())
     }
 
     #[test]
-    fn what_is_not_dead_any_more_stays() -> Result {
+    fn drop_dead_keeps_live_instance() -> Result {
         let buckets = Buckets::new()?;
-        let dead = instance(SLOT, 9);
-        // The instance is gone, and its bucket has one of another location, or of another call.
+        let dead = instance(STACK, 9);
+        // The bucket now has an instance of another location, or of another call.
         buckets.drop_dead(&dead, |_| false);
-        for other in [instance(collision(SLOT), 9), instance(SLOT, 8)] {
-            assert!(buckets.take(other));
+        for other in [instance(collision(STACK), 9), instance(STACK, 8)] {
+            assert!(buckets.insert_lockless(other));
             buckets.drop_dead(&dead, |_| false);
-            assert_eq!(buckets.leave(other.location, any), Some(other));
+            assert_eq!(buckets.remove_lockless(other.location, any), Some(other));
         }
-        // The same call again.
-        assert!(buckets.take(dead));
+        // The instance turns out to be alive.
+        assert!(buckets.insert_lockless(dead));
         buckets.drop_dead(&dead, |_| {
-            assert_eq!(buckets.leave(SLOT, any), None);
+            assert_eq!(buckets.remove_lockless(STACK, any), None);
             true
         });
-        assert_eq!(buckets.leave(SLOT, any), Some(dead));
+        assert_eq!(buckets.remove_lockless(STACK, any), Some(dead));
         Ok(())
     }
 
     #[test]
-    fn the_highest_is_found_where_it_is_looked_for() -> Result {
+    fn highest_in_range() -> Result {
         let buckets = Buckets::new()?;
         for function in [7, 8, 9] {
-            assert!(buckets.take(instance(SLOT + function * BYTES_A_BUCKET, function)));
+            assert!(buckets.insert_lockless(instance(STACK + function * BYTES_A_BUCKET, function)));
         }
-        let at = |function| Some(SLOT + function * BYTES_A_BUCKET);
+        let at = |function| Some(STACK + function * BYTES_A_BUCKET);
         assert_eq!(buckets.highest(usize::MAX, 0, |_| true), at(9));
         let is_even = |instance: &Instance| instance.function % 2 == 0;
         assert_eq!(buckets.highest(usize::MAX, 0, is_even), at(8));
         assert_eq!(
-            buckets.highest(SLOT + 7 * BYTES_A_BUCKET, SLOT, |_| true),
+            buckets.highest(STACK + 7 * BYTES_A_BUCKET, STACK, |_| true),
             at(7)
         );
         assert_eq!(
-            buckets.highest(SLOT + 6 * BYTES_A_BUCKET, 0, |_| true),
+            buckets.highest(STACK + 6 * BYTES_A_BUCKET, 0, |_| true),
             None
         );
         Ok(())

@@ -2,8 +2,8 @@
 
 //! Callees: the ways in which a called function treats its return address.
 //!
-//! Only the beginning of a function is looked at, since functions that take their own return
-//! address do so at once. The rest is taken to follow the ABI.
+//! The walk analyses only the beginning of a callee, because a function that takes its own return
+//! address does so at once. It assumes that the rest follows the ABI.
 
 use kernel::{
     insn::Mode,
@@ -14,30 +14,33 @@ use ubp::{
     flow_at,
     Depth,
     Flow,
-    Refused,
+    InsertError,
     Vaddr, //
 };
 
-/// How many instructions of a callee are looked at.
+/// Maximum number of instructions to decode of a callee.
 const INSNS: usize = 48;
 
-/// How many instructions are looked at, in 32-bit code, to find one that returns.
+/// Maximum number of instructions to decode of a callee in 32-bit code, to find one that returns.
 const INSNS_TO_RETURN: usize = 1024;
 
-/// How many callees that take their return address one may be within.
+/// Maximum depth of calls within callees.
 const NESTED: usize = 2;
+
+/// Maximum number of instructions to decode for one callee and the functions that it calls.
+const MAX_INSNS: usize = 2048;
 
 /// The way in which a callee treats its return address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Callee {
-    /// It returns, if it does, with that many bytes of arguments off the stack.
+    /// If the callee returns, it pops this number of bytes of arguments.
     Returns(i32),
-    /// It pops, drops or changes the address.
+    /// The callee pops, drops or changes the return address.
     TakesReturnAddress,
 }
 
 impl Callee {
-    /// As the ABI says.
+    /// The callee returns as the ABI says.
     pub(crate) const RETURNS: Self = Self::Returns(0);
 }
 
@@ -49,21 +52,58 @@ pub(crate) fn word(mode: Mode) -> i32 {
     }
 }
 
-/// Looks at the function at an address.
+/// The callees that a walk has analysed.
+pub(crate) struct Callees {
+    mode: Mode,
+    known: KVec<(Vaddr, Callee)>,
+}
+
+impl Callees {
+    pub(crate) fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            known: KVec::new(),
+        }
+    }
+
+    /// Returns how a callee treats its return address, if the walk has analysed it.
+    pub(crate) fn known(&self, at: Vaddr) -> Option<Callee> {
+        let known = self.known.iter().find(|(known, _)| *known == at)?;
+        Some(known.1)
+    }
+
+    /// Analyses the function at an address, and records the result. Returns `false` if the text
+    /// there is absent.
+    pub(crate) fn analyse(&mut self, mmap: &MmapWrite<'_>, at: Vaddr) -> Result<bool> {
+        let found = match analyse(mmap, at, self.mode, NESTED, &mut { MAX_INSNS }) {
+            Ok(found) => found,
+            Err(InsertError::Errno(EAGAIN)) => return Ok(false),
+            Err(InsertError::Errno(ENOMEM)) => return Err(ENOMEM),
+            // The call raises an exception, or the bytes are not a call.
+            Err(_) => Callee::RETURNS,
+        };
+        self.record(at, found)?;
+        Ok(true)
+    }
+
+    /// Records how the callee at an address treats its return address.
+    pub(crate) fn record(&mut self, at: Vaddr, found: Callee) -> Result {
+        Ok(self.known.push((at, found), GFP_KERNEL)?)
+    }
+}
+
+/// Analyses a function, of which it decodes at most `left` instructions.
 ///
 /// # Errors
 ///
-/// As of [`flow_at`]; `EAGAIN` only for the text at `at`.
-pub(crate) fn callee(mmap: &MmapWrite<'_>, at: Vaddr, mode: Mode) -> Result<Callee, Refused> {
-    look_at(mmap, at, mode, NESTED)
-}
-
-fn look_at(
+/// As for [`flow_at`]; `EAGAIN` only for the text at `entry`.
+fn analyse(
     mmap: &MmapWrite<'_>,
     entry: Vaddr,
     mode: Mode,
     nested: usize,
-) -> Result<Callee, Refused> {
+    left: &mut usize,
+) -> Result<Callee, InsertError> {
     let mut paths = KVec::new();
     let mut seen = KVec::new();
     paths
@@ -72,9 +112,10 @@ fn look_at(
     let mut popped = None;
     while let Some((at, depth)) = paths.pop() {
         let is_enough = seen.len() >= INSNS && (mode == Mode::Bits64 || popped.is_some());
-        if is_enough || seen.len() >= INSNS_TO_RETURN {
+        if is_enough || seen.len() >= INSNS_TO_RETURN || *left == 0 {
             break;
         }
+        *left -= 1;
         if seen.contains(&at) {
             continue;
         }
@@ -90,32 +131,33 @@ fn look_at(
         if flowed.writes == Some(0) || flowed.depth.sp().is_some_and(|sp| sp < 0) {
             return Ok(Callee::TakesReturnAddress);
         }
-        let mut go_on = |at, depth| paths.push((at, depth), GFP_KERNEL).map_err(Error::from);
+        let mut push = |at, depth| paths.push((at, depth), GFP_KERNEL).map_err(Error::from);
         match flowed.flow {
-            Flow::Next | Flow::Call(None) => go_on(next, flowed.depth)?,
+            Flow::Next | Flow::Call(None) => push(next, flowed.depth)?,
             Flow::Branch(to) => {
-                go_on(to, flowed.depth)?;
-                go_on(next, flowed.depth)?;
+                push(to, flowed.depth)?;
+                push(next, flowed.depth)?;
             }
-            Flow::Jump(to) => go_on(to, flowed.depth)?,
-            // Another one is of a thunk, which has changed its return address.
+            Flow::Jump(to) => push(to, flowed.depth)?,
+            // The callee returns. If it has something on the stack, the return instruction is a
+            // jump to an address that the callee has pushed.
             Flow::Return(bytes) if depth.sp().is_none_or(|sp| sp == 0) => {
                 popped = popped.or(Some(bytes));
             }
             Flow::Return(_) => (),
-            Flow::Anywhere | Flow::Nowhere => (),
+            Flow::Indirect | Flow::Stop => (),
             Flow::Call(Some(to)) => {
                 let inner = match nested.checked_sub(1) {
-                    Some(nested) => look_at(mmap, to, mode, nested),
+                    Some(nested) => analyse(mmap, to, mode, nested, left),
                     None => Ok(Callee::RETURNS),
                 };
                 match inner {
-                    Ok(Callee::Returns(bytes)) => go_on(next, flowed.depth.deeper_by(-bytes))?,
-                    // As far as it is known, a path goes on in it.
+                    Ok(Callee::Returns(bytes)) => push(next, flowed.depth.deeper_by(-bytes))?,
+                    // The path continues in the callee, with the return address on the stack.
                     Ok(Callee::TakesReturnAddress) => {
-                        go_on(to, flowed.depth.deeper_by(word(mode)))?;
+                        push(to, flowed.depth.deeper_by(word(mode)))?;
                     }
-                    Err(_) => go_on(next, flowed.depth)?,
+                    Err(_) => push(next, flowed.depth)?,
                 }
             }
         }

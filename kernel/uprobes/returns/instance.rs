@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A return instance: a call of a probed function that has not returned.
+//! Return instance: a call of a probed function that has not returned.
 
 use crate::stack;
 
@@ -10,33 +10,35 @@ use kernel::{
     threads::Group, //
 };
 
-/// A call that has not returned.
+/// A return instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Instance {
-    /// Where the return address is.
+    /// Address of the return address on the stack.
     pub(crate) location: usize,
     /// The return address.
     pub(crate) return_address: usize,
-    /// The first byte of the function.
+    /// Address of the first byte of the function.
     pub(crate) function: usize,
     pub(crate) caller: Caller,
 }
 
-/// The thread that has made a call, and the newest consumer that is called when it returns.
+/// The thread that has made a call, and the generation of the call: the number of the newest probe
+/// at that time. Only this probe and older ones get the return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Caller(u64);
 
+// The `#[inline(always)]` methods are parts of the fast paths of entries and returns.
 impl Caller {
-    /// Thread numbers are below `PID_MAX_LIMIT`.
+    /// Bits of a thread number, which is below `PID_MAX_LIMIT`.
     const THREAD_BITS: u32 = 22;
 
-    /// Creates one that does not say which thread.
+    /// Creates a caller without a thread.
     #[inline(always)]
     pub(crate) const fn any_thread(generation: u64) -> Self {
         Self(generation << Self::THREAD_BITS)
     }
 
-    /// Creates one for the current thread.
+    /// Creates a caller with the current thread.
     pub(crate) fn current(generation: u64) -> Self {
         Self(generation << Self::THREAD_BITS | kernel::current!().pid() as u64)
     }
@@ -55,8 +57,8 @@ impl Caller {
         self.0 >> Self::THREAD_BITS
     }
 
-    /// Returns whether the thread has not ended. Mostly it is the current one; only with coroutines
-    /// it is another one of the current process.
+    /// Returns whether the thread has not ended. Mostly it is the current thread. With coroutines,
+    /// it may be another thread of the process.
     #[inline]
     pub(crate) fn is_alive(self) -> bool {
         let thread = (self.0 & ((1 << Self::THREAD_BITS) - 1)) as Pid;
@@ -67,7 +69,7 @@ impl Caller {
 /// Returns whether a thread of the current process has not ended.
 #[cold]
 fn lives(thread: Pid) -> bool {
-    let Some(group) = Group::of(kernel::current!()) else {
+    let Some(group) = Group::from_task(kernel::current!()) else {
         return false;
     };
     let guard = rcu::read_lock();
@@ -76,16 +78,14 @@ fn lives(thread: Pid) -> bool {
 }
 
 impl Instance {
-    /// Returns whether the call may not have returned: its location holds the return address.
+    /// Returns whether the call may not have ended: its location holds the return address, or is in
+    /// a page that is mapped and not present.
     ///
-    /// Context: may sleep. The current thread is of the process.
+    /// Context: any but interrupts; does not sleep. The current thread must belong to the process.
     pub(crate) fn may_be_alive(&self) -> bool {
-        stack::read_word(self.location, stack::current_mode()) == Ok(self.return_address)
-    }
-
-    /// As [`Instance::may_be_alive`], without sleeping: an instance whose page is not mapped is
-    /// taken for dead.
-    pub(crate) fn is_seen_alive(&self) -> bool {
-        stack::peek_word(self.location, stack::current_mode()) == Ok(self.return_address)
+        match stack::peek_word(self.location, stack::current_mode()) {
+            Ok(word) => word == self.return_address,
+            Err(_) => stack::is_mapped(self.location),
+        }
     }
 }

@@ -2,27 +2,28 @@
 
 //! Return instances: calls of probed functions that have not returned.
 //!
-//! An instance is found by its return-address location. No two calls that have not returned have
-//! the same one, whatever threads or coroutines they are made in, except for calls that end in a
-//! tail call.
+//! The return-address location identifies an instance. Two calls that have not returned have
+//! different locations, in all threads and coroutines, unless one has led to the other by a tail
+//! call.
 //!
 //! # Data model
 //!
-//! A [`Page`] has the instances whose return addresses are in one page of the process's memory.
-//! Pages are found without a lock.
+//! A [`Page`] has the instances with locations in one page of the process's memory. Lookups of a
+//! page take no lock.
 //!
-//! Instances of calls that were left without a return are dead. They are dropped when their
-//! location is used again, when another instance needs the bucket, or when the list is full: an
-//! instance is dead if its location holds something else than its return address. Pages without
-//! an instance that may be alive are given up when there are twice as many as there were when this
-//! was done last.
+//! An instance is dead if its call has ended without a return: its location holds another value
+//! than the return address, or is not mapped. If the page of the location has been swapped out, the
+//! instance counts as alive. A dead instance is dropped when a new call uses its location, when
+//! another instance needs the bucket, or when the list is full. When the number of pages has
+//! doubled since the last time, the pages without an instance that may be alive are given up.
 //!
 //! # Locks
 //!
-//! `Instances::pages_limit`, a mutex, is held while pages are given up.
+//! `Instances::pages_limit`, a mutex: held while pages are given up.
 
 use crate::{
     returns::{
+        buckets::OnlyInstance,
         instance::Instance,
         limits::Memory,
         page::{
@@ -58,19 +59,20 @@ use kernel::{
     },
 };
 
-/// How many pages there are before any is given up.
+/// Number of pages below which none is given up.
 const PAGES: usize = 256;
 
-/// The calls that have not returned, of one process.
+/// The return instances of a process.
 #[pin_data]
 pub(crate) struct Instances {
-    /// By the number of the page.
+    /// The pages, by number.
     #[pin]
     pages: Map<Arc<Page>>,
+    /// Number of pages.
     count: Atomic<i64>,
-    /// How often there was no room since pages were given up last.
+    /// Number of times that there was no room since pages were given up last.
     refused: Atomic<i64>,
-    /// At how many pages some are to be given up.
+    /// Number of pages above which some are given up.
     #[pin]
     pages_limit: Mutex<usize>,
 }
@@ -85,43 +87,45 @@ impl Instances {
         })
     }
 
+    /// Returns the number of the page of a location.
     #[inline]
     fn number(location: usize) -> usize {
         (location & PAGE_MASK) / PAGE_SIZE
     }
 
+    // Inlined into the fast paths of entries and returns.
     #[inline(always)]
     fn page_of<'a>(&'a self, location: usize, guard: &'a Guard) -> Option<&'a Page> {
         Some(self.pages.get(Self::number(location), guard)?)
     }
 
-    /// Adds an instance if its bucket is free. Returns whether it has.
+    /// Adds an instance if its bucket is free and the list of the page is empty. Returns whether it
+    /// has.
+    // Inlined into the fast path of an entry.
     #[inline(always)]
     pub(crate) fn push_lockless(&self, instance: Instance, guard: &Guard) -> bool {
         match self.page_of(instance.location, guard) {
-            Some(page) => page.buckets.take(instance),
+            Some(page) => page.buckets.insert_lockless(instance),
             None => false,
         }
     }
 
-    /// Removes the instance whose return address is at `location`, if `returns` finds something for
-    /// it, it has a bucket, as it mostly does, and is the only one there.
+    /// Returns the instance at `location`, if it is in its bucket, and the list of the page is
+    /// empty.
+    // Inlined into the fast path of a return.
     #[inline(always)]
-    pub(crate) fn pop_lockless<R>(
-        &self,
+    pub(crate) fn only<'a>(
+        &'a self,
         location: usize,
-        guard: &Guard,
-        returns: impl FnOnce(&Instance) -> Option<R>,
-    ) -> Option<R> {
-        self.page_of(location, guard)?
-            .buckets
-            .leave(location, returns)
+        guard: &'a Guard,
+    ) -> Option<OnlyInstance<'a>> {
+        self.page_of(location, guard)?.buckets.only(location)
     }
 
-    /// Adds an instance, to its bucket or to the list. Calls `dropped` for each instance that had
-    /// the same location, and is dead.
+    /// Adds an instance, to its bucket or to the list. Calls `dropped` for each dead instance of
+    /// the same location.
     ///
-    /// Context: may sleep; the current thread is of the process.
+    /// Context: may sleep, to allocate memory. The current thread must belong to the process.
     ///
     /// # Errors
     ///
@@ -140,39 +144,37 @@ impl Instances {
                 self.add_page(Self::number(instance.location), memory)?;
                 continue;
             };
-            match page.push(instance, Instance::is_seen_alive) {
+            match page.push(instance, Instance::may_be_alive) {
                 Pushed::Yes => return Ok(()),
                 Pushed::Dropped(dead) => dropped(&dead),
                 Pushed::Full => page.make_room(memory)?,
-                // Another page replaces it, once the thread that gives it up is done.
+                // Waits for the thread that gives up the page, and then adds another page.
                 Pushed::Gone => drop(self.pages_limit.lock()),
             }
         }
     }
 
-    /// Removes the newest instance whose return address is at `location` that `returns`
-    /// finds something for.
+    /// Removes the newest instance at `location` that `accept` accepts, and returns its result.
     pub(crate) fn pop<R>(
         &self,
         location: usize,
         guard: &Guard,
-        returns: impl Fn(&Instance) -> Option<R>,
+        accept: impl Fn(&Instance) -> Option<R>,
     ) -> Option<Popped<R>> {
-        self.page_of(location, guard)?.pop(location, returns)
+        self.page_of(location, guard)?.pop(location, accept)
     }
 
-    /// Returns the highest location at or below `top`, but not below `lowest`, of an instance that
-    /// `returns` holds for.
+    /// Returns the highest location from `lowest` to `top` of an instance that `accept` holds for.
     pub(crate) fn highest(
         &self,
         top: usize,
         lowest: usize,
         guard: &Guard,
-        returns: impl Fn(&Instance) -> bool,
+        accept: impl Fn(&Instance) -> bool,
     ) -> Option<usize> {
         [top, lowest].into_iter().find_map(|address| {
             let page = self.page_of(address, guard)?;
-            page.highest(top, lowest, &returns)
+            page.highest(top, lowest, &accept)
         })
     }
 
@@ -188,19 +190,21 @@ impl Instances {
             Ok(()) => {
                 charge.keep();
                 let count = self.count.fetch_add(1, Relaxed) + 1;
-                self.limit_pages(count as usize, memory)
+                self.limit_pages(count as usize, memory);
+                Ok(())
             }
             Err(EEXIST) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Gives up pages without instances, where the process has no room for another page. This takes
-    /// a look at all pages, so it is done once for as many refusals as there are pages.
+    /// Gives up pages without instances, because the process has no room for another page. This
+    /// visits all pages, so it happens once for as many refusals as there are pages. On success the
+    /// caller must try again.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`: there is no room. Else the caller must try again.
+    /// `ENOMEM`: there is no room.
     #[cold]
     fn make_room(&self, memory: &Memory) -> Result {
         let count = self.count.load(Relaxed);
@@ -208,7 +212,9 @@ impl Instances {
             return Err(ENOMEM);
         }
         self.refused.store(0, Relaxed);
-        self.give_up_pages(memory)?;
+        let limit = self.pages_limit.lock();
+        self.give_up_pages(memory);
+        drop(limit);
         match self.count.load(Relaxed) < count {
             true => Ok(()),
             false => Err(ENOMEM),
@@ -216,22 +222,21 @@ impl Instances {
     }
 
     /// Gives up pages without instances, if there are many.
-    fn limit_pages(&self, count: usize, memory: &Memory) -> Result {
+    fn limit_pages(&self, count: usize, memory: &Memory) {
         let Some(mut limit) = self.pages_limit.try_lock() else {
-            // Another thread is doing so.
-            return Ok(());
+            // Another thread gives up pages.
+            return;
         };
         if count > *limit {
-            self.give_up_pages(memory)?;
+            self.give_up_pages(memory);
             *limit = PAGES.max(2 * self.count.load(Relaxed) as usize);
         }
-        Ok(())
     }
 
-    fn give_up_pages(&self, memory: &Memory) -> Result {
+    fn give_up_pages(&self, memory: &Memory) {
         let guard = tasks_trace::read_lock();
         for (number, page) in self.pages.range(0..=usize::MAX, &guard) {
-            if page.drop_dead()? != 0 {
+            if page.drop_dead(Instance::may_be_alive) != 0 {
                 continue;
             }
             if let Some(capacity) = page.give_up() {
@@ -240,6 +245,5 @@ impl Instances {
                 memory.uncharge(PAGE_BYTES + capacity * LIST_BYTES);
             }
         }
-        Ok(())
     }
 }

@@ -2,10 +2,10 @@
 
 //! Limits on what the kernel keeps for the return probes of a process.
 //!
-//! The process decides where its stacks are and from where it calls a function, so that it decides
-//! how many pages of return instances and how many breakpoints at return addresses there are. Both
-//! are allocated in its context, and charged to its memory cgroup; together they must not exceed
-//! the sysctl `kernel.uprobe_returns_kb`. A call that they have no room for is a miss.
+//! The process controls the number of pages of return instances and of breakpoints at return
+//! addresses, by its stacks and by its calls. The kernel allocates both in the context of the
+//! process and charges them to its memory cgroup. Together they must not exceed the sysctl
+//! `kernel.uprobe_returns_kb`. A call for which there is no room counts as a miss.
 
 use kernel::{
     bindings,
@@ -22,13 +22,13 @@ use kernel::{
 
 /// Returns the limit in bytes.
 fn max_bytes() -> usize {
-    // SAFETY: The administrator writes to the variable at any time; of a racing write the old or
-    // the new value is read.
+    // SAFETY: The variable is static. The sysctl writes to it at any time, and a volatile read of
+    // a word gets the old or the new value.
     let kb = unsafe { core::ptr::read_volatile(&raw const bindings::uprobe_returns_kb) };
     kb.saturating_mul(1024)
 }
 
-/// The memory of a process's return probes.
+/// Memory of the return probes of a process.
 pub(crate) struct Memory {
     used: Atomic<i64>,
 }
@@ -40,43 +40,36 @@ impl Memory {
         }
     }
 
-    /// Charges an allocation. The caller must return what it gets by [`Memory::uncharge`] when it
-    /// frees the allocation.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`: there is no room.
-    pub(crate) fn charge(&self, bytes: usize) -> Result {
-        let used = self.used.fetch_add(bytes as i64, Relaxed) as usize;
-        if used.saturating_add(bytes) > max_bytes() {
-            self.uncharge(bytes);
-            return Err(ENOMEM);
-        }
-        Ok(())
-    }
-
     pub(crate) fn uncharge(&self, bytes: usize) {
         self.used.fetch_sub(bytes as i64, Relaxed);
     }
 
-    /// Charges an allocation until the caller keeps the charge.
+    /// Charges an allocation.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: there is no room.
     pub(crate) fn try_charge(&self, bytes: usize) -> Result<Charge<'_>> {
-        self.charge(bytes)?;
-        Ok(Charge {
+        let used = self.used.fetch_add(bytes as i64, Relaxed) as usize;
+        let charge = Charge {
             memory: self,
             bytes,
-        })
+        };
+        if used.saturating_add(bytes) > max_bytes() {
+            return Err(ENOMEM);
+        }
+        Ok(charge)
     }
 }
 
-/// A charge that is given back on a drop.
+/// A charge. Dropping it gives the charge back.
 pub(crate) struct Charge<'a> {
     memory: &'a Memory,
     bytes: usize,
 }
 
 impl Charge<'_> {
-    /// Leaves it to the caller to give the charge back.
+    /// Keeps the charge. The caller must give it back by [`Memory::uncharge`].
     pub(crate) fn keep(self) {
         core::mem::forget(self);
     }
@@ -88,11 +81,11 @@ impl Drop for Charge<'_> {
     }
 }
 
-/// How many breakpoints at return addresses a process may add at once, and in each second. Each of
-/// them changes text, for which the threads of the process are stopped.
+/// Number of breakpoints at return addresses that a process may add in each second. To add one, the
+/// kernel stops the threads of the process, because it changes text.
 const ADDRESSES_A_SECOND: i64 = 1000;
 
-/// How fast breakpoints are added.
+/// Rate limit for adding breakpoints.
 pub(crate) struct Rate {
     left: i64,
     since: Instant<Monotonic>,
@@ -106,7 +99,7 @@ impl Rate {
         }
     }
 
-    /// Returns whether one more may be added now.
+    /// Returns whether a breakpoint may be added now, and counts it.
     pub(crate) fn take(&mut self) -> bool {
         let earned = self.since.elapsed().as_millis() * ADDRESSES_A_SECOND / 1000;
         if earned > 0 {

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The return instances in one page of stack.
+//! Return instances in one page of stack.
 //!
-//! Mostly an instance is in a [bucket](crate::returns::buckets), without a lock. Those that find
-//! their bucket taken are in a list. One thread at a time uses a stack, and so the page and its
-//! cache lines, except for stacks that are smaller than a page.
+//! Most instances are in a [bucket](crate::returns::buckets), which needs no lock. An instance with
+//! a collision, or with the location of an older instance, is in a list. Only one thread at a time
+//! uses a stack, and so the page and its cache lines, unless several small stacks share the page.
+//!
+//! Calls of functions that are not followed always take the lock, as does a thread that finds no
+//! instance in the bucket of its location.
 //!
 //! # Locks
 //!
-//! `Page::list`, a spinlock; nothing is allocated or freed under it, and user memory is looked at
-//! without faults only.
+//! `Page::list`, a spinlock. Its holder does not allocate or free memory. The holder may read user
+//! memory without faults, and may try to lock `mmap_lock` for reading.
 
 use crate::returns::{
     buckets::Buckets,
@@ -29,34 +32,35 @@ use kernel::{
     }, //
 };
 
-/// How many instances there is room for in a page's list, once there are any.
+/// Capacity of a list when it gets its first instance.
 const FIRST: usize = 8;
 
-/// How many there can be: one in each word, and as many again by tail calls.
+/// Maximum capacity of a list: one instance for each word of a page, and as many for tail calls.
 const MOST: usize = 2 * PAGE_SIZE / 4;
 
-/// Bytes that a page takes, without its list: the buckets, and its entry in the map.
+/// Memory of a page, without its list: includes the buckets and the entry in the map.
 pub(crate) const PAGE_BYTES: usize = size_of::<Page>() + Buckets::BYTES + 64;
 
-/// Bytes that each instance in a list takes.
+/// Memory of an instance in a list.
 pub(crate) const LIST_BYTES: usize = size_of::<Instance>();
 
-/// The result of a search for an instance, which has been removed.
+/// Result of the removal of an instance.
 pub(crate) struct Popped<R> {
+    /// Result of the caller's function for the instance.
     pub(crate) found: R,
-    /// Whether there are others at the same location.
+    /// Whether there are other instances at the location.
     pub(crate) any_left: bool,
 }
 
-/// Instances of a page, in the order of falling locations, and then of time.
+/// Instances of a page, from higher to lower locations, and in the order of calls at each location.
 struct List(KVec<Instance>);
 
-/// The result of an attempt to add an instance.
+/// Result of adding an instance.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
     Yes,
     Full,
-    /// This dead instance of the same location has been removed. The new one has not been added.
+    /// The instance has not been added: a dead one of the same location has been removed instead.
     Dropped(Instance),
     /// The page has been given up.
     Gone,
@@ -67,10 +71,10 @@ impl List {
         Ok(Self(KVec::with_capacity(capacity, GFP_KERNEL_ACCOUNT)?))
     }
 
-    /// Returns where the first instance is that is not above `location`.
+    /// Returns the index of the first instance that is not above `location`.
     #[inline]
     fn position(&self, location: usize) -> usize {
-        // Mostly it is the last one.
+        // A fast path, because a new instance mostly is the lowest one.
         match self.0.last() {
             Some(last) if last.location > location => self.0.len(),
             Some(_) => self
@@ -80,9 +84,14 @@ impl List {
         }
     }
 
-    /// Returns where the instances are that have the location of a new one, and the last of them
-    /// that is dead. Those are alive that have led to the new call by tail calls: they have the
-    /// same return address, and the function is not among them, nor `again` before them.
+    /// Returns the range of instances that have the location of a new one, and the index of the
+    /// last one of these that is dead.
+    ///
+    /// An instance is alive if its call may have led to the new call by tail calls. It must have
+    /// the return address of the new one. Neither it nor an earlier instance may have the function
+    /// of the new one: when that function is entered again, its earlier call and the calls since
+    /// then count as ended. `again` says that the instance in the bucket, the earliest one, has
+    /// that function.
     fn before(&self, new: &Instance, mut again: bool) -> (Range<usize>, Option<usize>) {
         let first = self.position(new.location);
         let mut at = first;
@@ -103,11 +112,11 @@ impl List {
         below.take_while(move |instance| instance.location == location)
     }
 
-    /// Removes the newest instance at a location that `returns` finds something for.
+    /// Removes the newest instance at a location that `accept` accepts, and returns its result.
     fn pop<R>(
         &mut self,
         location: usize,
-        returns: impl Fn(&Instance) -> Option<R>,
+        accept: impl Fn(&Instance) -> Option<R>,
     ) -> Option<Popped<R>> {
         let first = self.position(location);
         let mut at = first;
@@ -117,7 +126,7 @@ impl List {
             .get(at)
             .filter(|instance| instance.location == location)
         {
-            if let Some(found) = returns(instance) {
+            if let Some(found) = accept(instance) {
                 newest = Some((at, found));
             }
             at += 1;
@@ -130,19 +139,18 @@ impl List {
         })
     }
 
-    /// Returns the highest location at or below `top`, but not below `lowest`, of an instance that
-    /// `returns` holds for.
+    /// Returns the highest location from `lowest` to `top` of an instance that `accept` holds for.
     fn highest(
         &self,
         top: usize,
         lowest: usize,
-        returns: impl Fn(&Instance) -> bool,
+        accept: impl Fn(&Instance) -> bool,
     ) -> Option<usize> {
         let below = self.0.get(self.position(top)..)?;
         below
             .iter()
             .take_while(|instance| instance.location >= lowest)
-            .find(|instance| returns(instance))
+            .find(|instance| accept(instance))
             .map(|instance| instance.location)
     }
 }
@@ -151,7 +159,7 @@ impl List {
 #[pin_data]
 pub(crate) struct Page {
     pub(crate) buckets: Buckets,
-    /// Instances that found their bucket taken; `None` once the page has been given up.
+    /// Instances with a collision; `None` once the page has been given up.
     #[pin]
     list: SpinLock<Option<List>>,
 }
@@ -169,19 +177,18 @@ impl Page {
         )
     }
 
-    /// Adds an instance, to its bucket or to the list. May sleep.
+    /// Adds an instance, to its bucket or to the list.
     pub(crate) fn push(&self, new: Instance, is_alive: impl Fn(&Instance) -> bool) -> Pushed {
-        let in_the_way = self.buckets.in_the_way(new.location);
-        let dead = in_the_way.filter(|instance| !is_alive(instance));
         let mut list = self.list.lock();
         let Some(list) = &mut *list else {
             return Pushed::Gone;
         };
-        if let Some(dead) = dead {
-            self.buckets.drop_dead(&dead, Instance::is_seen_alive);
+        let collision = self.buckets.collision(new.location);
+        if let Some(dead) = collision.filter(|instance| !is_alive(instance)) {
+            self.buckets.drop_dead(&dead, is_alive);
         }
         let pushed = self.push_locked(list, new);
-        self.buckets.set_others(list.0.len());
+        self.buckets.set_list_len(list.0.len());
         pushed
     }
 
@@ -191,15 +198,16 @@ impl Page {
         let is_dead =
             again || in_bucket.is_some_and(|old| old.return_address != new.return_address);
         let (before, last_dead) = list.before(&new, again);
-        // The last one first, so that the others can still be seen to be dead.
+        // The last dead one first, because the caller tries again after each one, and an instance
+        // may be dead only because of an earlier one.
         if let Some(dead) = last_dead.and_then(|at| list.0.remove(at).ok()) {
             return Pushed::Dropped(dead);
         }
         let dead = |old: &Instance| is_dead.then_some(*old);
-        if let Some(dead) = self.buckets.take_out(new.location, dead) {
+        if let Some(dead) = self.buckets.remove(new.location, dead) {
             return Pushed::Dropped(dead);
         }
-        if before.is_empty() && in_bucket.is_none() && self.buckets.put(new) {
+        if before.is_empty() && in_bucket.is_none() && self.buckets.insert(new) {
             return Pushed::Yes;
         }
         match list.0.insert_within_capacity(before.end, new) {
@@ -208,13 +216,13 @@ impl Page {
         }
     }
 
-    /// Removes the newest instance at a location that `returns` finds something for.
+    /// Removes the newest instance at a location that `accept` accepts, and returns its result.
     pub(crate) fn pop<R>(
         &self,
         location: usize,
-        returns: impl Fn(&Instance) -> Option<R>,
+        accept: impl Fn(&Instance) -> Option<R>,
     ) -> Option<Popped<R>> {
-        if let Some(found) = self.buckets.leave(location, &returns) {
+        if let Some(found) = self.buckets.remove_lockless(location, &accept) {
             return Some(Popped {
                 found,
                 any_left: false,
@@ -222,61 +230,54 @@ impl Page {
         }
         let mut list = self.list.lock();
         let list = (*list).as_mut()?;
-        let Some(mut popped) = list.pop(location, &returns) else {
+        let Some(mut popped) = list.pop(location, &accept) else {
             return Some(Popped {
-                found: self.buckets.take_out(location, returns)?,
+                found: self.buckets.remove(location, accept)?,
                 any_left: list.at(location).next().is_some(),
             });
         };
         popped.any_left |= self.buckets.at(location).is_some();
-        self.buckets.set_others(list.0.len());
+        self.buckets.set_list_len(list.0.len());
         Some(popped)
     }
 
+    /// Returns the highest location from `lowest` to `top` of an instance that `accept` holds for.
     pub(crate) fn highest(
         &self,
         top: usize,
         lowest: usize,
-        returns: impl Fn(&Instance) -> bool,
+        accept: impl Fn(&Instance) -> bool,
     ) -> Option<usize> {
-        let in_bucket = self.buckets.highest(top, lowest, &returns);
         let list = self.list.lock();
-        in_bucket.max(list.as_ref()?.highest(top, lowest, returns))
+        let in_bucket = self.buckets.highest(top, lowest, &accept);
+        in_bucket.max(list.as_ref()?.highest(top, lowest, accept))
     }
 
-    /// Drops the instances that are dead. Returns how many are left in the list. May sleep.
-    pub(crate) fn drop_dead(&self) -> Result<usize> {
-        let in_bucket = self
-            .buckets
-            .instances()
-            .filter(|instance| !instance.may_be_alive());
-        for dead in in_bucket {
-            let _list = self.list.lock();
-            self.buckets.drop_dead(&dead, Instance::is_seen_alive);
-        }
-        let count = self.list.lock().as_ref().map_or(0, |list| list.0.len());
-        let mut dead = List::with_capacity(count)?;
-        if let Some(list) = &*self.list.lock() {
-            for instance in list.0.iter().take(count) {
-                let _ = dead.0.push_within_capacity(*instance);
-            }
-        }
-        dead.0.retain(|instance| !instance.may_be_alive());
+    /// Drops the instances that `is_alive` does not hold for. Returns the length of the list.
+    pub(crate) fn drop_dead(&self, is_alive: impl Fn(&Instance) -> bool) -> usize {
         let mut list = self.list.lock();
         let Some(list) = &mut *list else {
-            return Ok(0);
+            return 0;
         };
-        // A thread may have made the same call again since.
-        let is_dead = |instance: &Instance| dead.at(instance.location).any(|dead| dead == instance);
-        (list.0).retain(|instance| !is_dead(instance) || instance.is_seen_alive());
-        self.buckets.set_others(list.0.len());
-        Ok(list.0.len())
+        for instance in self.buckets.instances() {
+            if !is_alive(&instance) {
+                // Checks again, because another thread may have used the bucket since.
+                self.buckets.drop_dead(&instance, &is_alive);
+            }
+        }
+        list.0.retain(|instance| is_alive(instance));
+        self.buckets.set_list_len(list.0.len());
+        list.0.len()
     }
 
-    /// Makes room in the list.
+    /// Makes room in the list. On success the caller must try again.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
     #[cold]
     pub(crate) fn make_room(&self, memory: &Memory) -> Result {
-        let left = self.drop_dead()?;
+        let left = self.drop_dead(Instance::may_be_alive);
         if left >= MOST {
             return Err(ENOMEM);
         }
@@ -296,7 +297,7 @@ impl Page {
             unused = list.0.capacity();
             core::mem::swap(&mut *now, &mut larger);
         }
-        // The smaller list is freed without the lock.
+        // Frees the smaller list without the lock.
         drop(now);
         drop(larger);
         charge.keep();
@@ -304,7 +305,7 @@ impl Page {
         Ok(())
     }
 
-    /// Gives the page up if it is empty. Returns the capacity of its list if it was.
+    /// Gives up the page if it has no instances. Returns the capacity of its list then.
     pub(crate) fn give_up(&self) -> Option<usize> {
         let mut list = self.list.lock();
         let is_empty = list.as_ref().is_some_and(|list| list.0.is_empty());

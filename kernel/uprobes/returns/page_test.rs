@@ -18,21 +18,22 @@ fn instance(location: usize, return_address: usize, function: usize) -> Instance
     }
 }
 
-/// Finds instances that return to `return_address`.
+/// Returns a function that accepts instances that return to `return_address`.
 fn to(return_address: usize) -> impl Fn(&Instance) -> Option<Instance> {
     move |instance| (instance.return_address == return_address).then_some(*instance)
 }
 
-/// A page with room in its list.
+/// Returns a page with room in its list.
 fn page() -> Result<Arc<Page>> {
     let page = Page::new()?;
     *page.list.lock() = Some(List::with_capacity(64)?);
     Ok(page)
 }
 
-/// Adds an instance as a hit does. Returns whether it went to its bucket at once.
+/// Adds an instance as a hit does. Returns whether the instance went to its bucket without the
+/// lock.
 fn push(page: &Page, instance: Instance) -> bool {
-    let is_in_bucket = page.buckets.take(instance);
+    let is_in_bucket = page.buckets.insert_lockless(instance);
     if !is_in_bucket {
         let pushed = loop {
             match page.push(instance, |_| true) {
@@ -45,20 +46,20 @@ fn push(page: &Page, instance: Instance) -> bool {
     is_in_bucket
 }
 
-/// Removes an instance that returns to `return_address`, as a hit does. Returns also whether it was
-/// found in a bucket at once.
+/// Removes an instance that returns to `return_address`, as a hit does. Also returns whether the
+/// instance was in its bucket, and no lock was taken.
 fn pop(page: &Page, location: usize, return_address: usize) -> (Option<Popped<Instance>>, bool) {
-    let sole = |found| Popped {
+    let only = |found| Popped {
         found,
         any_left: false,
     };
-    match page.buckets.leave(location, to(return_address)) {
-        Some(found) => (Some(sole(found)), true),
+    match page.buckets.remove_lockless(location, to(return_address)) {
+        Some(found) => (Some(only(found)), true),
         None => (page.pop(location, to(return_address)), false),
     }
 }
 
-/// As [`pop`], for the instance only.
+/// Does the same as [`pop`], and returns only the instance.
 fn popped(page: &Page, location: usize, return_address: usize) -> Option<Instance> {
     Some(pop(page, location, return_address).0?.found)
 }
@@ -71,7 +72,7 @@ fn page_with(instances: &[Instance]) -> Result<Arc<Page>> {
     Ok(page)
 }
 
-/// Returns whether there is no instance.
+/// Returns whether the page has no instance.
 fn is_empty(page: &Page) -> bool {
     page.highest(usize::MAX, 0, |_| true).is_none()
 }
@@ -81,7 +82,7 @@ mod page {
     use super::*;
 
     #[test]
-    fn recursion_returns_in_the_reverse_order() -> Result {
+    fn recursion_returns_in_reverse_order() -> Result {
         let page = page_with(&[
             instance(0x80, 1, 9),
             instance(0x60, 1, 9),
@@ -95,7 +96,7 @@ mod page {
     }
 
     #[test]
-    fn other_sites_and_places_are_no_returns() -> Result {
+    fn ignores_other_addresses() -> Result {
         let page = page_with(&[instance(0x80, 1, 9)])?;
         assert_eq!(popped(&page, 0x80, 2), None);
         assert_eq!(popped(&page, 0x88, 1), None);
@@ -105,8 +106,8 @@ mod page {
     }
 
     #[test]
-    fn a_place_that_is_used_again_had_a_dead_frame() -> Result {
-        // By another call, and by the same one.
+    fn reused_location_drops_dead_instance() -> Result {
+        // A call with another return address reuses the location, and then the same call again.
         let page = page_with(&[
             instance(0x80, 1, 9),
             instance(0x80, 2, 9),
@@ -118,7 +119,7 @@ mod page {
     }
 
     #[test]
-    fn a_tail_call_shares_its_place() -> Result {
+    fn tail_call_shares_location() -> Result {
         let page = page_with(&[instance(0x80, 1, 8), instance(0x80, 1, 9)])?;
         assert_eq!(popped(&page, 0x80, 1), Some(instance(0x80, 1, 9)));
         assert_eq!(popped(&page, 0x80, 1), Some(instance(0x80, 1, 8)));
@@ -126,7 +127,7 @@ mod page {
     }
 
     #[test]
-    fn what_a_dead_tail_call_led_to_is_dead() -> Result {
+    fn dead_tail_call_drops_its_callees() -> Result {
         let page = page_with(&[
             instance(0x80, 1, 8),
             instance(0x80, 1, 9),
@@ -138,7 +139,7 @@ mod page {
     }
 
     #[test]
-    fn the_nearest_place_below_is_found() -> Result {
+    fn highest_below_top() -> Result {
         let page = page_with(&[
             instance(0x80, 1, 8),
             instance(0x60, 1, 8),
@@ -164,8 +165,8 @@ mod page {
     }
 
     #[test]
-    fn frames_below_one_that_was_left_stay() -> Result {
-        // Two stacks in one page: the upper one goes on while the lower one waits.
+    fn keeps_instances_below_skipped_one() -> Result {
+        // Two stacks share the page: the upper one continues while the lower one waits.
         let page = page_with(&[
             instance(0x80, 1, 8),
             instance(0x40, 2, 9),
@@ -178,25 +179,25 @@ mod page {
     }
 
     #[test]
-    fn a_full_list_says_so() -> Result {
+    fn full_list() -> Result {
         let page = page()?;
         let capacity = page
             .list
             .lock()
             .as_ref()
             .map_or(0, |list| list.0.capacity());
-        // One in the bucket, and then those of tail calls.
+        // The first one is in the bucket, and the tail calls from it are in the list.
         for function in 0..=capacity {
             push(&page, instance(0x80, 1, function));
         }
         let more = instance(0x80, 1, capacity + 1);
-        assert!(!page.buckets.take(more));
+        assert!(!page.buckets.insert_lockless(more));
         assert_eq!(page.push(more, |_| true), Pushed::Full);
         Ok(())
     }
 
     #[test]
-    fn a_page_is_given_up_when_it_is_empty() -> Result {
+    fn gives_up_empty_page() -> Result {
         let page = page_with(&[instance(0x80, 1, 8), instance(0x80, 1, 9)])?;
         assert!(page.give_up().is_none());
         assert!(popped(&page, 0x80, 1).is_some());
@@ -206,14 +207,14 @@ mod page {
             assert!(popped(&page, location, 1).is_some());
         }
         assert!(page.give_up().is_some());
-        assert!(!page.buckets.take(instance(0x80, 1, 8)));
+        assert!(!page.buckets.insert_lockless(instance(0x80, 1, 8)));
         assert_eq!(page.push(instance(0x80, 1, 8), |_| true), Pushed::Gone);
         assert!(page.give_up().is_none());
         Ok(())
     }
 
     #[test]
-    fn it_is_known_whether_others_are_in_the_place() -> Result {
+    fn pop_reports_instances_left() -> Result {
         let instances = [
             instance(0x80, 1, 7),
             instance(0x60, 1, 7),
@@ -262,9 +263,9 @@ mod page {
     }
 
     #[test]
-    fn buckets_and_list_do_what_one_list_would() -> Result {
+    fn buckets_and_list_match_model() -> Result {
         let (page, mut model) = (page()?, Model(KVec::new()));
-        // Locations of one bucket, and of another one.
+        // Three locations of one bucket, and one of another bucket.
         let locations = [0x1010, 0x1018, collision(0x1010), 0x1020];
         let mut random = 1u64;
         let mut below = |limit: usize| {

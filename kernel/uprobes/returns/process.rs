@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The return probes of a process.
+//! Return probes of a process.
 
 use crate::{
-    client::Returning,
     entry::ReturnPoint,
     probepoint::Probepoint,
     returns::{
@@ -18,6 +17,8 @@ use crate::{
         },
         instances::Instances,
         limits::Memory,
+        page::Popped,
+        view::View,
         walk::Walked, //
     },
     stack::{
@@ -47,7 +48,8 @@ use kernel::{
         Arc,
         Mutex, //
     },
-    threads::ThreadGroup, //
+    threads::ThreadGroup,
+    uprobes::Detection, //
 };
 use ubp::Vaddr;
 
@@ -55,13 +57,28 @@ use ubp::Vaddr;
 pub(crate) struct Function {
     probepoint: Arc<Probepoint>,
     /// The return instructions that have breakpoints, in the order of addresses.
-    exits: KVec<Vaddr>,
-    /// Whether the function returns by no other instruction.
-    is_followed: bool,
+    return_insns: KVec<Vaddr>,
+    detection: Detection,
+    /// Whether the function may jump to its first instruction.
+    may_reenter: bool,
 }
 
 impl Function {
-    /// Returns whether the function begins at an address, and its text is still there.
+    fn is_followed(&self) -> bool {
+        !matches!(self.detection, Detection::ReturnAddress { .. })
+    }
+
+    fn owns_return_insns(&self) -> bool {
+        self.detection == Detection::OwnReturnInsns
+    }
+
+    /// Returns whether the text of the function has been unmapped.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.probepoint.is_gone()
+    }
+
+    /// Returns whether the function begins at `entry`, and still has its breakpoint.
+    // Inlined into the fast path of a return.
     #[inline(always)]
     pub(crate) fn is_at(&self, entry: usize) -> bool {
         self.probepoint.at.as_usize() == entry && !self.probepoint.is_gone()
@@ -69,15 +86,16 @@ impl Function {
 }
 
 /// The entry of a function that has return probes.
-pub(crate) struct Entrance {
-    returns: Arc<Returns>,
-    /// The first byte of the function.
+pub(crate) struct FunctionEntry {
+    returns: Arc<ReturnProbes>,
+    /// Address of the first byte of the function.
     at: usize,
     is_followed: bool,
 }
 
-impl Entrance {
+impl FunctionEntry {
     /// Returns the instance of a call by the current thread, which is at the entry.
+    // Inlined into the fast path of an entry.
     #[inline(always)]
     fn instance(&self, caller: Caller, regs: &PtRegs) -> Result<Instance> {
         Ok(Instance {
@@ -88,7 +106,8 @@ impl Entrance {
         })
     }
 
-    /// Only of a function that is not followed is it asked whether the thread has ended.
+    /// Returns the caller for an instance. Only instances of functions that are not followed need
+    /// the thread, to check whether it has ended.
     fn caller(&self, generation: u64) -> Caller {
         match self.is_followed {
             true => Caller::any_thread(generation),
@@ -96,23 +115,23 @@ impl Entrance {
         }
     }
 
-    // Begins anew, so that `reached` need not keep anything across the call.
+    // Not inlined, and starts over, so that `reached` does not save registers for it.
     #[inline(never)]
-    fn reached_slowly(&self, generation: u64, regs: &PtRegs, guard: &Guard) -> Result {
+    fn reached_slowpath(&self, generation: u64, regs: &PtRegs, guard: &Guard) -> Result {
         let instance = self.instance(self.caller(generation), regs)?;
         if !self.is_followed {
             self.returns
                 .need_return_address(instance.return_address, guard)?;
         }
         let returns = &self.returns;
-        let dropped = |dead: &Instance| returns.left(dead, &instance, guard);
+        let dropped = |dead: &Instance| returns.count_dropped(dead, &instance, guard);
         returns
             .instances
             .push(instance, &returns.memory, guard, dropped)
     }
 }
 
-impl ReturnPoint for Entrance {
+impl ReturnPoint for FunctionEntry {
     #[inline]
     fn reached(&self, generation: u64, regs: &mut PtRegs, guard: &Guard) -> Result {
         if self.is_followed {
@@ -121,19 +140,32 @@ impl ReturnPoint for Entrance {
                 return Ok(());
             }
         }
-        self.reached_slowly(generation, regs, guard)
+        self.reached_slowpath(generation, regs, guard)
     }
 }
 
-/// A function that a thread returns from, and the newest consumer that is called for that.
-type Called<'a> = (&'a Function, u64);
+/// The return point for the entry of a function that owns its return instructions. It does nothing,
+/// because there are no instances.
+struct OwnerEntry;
+
+impl ReturnPoint for OwnerEntry {
+    fn reached(&self, _generation: u64, _regs: &mut PtRegs, _guard: &Guard) -> Result {
+        Ok(())
+    }
+}
+
+/// The generation of a return to which all consumers are called, because it belongs to no call.
+pub(crate) const ANY_GENERATION: u64 = u64::MAX;
+
+/// A function from which a thread returns, and the [generation](Caller) of the call.
+pub(crate) type Called<'a> = (&'a Function, u64);
 
 /// The return probes of a process.
 #[pin_data]
-pub(crate) struct Returns {
+pub(crate) struct ReturnProbes {
     group: ThreadGroup,
     mm: ARef<Mm>,
-    /// By the addresses of their entries.
+    /// The functions, by the addresses of their entries.
     #[pin]
     functions: Map<Arc<Function>>,
     #[pin]
@@ -146,7 +178,7 @@ pub(crate) struct Returns {
     adding: Mutex<()>,
 }
 
-impl Returns {
+impl ReturnProbes {
     pub(crate) fn new(group: ThreadGroup, mm: &Mm) -> Result<Arc<Self>> {
         let breakpoints = Breakpoints::new(group);
         Arc::pin_init(
@@ -163,87 +195,115 @@ impl Returns {
         )
     }
 
-    /// Removes all return breakpoints: no return is detected any more.
+    /// Removes all return breakpoints. No return is detected afterwards.
     ///
     /// Context: may sleep.
     pub(crate) fn close(&self) {
         self.breakpoints.close();
     }
 
-    /// Inserts breakpoints at the return instructions of a function. Returns whether no return
-    /// passes by them.
+    /// Inserts breakpoints at the return instructions of a function. Returns how its returns are
+    /// detected.
     ///
     /// # Errors
     ///
-    /// `EAGAIN`: the text of one is absent; see [`probepoint::place`](crate::probepoint::place).
+    /// `EAGAIN`: the text of an instruction is absent; see
+    /// [`probepoint::place`](crate::probepoint::place).
     pub(crate) fn insert_breakpoints(
         self: &Arc<Self>,
         mm: &ARef<MmWithUser>,
         walked: &Walked,
-    ) -> Result<bool> {
-        let mut is_followed = walked.complete;
-        for exit in &walked.exits {
-            match self.breakpoints.add(self, mm, *exit, Kind::Instruction) {
+    ) -> Result<Detection> {
+        let mut detection = walked.detection;
+        for return_insn in &walked.return_insns {
+            match self
+                .breakpoints
+                .add(self, mm, *return_insn, Kind::Instruction)
+            {
                 Ok(()) => (),
                 Err(EAGAIN) => return Err(EAGAIN),
-                // Breakpoints at the return addresses detect the returns by it.
-                Err(_) => is_followed = false,
+                // Breakpoints at the return addresses detect the returns by this instruction.
+                Err(_) => {
+                    detection = Detection::ReturnAddress {
+                        walk_end: return_insn.as_usize(),
+                    }
+                }
             }
         }
-        Ok(is_followed)
+        Ok(detection)
     }
 
-    /// Returns the entry of the function at a probepoint. The caller must have inserted the
-    /// breakpoints, by [`Returns::insert_breakpoints`], which has returned `is_followed`.
-    pub(crate) fn entrance(
+    /// Returns the return point for the entry of the function at a probepoint. The caller must have
+    /// called [`ReturnProbes::insert_breakpoints`], which has returned `detection`. Also returns
+    /// how the returns are detected, which differs from `detection` if another probe has added the
+    /// function before, or if another function owns a return instruction.
+    pub(crate) fn function_entry(
         self: &Arc<Self>,
         probepoint: &Arc<Probepoint>,
         walked: &Walked,
-        is_followed: bool,
-    ) -> Result<Arc<dyn ReturnPoint>> {
-        let function = self.function(probepoint, walked, is_followed)?;
-        let entrance = Entrance {
+        detection: Detection,
+    ) -> Result<(Arc<dyn ReturnPoint>, Detection)> {
+        let function = self.function(probepoint, walked, detection)?;
+        if function.owns_return_insns() {
+            return Ok((Arc::new(OwnerEntry, GFP_KERNEL)?, function.detection));
+        }
+        let function_entry = FunctionEntry {
             returns: self.clone(),
             at: probepoint.at.as_usize(),
-            is_followed: function.is_followed,
+            is_followed: function.is_followed(),
         };
-        Ok(Arc::new(entrance, GFP_KERNEL)?)
+        Ok((Arc::new(function_entry, GFP_KERNEL)?, function.detection))
     }
 
     fn function(
         &self,
         probepoint: &Arc<Probepoint>,
         walked: &Walked,
-        is_followed: bool,
+        detection: Detection,
     ) -> Result<Arc<Function>> {
         let at = probepoint.at.as_usize();
         let _adding = self.adding.lock();
         let known = self.functions.get(at, &tasks_trace::read_lock()).cloned();
-        if let Some(known) = known.filter(|known| Arc::ptr_eq(&known.probepoint, probepoint)) {
+        let known = known.filter(|known| Arc::ptr_eq(&known.probepoint, probepoint));
+        // The probe that was registered first decides how returns are detected, also for threads
+        // that are inside.
+        if let Some(known) = known {
             return Ok(known);
         }
-        let mut exits = KVec::new();
-        exits.extend_from_slice(&walked.exits, GFP_KERNEL)?;
-        exits.sort_unstable();
+        let is_shared = |at: &Vaddr| self.breakpoints.has_owner(*at);
+        let detection = match detection {
+            Detection::OwnReturnInsns if walked.return_insns.iter().any(is_shared) => {
+                Detection::ReturnInsns
+            }
+            detection => detection,
+        };
+        let mut return_insns = KVec::new();
+        return_insns.extend_from_slice(&walked.return_insns, GFP_KERNEL)?;
+        return_insns.sort_unstable();
         let function = Function {
             probepoint: probepoint.clone(),
-            exits,
-            is_followed,
+            return_insns,
+            detection,
+            may_reenter: walked.may_reenter,
         };
         let function = Arc::new(function, GFP_KERNEL)?;
-        for exit in &function.exits {
-            self.breakpoints.set_function(*exit, &function)?;
+        for return_insn in &function.return_insns {
+            match function.owns_return_insns() {
+                true => self.breakpoints.set_owner(*return_insn, &function)?,
+                false => self.breakpoints.set_function(*return_insn, &function)?,
+            }
         }
-        // A known function at the address is one whose text has been unmapped.
+        // The map may have the function as one that does not own its return instructions, or a
+        // function at the same address in text that has been unmapped.
         self.functions.remove(at);
         self.functions.insert(at, function.clone(), GFP_KERNEL)?;
         Ok(function)
     }
 
-    /// Returns the function of an instance, if it returns by the instruction at `breakpoint`, which
-    /// mostly knows it.
+    /// Returns the function of an instance, if it returns by the instruction at `breakpoint`.
+    // Inlined into the fast path of a return: the breakpoint mostly knows the function.
     #[inline(always)]
-    fn left_by<'a>(
+    fn function_left_by<'a>(
         &'a self,
         breakpoint: &'a ReturnBreakpoint,
         instance: &Instance,
@@ -251,29 +311,31 @@ impl Returns {
     ) -> Option<Called<'a>> {
         let function = match breakpoint.function_at(instance.function, guard) {
             Some(function) => function,
-            None => self.function_with_exit(instance.function, breakpoint.at(), guard)?,
+            None => self.function_with_return_insn(instance.function, breakpoint.at(), guard)?,
         };
         Some((function, instance.caller.generation()))
     }
 
-    /// Returns the function at `entry`, if it returns by the instruction at `exit`.
+    /// Returns the function at `entry`, if it returns by the instruction at `return_insn`.
+    // Not inlined, to keep the lookup out of the fast path of a return.
     #[inline(never)]
-    fn function_with_exit<'a>(
+    fn function_with_return_insn<'a>(
         &'a self,
         entry: usize,
-        exit: Vaddr,
+        return_insn: Vaddr,
         guard: &'a Guard,
     ) -> Option<&'a Function> {
         let function = self.functions.get(entry, guard)?;
-        let is_exit = function.exits.binary_search(&exit).is_ok();
-        is_exit.then_some(function)
+        let is_known = function.return_insns.binary_search(&return_insn).is_ok();
+        is_known.then_some(function)
     }
 
     /// Inserts a breakpoint at a return address of the current thread, unless there is one.
     ///
-    /// If the text there is not in memory, this call is a miss: the thread is within a hit, and all
-    /// unregistrations wait for hits, so it must not wait for a server of faults, which the probed
+    /// If the text there is absent, this call is a miss. The thread is in a hit, for which all
+    /// unregistrations wait, so it must not wait for the server of a userfaultfd, which the probed
     /// process may control. The next call from there tries again.
+    // Not inlined: most calls are of followed functions.
     #[inline(never)]
     fn need_return_address(self: &Arc<Self>, address: usize, guard: &Guard) -> Result {
         if self.breakpoints.is_return_address(address, guard)? {
@@ -284,93 +346,134 @@ impl Returns {
         self.breakpoints.add(self, &mm, Vaddr::new(address), kind)
     }
 
-    /// The current thread is at a return instruction. Functions that were entered last return
-    /// first; a tail call leaves several instances at one location.
+    /// Reports the return by a return instruction, which pops `bytes` bytes of arguments and which
+    /// the current thread is about to execute. With tail calls, several functions return at once,
+    /// and the one that was entered last is reported first. The owner of the instruction returns in
+    /// any case, because it has no instances, and is reported last.
+    // Not inlined, to keep the loop out of the fast path.
     #[inline(never)]
-    pub(crate) fn returning_from(
+    pub(crate) fn returned_by(
         &self,
         breakpoint: &ReturnBreakpoint,
+        bytes: usize,
         regs: &mut PtRegs,
         guard: &Guard,
     ) {
         let location = regs.sp();
-        let left = |instance: &Instance| self.left_by(breakpoint, instance, guard);
-        while let Some(popped) = self.instances.pop(location, guard, left) {
-            let how_at = (Returning::From, breakpoint.at().as_usize());
-            self.notify(popped.found, how_at, regs, guard);
-            if !popped.any_left {
-                break;
-            }
+        let owner = breakpoint.owner(guard);
+        let left = |instance: &Instance| self.function_left_by(breakpoint, instance, guard);
+        let mut popped = self.instances.pop(location, guard, left);
+        if popped.is_none() && owner.is_none() {
+            return;
+        }
+        let view = View::enter(bytes, regs);
+        let mut notify = |called: Called<'_>| match &view {
+            Some(view) => self.notify(called, view.return_address(), regs, guard),
+            None => self.miss(called, guard),
+        };
+        // The owner has been entered last, by a tail call if at all.
+        if let Some(owner) = owner {
+            notify((owner, ANY_GENERATION));
+        }
+        while let Some(Popped { found, any_left }) = popped {
+            notify(found);
+            popped = match any_left {
+                true => self.instances.pop(location, guard, left),
+                false => None,
+            };
+        }
+        if let Some(view) = view {
+            view.leave(regs);
         }
     }
 
-    /// As [`Returns::returning_from`], for the usual case that one instance is at the location, in
-    /// its bucket. Returns whether it was so.
+    /// Removes the instance at a location, if it is the only one there, and its function returns by
+    /// the instruction at `breakpoint`. Returns the function.
+    // Inlined because it is the fast path of a return.
     #[inline(always)]
-    pub(crate) fn returning_from_lockless(
+    pub(crate) fn take_only<'a>(
+        &'a self,
+        breakpoint: &'a ReturnBreakpoint,
+        location: usize,
+        guard: &'a Guard,
+    ) -> Option<Called<'a>> {
+        let only = self.instances.only(location, guard)?;
+        let called = self.function_left_by(breakpoint, &only.instance(), guard)?;
+        only.remove().then_some(called)
+    }
+
+    /// Calls the return handlers of a function. The current thread has returned to `at`.
+    #[inline(always)]
+    pub(crate) fn notify_fastpath(
         &self,
-        breakpoint: &ReturnBreakpoint,
+        (Function { probepoint, .. }, generation): Called<'_>,
+        at: usize,
         regs: &mut PtRegs,
         guard: &Guard,
-    ) -> bool {
-        let left = |instance: &Instance| self.left_by(breakpoint, instance, guard);
-        let Some((Function { probepoint, .. }, generation)) =
-            self.instances.pop_lockless(regs.sp(), guard, left)
-        else {
-            return false;
-        };
-        if let Some(clients) = probepoint.clients(guard) {
-            let at = breakpoint.at().as_usize();
-            clients.returning_inline(self.group, generation, at, regs);
+    ) {
+        if let Some(chain) = probepoint.handler_chain(guard) {
+            chain.returned_fastpath(self.group, generation, at, regs);
         }
-        true
     }
 
-    /// The current thread is at a return address.
+    /// Reports the returns to the return address `at`, where the current thread is.
+    // Not inlined, to keep the loop out of the fast path.
     #[inline(never)]
     pub(crate) fn returned_to(&self, at: usize, regs: &mut PtRegs, guard: &Guard) {
-        let Some(mode) = Mode::of(regs) else { return };
+        let Some(mode) = Mode::from_regs(regs) else {
+            return;
+        };
         let top = regs.sp().wrapping_sub(word_size(mode));
         while let Some(called) = self.pop_returned(mode, top, at, guard) {
-            self.notify(called, (Returning::To, at), regs, guard);
+            self.notify(called, at, regs, guard);
         }
     }
 
     fn notify(
         &self,
         (function, generation): Called<'_>,
-        how_at: (Returning, usize),
+        at: usize,
         regs: &mut PtRegs,
         guard: &Guard,
     ) {
-        if let Some(clients) = function.probepoint.clients(guard) {
-            clients.returned(self.group, generation, how_at, regs);
+        if let Some(chain) = function.probepoint.handler_chain(guard) {
+            chain.returned(self.group, generation, at, regs);
         }
     }
 
-    /// The call of `dead` was left, by the time of that of `new` with the same location.
-    ///
-    /// If its function is followed, and has not returned, the thread left it in another way. Else
-    /// the function may have gone on, in a circle of tail calls, to the function that is entered
-    /// now in the same way: its return is a miss, since it cannot be told from that of the new
-    /// call.
     #[cold]
-    fn left(&self, dead: &Instance, new: &Instance, guard: &Guard) {
+    fn miss(&self, (function, generation): Called<'_>, guard: &Guard) {
+        if let Some(chain) = function.probepoint.handler_chain(guard) {
+            chain.missed(self.group, generation);
+        }
+    }
+
+    /// Counts a miss for a dead instance, if the call of a new one at the same location may belong
+    /// to the same chain of tail calls.
+    ///
+    /// If the function of `dead` is followed and does not jump to its first instruction, the thread
+    /// has left it in another way than by a return, which is no miss. Otherwise the function may
+    /// have led by tail calls, perhaps in a circle, to the function that the thread enters now. Its
+    /// return is a miss, because it cannot be distinguished from the return of the new call.
+    #[cold]
+    fn count_dropped(&self, dead: &Instance, new: &Instance, guard: &Guard) {
         if dead.return_address != new.return_address {
             return;
         }
         let Some(function) = self.functions.get(dead.function, guard) else {
             return;
         };
-        if !function.is_followed && dead.caller.is_alive() {
-            if let Some(clients) = function.probepoint.clients(guard) {
-                clients.missed(self.group, dead.caller.generation());
-            }
+        let is_missed = match function.is_followed() {
+            true => function.may_reenter,
+            false => dead.caller.is_alive(),
+        };
+        if is_missed {
+            self.miss((function, dead.caller.generation()), guard);
         }
     }
 
-    /// Takes out the instance of the call from which the current thread has returned. Its stack
-    /// pointer is just above `top`.
+    /// Removes the instance of the call from which the current thread has returned to `address`.
+    /// The stack pointer is just above `top`.
     fn pop_returned<'a>(
         &'a self,
         mode: Mode,
@@ -380,17 +483,17 @@ impl Returns {
     ) -> Option<Called<'a>> {
         let called = |instance: &Instance| {
             let function = self.functions.get(instance.function, guard)?;
-            // The thread may have ended within the function, and its stack be another one's now.
+            // If the thread that made the call has ended, another thread may have its stack by now.
             let is_here = instance.return_address == address
-                && !function.is_followed
+                && !function.is_followed()
                 && instance.caller.is_alive();
             is_here.then_some((&**function, instance.caller.generation()))
         };
         let pop = |location| Some(self.instances.pop(location, guard, called)?.found);
         pop(top).or_else(|| {
-            // Functions that pop their arguments leave the stack pointer further up: functions of
-            // 32-bit code that return a structure, and those of some compilers at run time. The
-            // return address is still at its location, because nothing has been pushed since.
+            // A function that pops its arguments leaves the stack pointer further up. Functions of
+            // 32-bit code that return a structure do so, as does code of some JIT compilers. The
+            // return address is still at its location, because the thread has not pushed anything.
             let lowest = top.saturating_sub(MAX_POPPED);
             let is_here = |instance: &Instance| called(instance).is_some();
             let location = self.instances.highest(top, lowest, guard, is_here)?;
@@ -402,5 +505,5 @@ impl Returns {
     }
 }
 
-/// Bytes of arguments that a function may pop for its return to be detected.
+/// Maximum number of bytes of arguments that a function may pop for its return to be detected.
 const MAX_POPPED: usize = 512;

@@ -1,30 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The control-flow walk: the return instructions of a function whose size is not known, found by
-//! following it from its first instruction.
+//! Control-flow walk: finds the return instructions of a function from its first instruction.
 //!
-//! The walk follows jumps and branches, also those to parts that the compiler has put elsewhere and
-//! to other functions, whose returns are then this one's (tail calls), as long as they stay within
-//! the mapping. A direct call is one of a [callee](callees) that
+//! # Jumps
 //!
-//! - returns, with its arguments off the stack or not: the walk goes on behind the call;
-//! - takes or changes its own return address, as the thunks against Spectre do, and code that reads
-//!   the instruction pointer: the walk goes on in it.
+//! The walk follows jumps and branches within the mapping. They may lead to parts of the function
+//! that the compiler has put elsewhere, or to another function, by a tail call: its return
+//! instructions are return instructions of this function as well.
 //!
-//! An indirect call is taken to return as the ABI says. Some calls do not return, as those of
-//! functions that end the program or throw exceptions, and another function comes after such a
-//! call. The walk sees that when it gets to a return there, where the stack pointer is not where it
-//! was at the entry: the caller has something on the stack, if only to align it. Nothing after the
-//! call belongs to the function then. In 32-bit code the callee may also have taken its arguments
-//! off the stack, so that nothing is known of the function's returns.
+//! # Calls
 //!
-//! A path ends where a register says where it goes on, or where the mapping does, or where the
-//! stack cannot be followed. There may be other return instructions then.
+//! The walk analyses the [callee](callees) of a direct call:
+//!
+//! - If the callee returns, the walk continues after the call, and accounts for the arguments that
+//!   the callee pops.
+//! - If the callee takes or changes its return address, the walk continues in the callee. Examples
+//!   are Spectre thunks, and code that reads the instruction pointer.
+//!
+//! The walk assumes that an indirect call returns as the ABI says.
+//!
+//! Some calls do not return, because the callee ends the program or throws an exception. Another
+//! function may follow such a call in memory. The walk detects this when it comes to a return
+//! instruction and the stack pointer is not where it was at the entry, because a function has
+//! something on the stack when it makes a call, if only to align the stack. Then nothing after the
+//! call belongs to the function. In 32-bit code, a callee that pops its arguments would explain the
+//! stack pointer as well, so the function does not count as followed.
+//!
+//! # Unknown return instructions
+//!
+//! If a path ends at the end of the mapping, or where the walk loses track of the stack pointer,
+//! the function may have return instructions that the walk does not find. The same holds for a jump
+//! by a register or a table, with one exception: the [extent](Extent) of the function is known, and
+//! the function has something on the stack at the jump. Such a jump is no tail call. The walk
+//! assumes that it stays within the function, and continues at all instructions of the function
+//! that it has not reached otherwise.
 
-use crate::returns::callees::{
-    callee,
-    word,
-    Callee, //
+use crate::returns::{
+    callees::{
+        word,
+        Callee,
+        Callees, //
+    },
+    extent::Extent, //
 };
 
 use kernel::{
@@ -33,131 +50,175 @@ use kernel::{
         write::MmapWrite,
         MmWithUser, //
     },
-    prelude::*, //
+    prelude::*,
+    uprobes::Detection, //
 };
 use ubp::{
     fault_in_to_read,
     flow_at,
     Depth,
     Flow,
-    Flowed,
+    FlowStep,
+    InsertError,
     Refusal,
-    Refused,
     Vaddr, //
 };
 
-/// How many instructions are looked at, and come to again.
+/// Maximum number of steps of a walk.
 const MAX_INSNS: usize = 20_000;
 
-/// How many calls may turn out not to return.
-const MAX_ENDS: usize = 256;
+/// Maximum number of calls that turn out not to return.
+const MAX_NORETURNS: usize = 256;
 
-/// How many with the lock held.
-const AT_ONCE: usize = 256;
+/// Number of steps before `mmap_lock` is released for other threads.
+const BATCH: usize = 256;
 
-/// How a function returns.
+/// Result of a walk: the way in which a function returns.
 pub(crate) struct Walked {
-    /// Instructions by which it returns.
-    pub(crate) exits: KVec<Vaddr>,
-    /// Whether there are no others.
-    pub(crate) complete: bool,
+    /// Instructions by which the function returns.
+    pub(crate) return_insns: KVec<Vaddr>,
+    pub(crate) detection: Detection,
+    /// Whether the function may jump to its first instruction, as in a circle of tail calls.
+    pub(crate) may_reenter: bool,
 }
 
-/// Where to go on.
+/// A path of the walk: the next instruction, and the state before it.
 #[derive(Clone, Copy)]
 struct Path {
     at: Vaddr,
     depth: Depth,
-    /// The last call before, as an index of [`Walk::calls`].
+    /// Index in [`Walk::calls`] of the last call on the path.
     call: Option<usize>,
-    /// In a callee that the walk has gone on in.
+    /// Set while the path is in a callee that takes its return address.
     inner: Option<Inner>,
 }
 
-/// The return address of a callee.
+/// Return address of the callee that a path is in.
 #[derive(Clone, Copy)]
 struct Inner {
-    /// How deep it is on the stack.
+    /// Depth of its location on the stack.
     depth: i32,
-    /// Its value, unless the callee has changed it.
+    /// Value of the return address, unless the callee has changed it.
     address: Option<Vaddr>,
 }
 
-/// A call that has been passed.
+/// A call that a path has passed.
 struct Call {
+    /// Index in [`Walk::calls`] of the call before it on the path.
     before: Option<usize>,
-    /// It does not return, or comes after one that does not.
-    ends: bool,
+    /// Whether the call does not return, or comes after a call that does not.
+    noreturn: bool,
 }
 
 /// A range of instructions that the walk has seen.
 struct Range {
     start: usize,
     end: usize,
-    /// The last call before.
+    /// Index in [`Walk::calls`] of the last call before the range.
     call: Option<usize>,
 }
 
-struct Walk {
-    mode: Mode,
-    /// The callees that have been looked at.
-    callees: KVec<(Vaddr, Callee)>,
-    paths: KVec<Path>,
-    calls: KVec<Call>,
-    /// In the order of addresses.
-    seen: KVec<Range>,
-    /// Paths that have come to a range that the walk has seen.
-    joined: KVec<Path>,
-    exits: KVec<(Vaddr, Option<usize>)>,
-    /// Where returns may be that are not found, as the index of the last call before.
-    open: KVec<Option<usize>>,
-    insns: usize,
-    ends: usize,
+/// Depth of the stack at the direct calls that a function makes with something on the stack.
+#[derive(Clone, Copy)]
+enum Frame {
+    Unknown,
+    At(Depth),
+    Varies,
 }
 
-/// Finds out how the function returns that begins at an address.
+/// Positions in an extent from which on there may be instructions that the walk has not reached.
+struct Unreached {
+    by_table: usize,
+    by_runtime: usize,
+}
+
+struct Walk<'a> {
+    mode: Mode,
+    extent: Option<&'a Extent>,
+    callees: Callees,
+    paths: KVec<Path>,
+    calls: KVec<Call>,
+    /// Instructions that paths have reached, in the order of addresses.
+    seen: KVec<Range>,
+    /// Paths that have reached a range that the walk has seen.
+    joined: KVec<Path>,
+    /// Return instructions, each with the index of the last call on the path.
+    return_insns: KVec<(Vaddr, Option<usize>)>,
+    /// Paths that have reached a jump by a register or a table that stays within the extent.
+    tables: KVec<Path>,
+    /// Ends of paths after which there may be unknown return instructions, each with the index of
+    /// the last call on the path.
+    unknown: KVec<(Vaddr, Option<usize>)>,
+    /// Depth of the stack at the direct calls of the extent.
+    frame: Frame,
+    /// A jump out of the extent, with something on the stack.
+    split: Option<Vaddr>,
+    /// Number of steps.
+    insns: usize,
+    /// Number of calls that have turned out not to return.
+    noreturns: usize,
+    entry: Vaddr,
+    may_reenter: bool,
+}
+
+/// Finds the return instructions of the function that begins at `entry`.
 ///
 /// Context: may sleep; takes `mmap_lock`.
 ///
 /// # Errors
 ///
-/// As of [`insert`](ubp::insert).
-pub(crate) fn walk(mm: &MmWithUser, entry: Vaddr) -> Result<Walked, Refused> {
+/// As for [`insert`](ubp::insert).
+pub(crate) fn walk(
+    mm: &MmWithUser,
+    entry: Vaddr,
+    extent: Option<&Extent>,
+) -> Result<Walked, InsertError> {
+    let mode = Mode::from_mm(mm);
     let mut walk = Walk {
-        mode: Mode::of_mm(mm),
-        callees: KVec::new(),
+        mode,
+        extent: extent.filter(|extent| extent.is_plain()),
+        callees: Callees::new(mode),
         paths: KVec::new(),
         calls: KVec::new(),
         seen: KVec::new(),
         joined: KVec::new(),
-        exits: KVec::new(),
-        open: KVec::new(),
+        return_insns: KVec::new(),
+        tables: KVec::new(),
+        unknown: KVec::new(),
+        frame: Frame::Unknown,
+        split: None,
         insns: 0,
-        ends: 0,
+        noreturns: 0,
+        entry,
+        may_reenter: false,
     };
-    walk.go_on_later(Path {
+    walk.push_path(Path {
         at: entry,
         depth: Depth::ENTRY,
         call: None,
         inner: None,
     })?;
-    while let Some(path) = walk.paths.pop() {
+    let mut unreached = Unreached {
+        by_table: 0,
+        by_runtime: 0,
+    };
+    while let Some(path) = walk.next_path(&mut unreached)? {
         let rest = {
             let mmap = mm.mmap_write_lock_killable()?;
             walk.follow(&mmap, path)?
         };
         match rest {
             Rest::Nothing => (),
-            Rest::Path(path) => walk.go_on_later(path)?,
+            Rest::Path(path) => walk.push_path(path)?,
             Rest::Missing(path, at) => match fault_in_to_read(mm, at) {
                 Err(EFAULT) if at != path.at => {
-                    walk.note_callee(at, Callee::RETURNS)?;
-                    walk.go_on_later(path)?;
+                    walk.callees.record(at, Callee::RETURNS)?;
+                    walk.push_path(path)?;
                 }
-                Err(EFAULT) => walk.note_open(path.call)?,
+                Err(EFAULT) => walk.record_unknown(path.at, path.call)?,
                 faulted_in => {
                     faulted_in?;
-                    walk.go_on_later(path)?;
+                    walk.push_path(path)?;
                 }
             },
         }
@@ -165,7 +226,7 @@ pub(crate) fn walk(mm: &MmWithUser, entry: Vaddr) -> Result<Walked, Refused> {
     Ok(walk.conclude()?)
 }
 
-/// The rest of a path.
+/// Remaining part of a path.
 enum Rest {
     Nothing,
     Path(Path),
@@ -174,8 +235,8 @@ enum Rest {
 }
 
 impl Inner {
-    /// Returns the state after an instruction; `None` once the address is off the stack.
-    fn after(self, flowed: &Flowed) -> Option<Self> {
+    /// Returns the state after an instruction; `None` once the return address has been popped.
+    fn after(self, flowed: &FlowStep) -> Option<Self> {
         let sp = flowed.depth.sp()?;
         let is_changed = flowed.writes == Some(self.depth);
         let address = self.address.filter(|_| !is_changed);
@@ -183,42 +244,98 @@ impl Inner {
     }
 }
 
-impl Walk {
-    fn go_on_later(&mut self, path: Path) -> Result {
+impl Walk<'_> {
+    /// Returns the next path to follow. If none is left and the extent is known, returns a path to
+    /// an instruction of the extent that the walk has not reached.
+    fn next_path(&mut self, unreached: &mut Unreached) -> Result<Option<Path>> {
+        if let Some(path) = self.paths.pop() {
+            return Ok(Some(path));
+        }
+        let Some(extent) = self.extent.filter(|_| self.insns < MAX_INSNS) else {
+            return Ok(None);
+        };
+        if let Some(table) = self.table()? {
+            while unreached.by_table < extent.len() {
+                let at = extent.get(unreached.by_table);
+                unreached.by_table += 1;
+                if let Some(at) = at.filter(|at| !self.has_seen(*at)) {
+                    return Ok(Some(Path { at, ..table }));
+                }
+            }
+        }
+        // Behind the end of the function, Go's runtime continues after a panic, with a call.
+        while unreached.by_runtime < extent.len() {
+            let index = unreached.by_runtime;
+            unreached.by_runtime += 1;
+            let (Some(at), Frame::At(depth)) = (extent.get(index), self.frame) else {
+                continue;
+            };
+            let before = index.checked_sub(1).and_then(|index| extent.get(index));
+            let is_begin = before.is_some_and(|before| self.has_seen(before));
+            if is_begin && !self.has_seen(at) && extent.is_call(at) {
+                return Ok(Some(Path {
+                    at,
+                    depth,
+                    call: None,
+                    inner: None,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns a path with the state at the jumps by tables. If the states differ, records that
+    /// there may be unknown return instructions.
+    fn table(&mut self) -> Result<Option<Path>> {
+        let mut tables = core::mem::replace(&mut self.tables, KVec::new());
+        tables.retain(|table| !self.is_unreachable(table.call));
+        self.tables = tables;
+        let Some(first) = self.tables.first().copied() else {
+            return Ok(None);
+        };
+        if self.tables.iter().any(|table| table.depth != first.depth) {
+            self.record_unknown(first.at, None)?;
+            return Ok(None);
+        }
+        Ok(Some(first))
+    }
+
+    fn push_path(&mut self, path: Path) -> Result {
         Ok(self.paths.push(path, GFP_KERNEL)?)
     }
 
-    /// Whether a call is one that does not return, or comes after such a one.
-    fn is_beyond(&self, call: Option<usize>) -> bool {
+    /// Returns whether a call does not return, or comes after a call that does not.
+    fn is_unreachable(&self, call: Option<usize>) -> bool {
         call.and_then(|index| self.calls.get(index))
-            .is_some_and(|call| call.ends)
+            .is_some_and(|call| call.noreturn)
     }
 
-    /// Follows a path until it ends, or for a while.
-    fn follow(&mut self, mmap: &MmapWrite<'_>, path: Path) -> Result<Rest, Refused> {
+    /// Follows a path until it ends, or for at most [`BATCH`] steps.
+    fn follow(&mut self, mmap: &MmapWrite<'_>, path: Path) -> Result<Rest, InsertError> {
         let mut path = path;
-        for _ in 0..AT_ONCE {
-            if self.is_beyond(path.call) {
+        for _ in 0..BATCH {
+            if self.is_unreachable(path.call) {
                 return Ok(Rest::Nothing);
             }
-            if self.insns == MAX_INSNS || self.ends == MAX_ENDS {
-                self.open.push(None, GFP_KERNEL).map_err(Error::from)?;
-                // It is not going to be known.
+            if self.insns == MAX_INSNS || self.noreturns == MAX_NORETURNS {
+                self.record_unknown(path.at, None)?;
+                // The walk is incomplete whatever the other paths find.
                 self.paths.clear();
                 return Ok(Rest::Nothing);
             }
             self.insns += 1;
             if self.has_seen(path.at) {
+                self.may_reenter |= path.at == self.entry && path.depth.sp() == Some(0);
                 self.joined.push(path, GFP_KERNEL).map_err(Error::from)?;
                 return Ok(Rest::Nothing);
             }
             let flowed = match flow_at(mmap, path.at, path.depth) {
                 Ok(flowed) => flowed,
-                Err(Refused::Errno(EAGAIN)) => return Ok(Rest::Missing(path, path.at)),
-                // No program executes this, but the bytes may not be a program.
-                Err(Refused::Insn(Refusal::Undecodable | Refusal::CutOff))
-                | Err(Refused::Errno(EINVAL | EFAULT)) => {
-                    self.note_open(path.call)?;
+                Err(InsertError::Errno(EAGAIN)) => return Ok(Rest::Missing(path, path.at)),
+                // No program executes these bytes. They may be data.
+                Err(InsertError::Refused(Refusal::Undecodable | Refusal::CutOff))
+                | Err(InsertError::Errno(EINVAL | EFAULT)) => {
+                    self.record_unknown(path.at, path.call)?;
                     return Ok(Rest::Nothing);
                 }
                 Err(refused) => return Err(refused),
@@ -227,16 +344,19 @@ impl Walk {
                 return Ok(Rest::Nothing);
             };
             let called = match flowed.flow {
-                Flow::Call(Some(to)) => match self.known_callee(to) {
+                Flow::Call(Some(to)) => match self.callees.known(to) {
                     Some(callee) => Some((to, callee)),
-                    // Others get the lock before the path goes on.
-                    None if self.look_at_callee(mmap, to)? => return Ok(Rest::Path(path)),
+                    // Releases the lock for other threads before the path continues.
+                    None if self.callees.analyse(mmap, to)? => return Ok(Rest::Path(path)),
                     None => return Ok(Rest::Missing(path, to)),
                 },
                 _ => None,
             };
             self.see(path.at, next, path.call)?;
-            let at_return = path.depth;
+            let (at, at_return) = (path.at, path.depth);
+            if called.is_some() && self.extent.is_some_and(|extent| extent.contains(at)) {
+                self.record_frame(path.depth);
+            }
             path.depth = flowed.depth;
             path.inner = path.inner.and_then(|inner| inner.after(&flowed));
             path.at = match flowed.flow {
@@ -246,7 +366,7 @@ impl Walk {
                         path.depth = path.depth.deeper_by(word(self.mode));
                         let depth = path.depth.sp().filter(|_| path.inner.is_none());
                         let Some(depth) = depth else {
-                            self.note_open(path.call)?;
+                            self.record_unknown(path.at, path.call)?;
                             return Ok(Rest::Nothing);
                         };
                         path.inner = Some(Inner {
@@ -257,23 +377,27 @@ impl Walk {
                     }
                     Some((_, Callee::Returns(popped))) => {
                         path.depth = path.depth.deeper_by(-popped);
-                        path.call = Some(self.note_call(path.call)?);
+                        path.call = Some(self.record_call(path.call)?);
                         next
                     }
                     None => {
-                        path.call = Some(self.note_call(path.call)?);
+                        path.call = Some(self.record_call(path.call)?);
                         next
                     }
                 },
                 Flow::Branch(to) => {
-                    self.go_on_later(Path { at: to, ..path })?;
+                    self.record_leaving(at, to, path.depth);
+                    self.push_path(Path { at: to, ..path })?;
                     next
                 }
-                Flow::Jump(to) => to,
+                Flow::Jump(to) => {
+                    self.record_leaving(at, to, path.depth);
+                    to
+                }
                 Flow::Return(popped) => match path.inner {
                     Some(Inner { depth, address }) if at_return.sp() == Some(depth) => {
                         let Some(address) = address else {
-                            self.note_open(path.call)?;
+                            self.record_unknown(path.at, path.call)?;
                             return Ok(Rest::Nothing);
                         };
                         path.depth = at_return.deeper_by(-word(self.mode) - popped);
@@ -281,86 +405,76 @@ impl Walk {
                         address
                     }
                     _ => {
-                        self.note_return(path.at, at_return, path.call)?;
+                        self.record_return(path.at, at_return, path.call)?;
                         return Ok(Rest::Nothing);
                     }
                 },
-                Flow::Anywhere => {
-                    self.note_open(path.call)?;
+                Flow::Indirect => {
+                    self.record_jump(path, at)?;
                     return Ok(Rest::Nothing);
                 }
-                Flow::Nowhere => return Ok(Rest::Nothing),
+                Flow::Stop => return Ok(Rest::Nothing),
             };
         }
         Ok(Rest::Path(path))
     }
 
-    /// Returns how a callee treats its return address, if the walk has looked at it.
-    fn known_callee(&self, at: Vaddr) -> Option<Callee> {
-        let known = self.callees.iter().find(|(known, _)| *known == at)?;
-        Some(known.1)
-    }
-
-    /// Looks at a callee. Returns whether its text is present.
-    fn look_at_callee(&mut self, mmap: &MmapWrite<'_>, at: Vaddr) -> Result<bool> {
-        let found = match callee(mmap, at, self.mode) {
-            Ok(found) => found,
-            Err(Refused::Errno(EAGAIN)) => return Ok(false),
-            Err(Refused::Errno(ENOMEM)) => return Err(ENOMEM),
-            // The call raises an exception; or it is none.
-            Err(_) => Callee::RETURNS,
-        };
-        self.note_callee(at, found)?;
-        Ok(true)
-    }
-
-    fn note_callee(&mut self, at: Vaddr, found: Callee) -> Result {
-        Ok(self.callees.push((at, found), GFP_KERNEL)?)
-    }
-
-    fn note_call(&mut self, before: Option<usize>) -> Result<usize> {
+    fn record_call(&mut self, before: Option<usize>) -> Result<usize> {
         let call = Call {
             before,
-            ends: false,
+            noreturn: false,
         };
         self.calls.push(call, GFP_KERNEL)?;
         Ok(self.calls.len() - 1)
     }
 
-    fn note_open(&mut self, call: Option<usize>) -> Result {
-        Ok(self.open.push(call, GFP_KERNEL)?)
+    fn record_unknown(&mut self, at: Vaddr, call: Option<usize>) -> Result {
+        Ok(self.unknown.push((at, call), GFP_KERNEL)?)
     }
 
-    fn note_return(&mut self, at: Vaddr, depth: Depth, call: Option<usize>) -> Result {
-        match (depth.sp(), call) {
-            (Some(0), _) => Ok(self.exits.push((at, call), GFP_KERNEL)?),
-            (Some(_), Some(call)) => {
-                // It is another function's, so that the call before has not returned; or that has
-                // taken something off the stack.
-                if self.mode == Mode::Bits32 {
-                    self.note_open(None)?;
-                }
-                self.note_end(call)
-            }
-            // It returns in a way of its own, or not.
-            (Some(_), None) | (None, _) => self.note_open(call),
+    /// Records a jump by a register or a table, at `at`.
+    fn record_jump(&mut self, path: Path, at: Vaddr) -> Result {
+        let is_within = self.extent.is_some_and(|extent| extent.contains(at))
+            && path.depth.sp().is_some_and(|sp| sp != 0)
+            && path.inner.is_none();
+        match is_within {
+            true => Ok(self.tables.push(path, GFP_KERNEL)?),
+            false => self.record_unknown(at, path.call),
         }
     }
 
-    /// A call does not return: forgets the ranges after it, which other paths may come to that are
-    /// of the function.
-    fn note_end(&mut self, call: usize) -> Result {
-        self.ends += 1;
+    fn record_return(&mut self, return_insn: Vaddr, depth: Depth, call: Option<usize>) -> Result {
+        match (depth.sp(), call) {
+            (Some(0), _) => Ok(self.return_insns.push((return_insn, call), GFP_KERNEL)?),
+            (Some(_), Some(call)) => {
+                // The return instruction belongs to another function, because the last call has not
+                // returned. In 32-bit code, the callee may have popped its arguments instead.
+                if self.mode == Mode::Bits32 {
+                    self.record_unknown(return_insn, None)?;
+                }
+                self.record_noreturn(call)
+            }
+            // The function may return here, although the walk does not find the stack pointer at
+            // the return address.
+            (Some(_), None) | (None, _) => self.record_unknown(return_insn, call),
+        }
+    }
+
+    /// Records that a call does not return. Drops the ranges after it, and follows the paths that
+    /// have ended there again, because paths within the function may reach the ranges in another
+    /// way.
+    fn record_noreturn(&mut self, call: usize) -> Result {
+        self.noreturns += 1;
         for index in call..self.calls.len() {
             let before = self.calls.get(index).and_then(|call| call.before);
-            if index == call || self.is_beyond(before) {
+            if index == call || self.is_unreachable(before) {
                 if let Some(call) = self.calls.get_mut(index) {
-                    call.ends = true;
+                    call.noreturn = true;
                 }
             }
         }
         let mut seen = core::mem::replace(&mut self.seen, KVec::new());
-        seen.retain(|range| !self.is_beyond(range.call));
+        seen.retain(|range| !self.is_unreachable(range.call));
         self.seen = seen;
         self.paths.extend_from_slice(&self.joined, GFP_KERNEL)?;
         self.joined.clear();
@@ -379,6 +493,7 @@ impl Walk {
             .is_some_and(|range| at < range.end)
     }
 
+    /// Records that a path has reached the instruction from `from` to `to`.
     fn see(&mut self, from: Vaddr, to: Vaddr, call: Option<usize>) -> Result {
         let (start, end) = (from.as_usize(), to.as_usize());
         let position = self.position(start);
@@ -395,15 +510,67 @@ impl Walk {
             .map_err(|_| ENOMEM)
     }
 
-    fn conclude(self) -> Result<Walked> {
-        let mut exits = KVec::with_capacity(self.exits.len(), GFP_KERNEL)?;
-        for (at, call) in &self.exits {
-            if !self.is_beyond(*call) {
-                exits.push(*at, GFP_KERNEL)?;
+    /// Records that there may be unknown return instructions, if the walk has not reached an
+    /// instruction by which a thread leaves the extent. It gets no breakpoint, because it may be
+    /// data. Nor does the extent describe the function if tables may lead to a part elsewhere.
+    fn record_unreached(&mut self) -> Result {
+        let Some(extent) = self.extent else {
+            return Ok(());
+        };
+        if let Some(at) = extent.leaving().find(|at| !self.has_seen(*at)) {
+            self.record_unknown(at, None)?;
+        }
+        match self.split {
+            Some(at) if !self.tables.is_empty() => self.record_unknown(at, None),
+            _ => Ok(()),
+        }
+    }
+
+    /// Records a direct call of the extent. Go grows the stack by a call from before the frame.
+    fn record_frame(&mut self, depth: Depth) {
+        if depth.sp() == Some(0) {
+            return;
+        }
+        self.frame = match self.frame {
+            Frame::Unknown => Frame::At(depth),
+            Frame::At(known) if known.sp() == depth.sp() => self.frame,
+            Frame::At(_) | Frame::Varies => Frame::Varies,
+        };
+    }
+
+    /// Records a jump out of the extent.
+    fn record_leaving(&mut self, at: Vaddr, to: Vaddr, depth: Depth) {
+        if let Some(extent) = self.extent {
+            let is_leaving = extent.contains(at) && !extent.contains(to);
+            if is_leaving && depth.sp() != Some(0) {
+                self.split = Some(at);
             }
         }
-        // One that has no exits ends in a call that does not return.
-        let complete = self.open.iter().all(|call| self.is_beyond(*call));
-        Ok(Walked { exits, complete })
+    }
+
+    fn conclude(mut self) -> Result<Walked> {
+        self.record_unreached()?;
+        let mut return_insns = KVec::with_capacity(self.return_insns.len(), GFP_KERNEL)?;
+        for (return_insn, call) in &self.return_insns {
+            if !self.is_unreachable(*call) {
+                return_insns.push(*return_insn, GFP_KERNEL)?;
+            }
+        }
+        // A function without return instructions counts as followed, because it ends in a call that
+        // does not return.
+        let unknown = self.unknown.iter().find(|it| !self.is_unreachable(it.1));
+        let owns = |extent: &Extent| return_insns.iter().all(|at| extent.contains(*at));
+        let detection = match unknown {
+            None if self.extent.is_some_and(owns) => Detection::OwnReturnInsns,
+            None => Detection::ReturnInsns,
+            Some((walk_end, _)) => Detection::ReturnAddress {
+                walk_end: walk_end.as_usize(),
+            },
+        };
+        Ok(Walked {
+            return_insns,
+            detection,
+            may_reenter: self.may_reenter,
+        })
     }
 }

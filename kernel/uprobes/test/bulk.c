@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Many probes at once. */
+/* Registration of many probes at once. */
 
 #include <linux/ptrace.h>
 #include <linux/slab.h>

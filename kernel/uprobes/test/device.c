@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A client of the kernel APIs for user-space probes that programs can drive:
- * see tools/testing/selftests/uprobes for what it is used for, and
- * uprobes_test.h for what it can do. This is the device, and processes held
- * still.
+ * Device for tests of the kernel APIs for user-space probes. uprobes_test.h
+ * describes its interface, and the programs in tools/testing/selftests/uprobes
+ * use it. This file has the device itself, and quiesced processes.
  */
 
 #include <linux/delay.h>
@@ -39,7 +38,7 @@ void item_put(struct item *item)
 	kfree(item);
 }
 
-/* The item is in nobody's hands any more: end what it stands for. */
+/* Ends the object of an item. The caller has the last reference. */
 static void item_drop(struct session *session, struct item *item)
 {
 	switch (item->kind) {
@@ -220,13 +219,13 @@ static int uprobes_test_open(struct inode *inode, struct file *file)
 	return 0;
 }
 
-static void drop_those(struct session *session, bool (*which)(struct item *item))
+static void drop_matching(struct session *session, bool (*match)(struct item *item))
 {
 	struct item *item;
 	unsigned long id;
 
 	xa_for_each(&session->items, id, item) {
-		if (which(item)) {
+		if (match(item)) {
 			xa_erase(&session->items, id);
 			item_drop(session, item);
 		}
@@ -252,10 +251,10 @@ static int uprobes_test_release(struct inode *inode, struct file *file)
 {
 	struct session *session = file->private_data;
 
-	/* Guards first: a held process could be what a handler waits for. */
-	drop_those(session, is_guard);
-	drop_those(session, acts_on_another);
-	drop_those(session, is_any);
+	/* Guards first, because a handler may wait for a quiesced process. */
+	drop_matching(session, is_guard);
+	drop_matching(session, acts_on_another);
+	drop_matching(session, is_any);
 	xa_destroy(&session->items);
 	mutex_destroy(&session->lock);
 	kfree(session);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The handlers: they count, change registers, and, where they are asked to, do
- * what handlers may do, or must not do.
+ * Handlers of the test probes. They count and change registers. On request, they
+ * do things that are allowed to handlers, or forbidden.
  */
 
 #include <linux/bottom_half.h>
@@ -24,7 +24,7 @@ static struct item *item_of(struct uprobe *self)
 	return container_of(self, struct probe, uprobe)->item;
 }
 
-/* NULL if the probe is gone: nothing of it may be touched then. */
+/* Returns NULL if the probe has been freed. The caller must not use it then. */
 static struct item *enter(struct uprobe *self)
 {
 	struct probe *probe = container_of(self, struct probe, uprobe);
@@ -52,6 +52,7 @@ static void see(struct item *item, struct pt_regs *regs)
 {
 	see_thread(item);
 	WRITE_ONCE(item->last_ip, regs->ip);
+	WRITE_ONCE(item->last_sp, regs->sp);
 	WRITE_ONCE(item->last_si, regs->si);
 }
 
@@ -64,16 +65,16 @@ static void change(struct item *item, struct pt_regs *regs)
 static void take_time(const struct uprobes_test_register *request)
 {
 	if (request->act == UPROBES_TEST_ACT_SPIN) {
-		/* Not by the clock, which may stand still for as long as interrupts are off. */
+		/* Not by the clock, which may stop while interrupts are off. */
 		mdelay(request->act_usec / 1000);
 		return;
 	}
-	/* In interrupt context, too: that is the mistake to be found. */
+	/* In interrupt context this is the mistake that the test provokes. */
 	might_sleep();
 	fsleep(request->act_usec);
 }
 
-/* The last thing that a handler does, as it may come back in another context. */
+/* Must come last in a handler, because it may change the context. */
 static void act(struct item *item, u32 handler)
 {
 	const struct uprobes_test_register *request = &item->request;
@@ -108,7 +109,7 @@ static void act(struct item *item, u32 handler)
 	case UPROBES_TEST_ACT_RCU_TRACE_LOCK:
 		rcu_read_lock_trace();
 		break;
-	/* The functions' effect on the count, without the checks of debug kernels. */
+	/* As the functions change the count, without the checks of debug kernels. */
 	case UPROBES_TEST_ACT_PREEMPT_ON:
 		__preempt_count_sub(PREEMPT_OFFSET);
 		break;
@@ -155,7 +156,7 @@ void task_handler(struct uprobe *self, struct pt_regs *regs)
 	if (!(item->request.flags & UPROBES_TEST_EARLY))
 		change(item, regs);
 	if (item->request.linger_usec) {
-		/* Who waits for the hit waits for what has been done. */
+		/* Act before the count, because the test waits for the count. */
 		act(item, UPROBES_TEST_TASK);
 		atomic64_inc(&item->task_hits);
 		fsleep(item->request.linger_usec);
@@ -192,6 +193,7 @@ void return_handler(struct uprobe *self, struct pt_regs *regs)
 		return;
 	see_thread(item);
 	WRITE_ONCE(item->return_ip, regs->ip);
+	WRITE_ONCE(item->return_sp, regs->sp);
 	WRITE_ONCE(item->return_ax, regs->ax);
 	atomic64_set(&item->return_sequence, atomic64_inc_return(&sequence));
 	atomic64_add(regs->ax, &item->ax_sum);
@@ -231,7 +233,7 @@ void unregistered(struct uprobe *self)
 		atomic64_inc(&late);
 	if (!(item->request.flags & UPROBES_TEST_FREE))
 		return;
-	/* Nobody else refers to it: see probe_unregister_in_handler(). */
+	/* This is the last use of the probe: see probe_unregister_in_handler(). */
 	item->probe = NULL;
 	memset(probe, POISON_FREED, sizeof(*probe));
 	kfree(probe);

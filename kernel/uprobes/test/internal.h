@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the files of the test client share. */
+/* Declarations that the files of the test client share. */
 #ifndef _UPROBES_TEST_INTERNAL_H
 #define _UPROBES_TEST_INTERNAL_H
 
@@ -20,21 +20,21 @@
 
 enum kind { PROBE, GUARD, BULK };
 
-/* What goes when the probe goes, the counts stay. */
+/* The part of an item that is freed with the probe. The counts stay. */
 struct probe {
 	struct uprobe uprobe;
 	u32 alive;
 	struct item *item;
 };
 
-/* What an id stands for. Its memory stays until nobody can refer to it any more. */
+/* An object with an id. Freed with the last reference. */
 struct item {
 	enum kind kind;
 	refcount_t refs;
 	struct utrace_quiesced *guard;
 	struct bulk *bulk;
 
-	/* All else is of probes. */
+	/* The rest is for probes. */
 	struct probe *probe;
 	struct uprobes_test_register request;
 	struct item *other;
@@ -42,7 +42,7 @@ struct item {
 	atomic_t leaves;
 	struct completion left;
 
-	/* Registrations that have begun, and that are over. */
+	/* Number of registrations that have begun, and that have ended. */
 	atomic_t begun;
 	atomic_t done;
 
@@ -62,8 +62,10 @@ struct item {
 	atomic64_t filter_calls;
 	atomic64_t filter_wrong;
 	unsigned long last_ip;
+	unsigned long last_sp;
 	unsigned long last_si;
 	unsigned long return_ip;
+	unsigned long return_sp;
 	unsigned long return_ax;
 	pid_t last_tid;
 	pid_t last_tgid;
@@ -71,10 +73,10 @@ struct item {
 
 /* State of one open file. */
 struct session {
-	/* Keeps an item that was looked up from being taken away. */
+	/* Protects items. An item that was looked up stays while it is held. */
 	struct mutex lock;
 	struct xarray items;
-	/* Hits of the items that are gone. */
+	/* Hits of the probes that were removed. */
 	atomic64_t ended_hits;
 };
 
@@ -84,11 +86,11 @@ extern atomic64_t late;
 /* device.c: items by their ids. */
 struct item *item_new(enum kind kind);
 void item_put(struct item *item);
-/* Gives the item an id, or drops it. */
+/* Assigns an id to the item, or drops the item. */
 int item_publish(struct session *session, struct item *item);
-/* The caller holds the lock of the session, and gives it up after the use. */
+/* The caller must hold the lock of the session while it uses the item. */
 struct item *item_find(struct session *session, unsigned long id, enum kind kind);
-/* A reference, to be put. */
+/* Takes a reference, which the caller must put. */
 struct item *item_get(struct session *session, unsigned long id, enum kind kind);
 
 /* probes.c: probes one by one. */
@@ -98,18 +100,18 @@ long probe_end(struct session *session, unsigned long id);
 long probe_count(struct session *session, void __user *arg);
 long probe_noop(pid_t pid);
 void probe_drop(struct session *session, struct item *item);
-/* Unregisters the probe, as a handler: somebody else will see to the end of it. */
+/* Unregisters the probe in a handler, without waiting. */
 void probe_unregister_in_handler(struct item *item);
 int probe_register_in_handler(struct item *item);
 
-/* handlers.c: what is called on a hit. */
+/* handlers.c: handlers of probes. */
 void task_handler(struct uprobe *self, struct pt_regs *regs);
 void interrupt_handler(struct uprobe *self, struct pt_regs *regs);
 void return_handler(struct uprobe *self, struct pt_regs *regs);
 bool filter(struct uprobe *self, struct task_struct *task);
 void unregistered(struct uprobe *self);
 
-/* bulk.c: many at once. */
+/* bulk.c: many probes at once. */
 long bulk_register(struct session *session, void __user *arg);
 long bulk_singly(struct session *session, unsigned long id);
 long bulk_hits(struct session *session, unsigned long id);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A module that leaves its probe behind when it goes.
+ * Test module that does not unregister its probe when it is unloaded.
  */
 
 #include <linux/init.h>
@@ -44,7 +44,7 @@ static int __init leaver_init(void)
 }
 module_init(leaver_init);
 
-/* The mistake: nothing is unregistered. */
+/* Does not unregister the probe, which is the mistake to test. */
 static void __exit leaver_exit(void)
 {
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Probes one by one. */
+/* Registration of single probes. */
 
 #include <linux/pid.h>
 #include <linux/sched/task.h>
@@ -51,7 +51,7 @@ static bool frees_itself(struct item *item)
 
 void probe_unregister_in_handler(struct item *item)
 {
-	/* Only one may touch what the callback frees. */
+	/* Only the first caller may use the probe, because the callback frees it. */
 	if (frees_itself(item) && atomic_xchg(&item->leaves, 1))
 		return;
 	unregister_uprobe(&item->probe->uprobe);
@@ -62,7 +62,7 @@ int probe_register_in_handler(struct item *item)
 	return register_now(item);
 }
 
-/* Unregisters it, from outside of handlers; and waits, if somebody else does. */
+/* Unregisters the probe, outside of handlers. If a handler has done so, waits. */
 static void end(struct item *item)
 {
 	int done = atomic_read(&item->done), begun = atomic_read(&item->begun);
@@ -71,13 +71,13 @@ static void end(struct item *item)
 		wait_for_completion(&item->left);
 	else
 		unregister_uprobe(&item->probe->uprobe);
-	/* Unless somebody else registers it meanwhile. */
+	/* No handler may be active, unless another thread has registered it again. */
 	if (done == begun && begun == atomic_read(&item->begun) &&
 	    WARN_ON_ONCE(atomic_read(&item->active) && begun == atomic_read(&item->begun)))
 		atomic64_inc(&late);
 }
 
-/* The item is in nobody's hands any more. */
+/* Ends the probe of an item. The caller has the last reference. */
 void probe_drop(struct session *session, struct item *item)
 {
 	if (item->probe) {
@@ -85,7 +85,7 @@ void probe_drop(struct session *session, struct item *item)
 		if (item->probe)
 			free_probe(item);
 	} else if (frees_itself(item)) {
-		/* The callback may be about to say so. */
+		/* The callback frees the probe before it completes. */
 		wait_for_completion(&item->left);
 	}
 	atomic64_add(atomic64_read(&item->task_hits), &session->ended_hits);
@@ -212,8 +212,10 @@ static void read_all(struct item *item, struct uprobes_test_count *count)
 	count->interrupt_sequence = atomic64_read(&item->interrupt_sequence);
 	count->return_sequence = atomic64_read(&item->return_sequence);
 	count->last_ip = READ_ONCE(item->last_ip);
+	count->last_sp = READ_ONCE(item->last_sp);
 	count->last_si = READ_ONCE(item->last_si);
 	count->return_ip = READ_ONCE(item->return_ip);
+	count->return_sp = READ_ONCE(item->return_sp);
 	count->return_ax = READ_ONCE(item->return_ax);
 	count->ax_sum = atomic64_read(&item->ax_sum);
 	count->filter_calls = atomic64_read(&item->filter_calls);
@@ -223,7 +225,7 @@ static void read_all(struct item *item, struct uprobes_test_count *count)
 	count->notified = atomic_read(&item->notified);
 	count->act_result = atomic_read(&item->act_result);
 
-	/* The callback might be freeing it. */
+	/* The callback may free the probe at the same time. */
 	if (frees_itself(item))
 		count->counts_error = -EINVAL;
 	else
@@ -231,6 +233,8 @@ static void read_all(struct item *item, struct uprobes_test_count *count)
 	count->hits = counts.hits;
 	count->returns = counts.returns;
 	count->misses = counts.misses;
+	count->detection = counts.detection;
+	count->walk_end = counts.walk_end;
 }
 
 long probe_count(struct session *session, void __user *arg)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Probes with handlers that do nothing, for as long as the module is loaded:
- * what is left is what a probe costs. See scripts/bench.
+ * Probes with handlers that do nothing, to measure the overhead of a probe. See
+ * scripts/bench.
  */
 
 #include <linux/mm.h>
@@ -16,7 +16,7 @@ module_param(vaddr, ulong, 0);
 static unsigned long size;
 module_param(size, ulong, 0);
 
-/* So many probes, at addresses that are so far from one another. */
+/* Number of probes, and the distance between their addresses. */
 static unsigned int count = 1;
 module_param(count, uint, 0);
 static unsigned long stride;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What /dev/uprobes_test takes. Shared by the module and by the programs in
+ * Interface of /dev/uprobes_test, for the module and the programs in
  * tools/testing/selftests/uprobes.
  *
- * Probes, bulks and guards belong to the open file that made them and go with
- * it. All have positive ids out of one number space.
+ * Probes, bulks and guards belong to an open file, and end when it is closed. All
+ * have positive ids from one number space.
  */
 #ifndef _UPROBES_TEST_H
 #define _UPROBES_TEST_H
@@ -28,25 +28,25 @@
 #define UPROBES_TEST_PREPARE	0x400	/* is not registered yet */
 #define UPROBES_TEST_FLAGS	0x7ff
 
-/* uprobes_test_register.act: what a handler does besides counting. */
+/* uprobes_test_register.act: action of a handler besides counting. */
 enum uprobes_test_act {
 	UPROBES_TEST_ACT_NONE,
 	UPROBES_TEST_ACT_UNREGISTER,	/* the probe itself */
 	UPROBES_TEST_ACT_UNREGISTER_OTHER,	/* the probe @other */
 	UPROBES_TEST_ACT_REGISTER_OTHER,	/* the probe @other */
-	/* The handler comes back in another context than it was called in. */
+	/* The handler returns in another context than it was called in. */
 	UPROBES_TEST_ACT_IRQS_OFF,
 	UPROBES_TEST_ACT_IRQS_ON,
 	UPROBES_TEST_ACT_PREEMPT_OFF,
 	UPROBES_TEST_ACT_BH_OFF,
 	UPROBES_TEST_ACT_RCU_LOCK,
 	UPROBES_TEST_ACT_RCU_TRACE_LOCK,
-	UPROBES_TEST_ACT_PREEMPT_ON,	/* what is enabled already, as for the next */
+	UPROBES_TEST_ACT_PREEMPT_ON,	/* enabled already, as for the next */
 	UPROBES_TEST_ACT_BH_ON,
 	UPROBES_TEST_ACT_FAULTS_OFF,
 	UPROBES_TEST_ACT_MIGRATION_OFF,
 	UPROBES_TEST_ACT_EVERYTHING,	/* much of it, and more than once */
-	/* It takes @act_usec. */
+	/* The handler takes @act_usec. */
 	UPROBES_TEST_ACT_SLEEP,
 	UPROBES_TEST_ACT_SPIN,
 	UPROBES_TEST_ACTS,
@@ -89,8 +89,8 @@ struct uprobes_test_register {
 };
 
 /**
- * struct uprobes_test_count - what a probe saw so far
- * @id: which probe (in)
+ * struct uprobes_test_count - counts of a probe, and values of its last calls
+ * @id: id of the probe (in)
  * @active: handlers running now
  * @task_hits: calls of the task handler
  * @task_preemptible: how many of them could have slept
@@ -102,8 +102,10 @@ struct uprobes_test_register {
  * @interrupt_sequence: the same for the last interrupt call
  * @return_sequence: the same for the last return call
  * @last_ip: instruction pointer at the last call, before any change
+ * @last_sp: stack pointer at that call
  * @last_si: SI register at the last call, before any change
  * @return_ip: instruction pointer at the last return, before any change
+ * @return_sp: stack pointer at that return
  * @return_ax: AX register at the last return, before any change
  * @ax_sum: sum of the AX registers at all returns
  * @filter_calls: calls of the filter
@@ -111,9 +113,10 @@ struct uprobes_test_register {
  * @last_tid: thread of the last call
  * @last_tgid: process of the last call
  * @notified: calls of `unregistered`
- * @act_result: what registering the other probe returned
- * @counts_error: what uprobe_read_counts() returned
- * @hits: what it said, as are @returns and @misses
+ * @act_result: return value of the registration of the other probe
+ * @counts_error: return value of uprobe_read_counts()
+ * @hits: read by uprobe_read_counts(), as @returns, @misses,
+ *	@detection and @walk_end
  */
 struct uprobes_test_count {
 	__u32 id;
@@ -128,8 +131,10 @@ struct uprobes_test_count {
 	__u64 interrupt_sequence;
 	__u64 return_sequence;
 	__u64 last_ip;
+	__u64 last_sp;
 	__u64 last_si;
 	__u64 return_ip;
+	__u64 return_sp;
 	__u64 return_ax;
 	__u64 ax_sum;
 	__u64 filter_calls;
@@ -143,16 +148,18 @@ struct uprobes_test_count {
 	__u64 hits;
 	__u64 returns;
 	__u64 misses;
+	__u64 detection;
+	__u64 walk_end;
 };
 
 /**
  * struct uprobes_test_bulk - probes for register_uprobes()
  * @pid: any thread of the process
- * @num: how many
- * @vaddr: where the first one is
- * @stride: from each to the next
- * @bad: which one is at address 0 instead; none if there is none such
- * @twice: which one is the first one again; none if that is 0
+ * @num: number of probes
+ * @vaddr: address of the first one
+ * @stride: distance between addresses
+ * @bad: index of a probe at address 0 instead; none if not less than @num
+ * @twice: index at which the first probe is passed again; none if 0
  */
 struct uprobes_test_bulk {
 	__s32 pid;
@@ -165,9 +172,9 @@ struct uprobes_test_bulk {
 };
 
 /**
- * struct uprobes_test_quiesce - a process to hold still
+ * struct uprobes_test_quiesce - a process to quiesce
  * @pid: any thread of the process
- * @usec: for UPROBES_TEST_QUIESCE_FOR: how long
+ * @usec: duration, for UPROBES_TEST_QUIESCE_FOR
  */
 struct uprobes_test_quiesce {
 	__s32 pid;
@@ -177,9 +184,9 @@ struct uprobes_test_quiesce {
 /**
  * struct uprobes_test_state - state of the module
  * @probes: registered now, over all open files
- * @guards: processes held now, over all open files
- * @late: handlers that ran when the probe was gone, or `unregistered` before that
- * @ended_hits: all hits of those probes of this open file that are gone
+ * @guards: processes quiesced now, over all open files
+ * @late: handlers that ran after the probe was freed or `unregistered` was called
+ * @ended_hits: hits of the probes of this open file that were unregistered
  */
 struct uprobes_test_state {
 	__u32 probes;
@@ -204,11 +211,11 @@ struct uprobes_test_state {
 #define UPROBES_TEST_STATE	_IOR('u', 8, struct uprobes_test_state)
 /* Argument: a pid. Unregisters a struct uprobe that was never registered. */
 #define UPROBES_TEST_NOOP	_IO('u', 9)
-/* Calls unregister_uprobe() only: the id, and what was counted, stay. */
+/* Only calls unregister_uprobe(): the id and the counts stay. */
 #define UPROBES_TEST_END	_IO('u', 10)
 /* Returns the id of the bulk, or fails as register_uprobes() does. */
 #define UPROBES_TEST_BULK	_IOW('u', 11, struct uprobes_test_bulk)
-/* Argument: the id of a bulk. Unregisters it one by one. */
+/* Argument: the id of a bulk. Unregisters its probes one by one. */
 #define UPROBES_TEST_BULK_SINGLY _IO('u', 12)
 /* Argument: the id of a bulk. Returns the hits of all its probes. */
 #define UPROBES_TEST_BULK_HITS	_IO('u', 13)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the engines do when they are told of something. */
+/* Callbacks of the test engines. */
 
 #include <linux/binfmts.h>
 #include <linux/fcntl.h>
@@ -26,7 +26,7 @@ static bool matches(const struct utrace_test_answer *answer,
 	       (!(answer->flags & UTRACE_TEST_ONLY) || answer->match == record->arg[0]);
 }
 
-/* Takes what the client was told to answer; false if it was told nothing. */
+/* Takes the answer for the callback. Returns false if there is none. */
 static bool take_answer(struct client *client, const struct utrace_test_record *record,
 			struct utrace_test_answer *answer)
 {
@@ -51,7 +51,7 @@ static bool take_answer(struct client *client, const struct utrace_test_record *
 	return any;
 }
 
-/* What to return if nothing is to be changed. */
+/* Returns the value that changes nothing. */
 static u32 unchanged(const struct utrace_test_record *record)
 {
 	switch (record->callback) {
@@ -77,7 +77,7 @@ static void die(struct client *client)
 	struct kprobe probe = { .symbol_name = "make_task_dead" };
 	void (*make_task_dead)(int signr);
 
-	/* It is not exported. */
+	/* make_task_dead() is not exported. */
 	if (WARN_ON_ONCE(register_kprobe(&probe)))
 		return;
 	make_task_dead = (void *)probe.addr;
@@ -86,7 +86,7 @@ static void die(struct client *client)
 	make_task_dead(SIGKILL);
 }
 
-/* Has the kernel copy a file name. */
+/* Makes the kernel copy a file name. */
 static int look_up(const char __user *name)
 {
 	struct path path;
@@ -97,7 +97,7 @@ static int look_up(const char __user *name)
 	return ret;
 }
 
-/* What the answer says to do to engines. */
+/* Calls the functions that the answer requests. */
 static void act(struct client *client, struct utrace_engine *engine,
 		const struct utrace_test_answer *answer, struct task_struct *child,
 		struct utrace_test_record *record)
@@ -121,8 +121,8 @@ static void act(struct client *client, struct utrace_engine *engine,
 }
 
 /*
- * All that the callbacks have in common. @answer->flags is 0 if there was no
- * answer. The value is what the callback is to return.
+ * The common part of all callbacks. @answer->flags is 0 if there was no answer.
+ * Returns the return value of the callback.
  */
 static u32 tell(struct utrace_engine *engine, struct task_struct *child,
 		struct utrace_test_record *record, struct utrace_test_answer *answer)
@@ -258,7 +258,7 @@ static u32 report_exec(u32 found, struct utrace_engine *engine, const struct lin
 	return tell(engine, NULL, &record, &answer);
 }
 
-/* Where number and arguments of a system call are. */
+/* Returns the register of a system call's number, argument or result. */
 static unsigned long *syscall_register(struct pt_regs *regs, unsigned int nr)
 {
 	switch (nr) {
@@ -365,7 +365,7 @@ static void report_reap(struct utrace_engine *engine, struct task_struct *task)
 {
 	struct utrace_test_record record = {
 		.callback = UTRACE_TEST_REAP,
-		/* It has no number in any namespace any more. */
+		/* The task has no PID in any namespace any more. */
 		.tid = task_pid_nr(task),
 		.arg = { task == current },
 	};

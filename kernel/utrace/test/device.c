@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The interface of utrace for programs: see tools/testing/selftests/utrace for
- * what it is used for, and utrace_test.h for what it can do.
+ * Character device that gives programs access to utrace. utrace_test.h
+ * describes the interface, and tools/testing/selftests/utrace uses it.
  */
 
 #include <linux/fs.h>
@@ -23,7 +23,7 @@ static_assert(UTRACE_TEST_NREGS * sizeof(u64) == sizeof(struct pt_regs));
 
 static atomic_t files;
 
-/* With a reference, or an error. */
+/* Returns a client, with a reference, or an error. */
 static struct client *client_get(struct session *session, u32 id)
 {
 	struct client *client;
@@ -35,12 +35,11 @@ static struct client *client_get(struct session *session, u32 id)
 	kref_get(&client->ref);
 	return client;
 }
-DEFINE_FREE(client, struct client *, if (!IS_ERR_OR_NULL(_T)) client_put(_T))
 
 DEFINE_FREE(engine, struct utrace_engine *, if (!IS_ERR_OR_NULL(_T)) utrace_engine_put(_T))
 DEFINE_FREE(put_pid, struct pid *, put_pid(_T))
 
-/* With a reference, or an error: the engine of a client on a thread. */
+/* Returns the engine of a client on a thread, with a reference, or an error. */
 static struct utrace_engine *engine_get(struct client *client, struct task_struct *task)
 {
 	scoped_guard(mutex, &client->session->lock) {
@@ -53,152 +52,6 @@ static struct utrace_engine *engine_get(struct client *client, struct task_struc
 	}
 	return utrace_attach_task(task, UTRACE_ATTACH_MATCH_OPS | UTRACE_ATTACH_MATCH_DATA,
 				  client->ops, client_data(client));
-}
-
-/* The client that has this engine: the caller holds the lock. */
-static struct client *client_of_engine(struct session *session, struct utrace_engine *engine)
-{
-	struct client *client;
-	unsigned long id;
-
-	xa_for_each(&session->clients, id, client) {
-		if (client->engine == engine)
-			return client;
-	}
-	return NULL;
-}
-
-static struct utrace_engine *attach(const struct utrace_test_attach *request,
-				    struct client *client)
-{
-	const struct utrace_engine_ops *ops = client->ops;
-
-	if (request->how & UTRACE_TEST_NO_OPS)
-		ops = NULL;
-	if (request->how & UTRACE_TEST_BY_PID)
-		return utrace_attach_pid(client->pid, request->flags, ops, client_data(client));
-	return utrace_attach_task(client->task, request->flags, ops, client_data(client));
-}
-
-/*
- * Ends the attempt to attach an engine to a client that is new: keeps it if the
- * engine is new too. Returns the id that has the engine now, or an error.
- */
-static long attach_end(struct session *session, struct client *client,
-		       struct utrace_engine *engine)
-{
-	struct client *found;
-	long ret;
-
-	guard(mutex)(&session->lock);
-	if (IS_ERR(engine)) {
-		ret = PTR_ERR(engine);
-	} else {
-		found = client_of_engine(session, engine);
-		if (!found && engine->ops == client->ops && engine->data == client_data(client)) {
-			client->engine = engine;
-			return client->id;
-		}
-		ret = found ? found->id : -EXDEV;
-		utrace_engine_put(engine);
-	}
-	client_forget(client);
-	return ret;
-}
-
-static long process_end(struct session *session, struct client *client,
-			struct utrace_process *process)
-{
-	guard(mutex)(&session->lock);
-	if (IS_ERR(process)) {
-		client_forget(client);
-		return PTR_ERR(process);
-	}
-	client->process = process;
-	return client->id;
-}
-
-/* Gives @client an id and a thread; it has no engine yet. */
-static struct client *attach_begin(struct session *session,
-				   const struct utrace_test_attach *request)
-{
-	struct client *client, *data = NULL;
-	struct task_struct *task;
-	struct pid *pid;
-
-	pid = find_get_pid(request->tid);
-	task = get_pid_task(pid, PIDTYPE_PID);
-	if (!task) {
-		put_pid(pid);
-		return ERR_PTR(-ESRCH);
-	}
-
-	scoped_guard(mutex, &session->lock) {
-		if (request->data)
-			data = xa_load(&session->clients, request->data);
-		if (request->data && !data)
-			client = ERR_PTR(-ENOENT);
-		else
-			client = client_new(session, request->callbacks, data);
-		if (!IS_ERR(client)) {
-			client->task = task;
-			client->pid = pid;
-			kref_get(&client->ref);
-			return client;
-		}
-	}
-	put_task_struct(task);
-	put_pid(pid);
-	return client;
-}
-
-static long engine_attach(struct session *session, void __user *arg, bool process)
-{
-	struct client *client __free(client) = NULL;
-	struct utrace_test_attach request;
-	bool create;
-	long ret;
-
-	if (copy_from_user(&request, arg, sizeof(request)))
-		return -EFAULT;
-	if (request.how & ~(UTRACE_TEST_BY_PID | UTRACE_TEST_NO_OPS) || request.reserved)
-		return -EINVAL;
-	create = process || request.flags & UTRACE_ATTACH_CREATE;
-
-	client = attach_begin(session, &request);
-	if (IS_ERR(client))
-		return PTR_ERR(client);
-	if (create)
-		client_attaching(client_data(client));
-	if (process)
-		ret = process_end(session, client,
-				  utrace_attach_process(client->task, request.events,
-							request.how & UTRACE_TEST_NO_OPS ?
-							NULL : client->ops,
-							client_data(client)));
-	else
-		ret = attach_end(session, client, attach(&request, client));
-	if (create && ret != client->id)
-		client_not_attached(client_data(client));
-	return ret;
-}
-
-static long process_quiesce(struct session *session, pid_t pid)
-{
-	struct utrace_quiesced *quiesced = utrace_quiesce(pid);
-	struct client *client;
-
-	if (IS_ERR(quiesced))
-		return PTR_ERR(quiesced);
-	scoped_guard(mutex, &session->lock) {
-		client = client_new(session, 0, NULL);
-		if (!IS_ERR(client)) {
-			client->quiesced = quiesced;
-			return client->id;
-		}
-	}
-	utrace_resume(quiesced);
-	return PTR_ERR(client);
 }
 
 static long call(struct client *client, unsigned int cmd, const struct utrace_test_call *request,
@@ -327,7 +180,7 @@ static long engine_count(struct session *session, void __user *arg)
 	return copy_to_user(arg, &count, sizeof(count)) ? -EFAULT : 0;
 }
 
-/* What needs nothing but an id. */
+/* Handles the ioctls with an id as their only argument. */
 static long engine_by_id(struct session *session, unsigned int cmd, u32 id)
 {
 	struct client *client __free(client) = client_get(session, id);
@@ -420,7 +273,7 @@ static bool readable(struct session *session)
 	return session->read != session->written;
 }
 
-/* Takes the oldest record; false if there is none. */
+/* Takes the oldest record. Returns false if there is none. */
 static bool take_record(struct session *session, struct utrace_test_record *record)
 {
 	guard(spinlock_irqsave)(&session->ring_lock);
@@ -430,7 +283,7 @@ static bool take_record(struct session *session, struct utrace_test_record *reco
 	return true;
 }
 
-/* Whole records only. */
+/* Reads whole records only. */
 static ssize_t utrace_test_read(struct file *file, char __user *to, size_t len, loff_t *pos)
 {
 	struct session *session = file->private_data;
@@ -496,10 +349,10 @@ static int utrace_test_release(struct inode *inode, struct file *file)
 	struct client *client;
 	unsigned long id;
 
-	/* From here on callbacks attach nothing any more and do not block. */
+	/* From now on callbacks attach no engines and do not block. */
 	scoped_guard(mutex, &session->lock)
 		session->closing = true;
-	/* A callback may be in a process that is kept out of user mode. */
+	/* A callback may be in a process that is quiesced. */
 	xa_for_each(&session->clients, id, client) {
 		client_go(client);
 		if (client->quiesced)
@@ -546,7 +399,9 @@ static int __init utrace_test_init(void)
 static void __exit utrace_test_exit(void)
 {
 	misc_deregister(&utrace_test_device);
-	/* Whoever has dropped the last reference may still be in release(). */
+	/*
+	 * The caller that dropped the last reference may still be in release().
+	 */
 	synchronize_rcu_tasks();
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Sessions, and the engines that belong to them. */
+/* Sessions of the test device, and their engines. */
 
 #include <linux/module.h>
 #include <linux/pid.h>
@@ -13,7 +13,7 @@ atomic_t utrace_test_attached;
 atomic64_t utrace_test_late;
 atomic64_t utrace_test_atomic;
 
-/* May be called by release(), so it must not sleep. */
+/* Must not sleep, because release() may call it. */
 static void session_free(struct kref *ref)
 {
 	struct session *session = container_of(ref, struct session, ref);
@@ -43,7 +43,7 @@ void session_record(struct session *session, struct utrace_test_record *record)
 	unsigned long flags;
 
 	spin_lock_irqsave(&session->ring_lock, flags);
-	/* The ring goes when the file is closed. */
+	/* The ring is freed when the file is closed. */
 	if (session->ring) {
 		if (session->written - session->read == RECORDS) {
 			session->read++;
@@ -170,7 +170,10 @@ void client_attaching(struct client *data)
 	kref_get(&data->ref);
 	atomic_inc(&data->attached);
 	atomic_inc(&utrace_test_attached);
-	/* An open file, or another engine, holds the module already. */
+	/*
+	 * An open file, or another engine, holds a reference to the module
+	 * already.
+	 */
 	__module_get(THIS_MODULE);
 }
 
@@ -180,7 +183,7 @@ bool client_not_attached(struct client *data)
 		return false;
 	atomic_dec(&utrace_test_attached);
 	client_put(data);
-	/* The way out of this function is waited for by module_exit(). */
+	/* module_exit() waits for the return from this function. */
 	module_put(THIS_MODULE);
 	return true;
 }
@@ -239,7 +242,10 @@ int session_attach_from_callback(struct session *session, struct task_struct *ta
 	struct client *client;
 	int ret;
 
-	/* Held all the time, so that the file cannot be closed in between. */
+	/*
+	 * The lock is held throughout, so that the file cannot be closed in
+	 * between.
+	 */
 	guard(mutex)(&session->lock);
 	if (session->closing)
 		return -ESHUTDOWN;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the parts of the test module share. */
+/* Internal interfaces of the test module. */
 #ifndef _UTRACE_TEST_INTERNAL_H
 #define _UTRACE_TEST_INTERNAL_H
 
@@ -17,18 +17,18 @@
 #define ANSWERS		8
 
 /*
- * State of one open file. Lives until the last of its engines is released: ops
- * and data have to be there for as long.
+ * State of one open file. Lives until the last of its engines is released,
+ * because ops and data must stay valid until then.
  */
 struct session {
 	struct kref ref;
 	struct pid_namespace *ns;
 
-	/* Protects what the ids stand for, and @closing. */
+	/* Protects the objects of the ids, and @closing. */
 	struct mutex lock;
 	struct xarray clients;
 	bool closing;
-	/* Ops by their set of callbacks. */
+	/* Ops, indexed by their set of callbacks. */
 	struct xarray ops;
 
 	/* One reader at a time. */
@@ -42,17 +42,19 @@ struct session {
 	struct utrace_test_record *ring;
 };
 
-/* What an id stands for, and the data of its engines. */
+/* The object of an id, and the data of its engines. */
 struct client {
-	/* One of the id, one of each engine with this data, one of each user. */
+	/*
+	 * One reference of the id, of each engine with this data, of each user.
+	 */
 	struct kref ref;
 	struct session *session;
 	u32 id;
 	const struct utrace_engine_ops *ops;
-	/* Where else the data is, if this is not the data of its engine. */
+	/* The client that has the data, if this one shares it. */
 	struct client *data;
 
-	/* Of these there is one at most: protected by the session's lock. */
+	/* At most one of each; protected by the session's lock. */
 	struct utrace_engine *engine;
 	struct utrace_process *process;
 	struct utrace_quiesced *quiesced;
@@ -63,17 +65,17 @@ struct client {
 	/* Engines with this data that are not released yet. */
 	atomic_t attached;
 	atomic64_t released;
-	/* No callback may come any more. Not known of data that is shared. */
+	/* Set when no callback may come any more. Not used for shared data. */
 	bool ended;
 	bool shared;
 	atomic_t active;
 	atomic64_t calls[UTRACE_TEST_CALLBACKS];
 
-	/* Callbacks that are to block wait for the next number. */
+	/* Callbacks that block wait for the next number. */
 	wait_queue_head_t blocked;
 	unsigned int go;
 
-	/* Of the two below. */
+	/* Protects the two fields below. */
 	spinlock_t answers_lock;
 	unsigned int answers_used;
 	struct utrace_test_answer answers[ANSWERS];
@@ -87,24 +89,31 @@ void session_get(struct session *session);
 void session_put(struct session *session);
 void session_record(struct session *session, struct utrace_test_record *record);
 
-/* The ops with a set of callbacks, or an error. May sleep. */
+/* Returns the ops with a set of callbacks, or an error. May sleep. */
 const struct utrace_engine_ops *session_ops(struct session *session, u32 callbacks);
 
-/* A client with an id, and no engine yet. The caller holds the session's lock. */
+/*
+ * Returns a client with an id, and no engine yet. The caller must hold the
+ * session's lock.
+ */
 struct client *client_new(struct session *session, u32 callbacks, struct client *data);
 void client_put(struct client *client);
+DEFINE_FREE(client, struct client *, if (!IS_ERR_OR_NULL(_T)) client_put(_T))
 /*
- * Before an engine with this data is attached, and when it is released or could
- * not be attached: false if there is none.
+ * Must be called before an engine with this data is attached, and when it is
+ * released or could not be attached. The latter returns false if there is none.
  */
 void client_attaching(struct client *data);
 bool client_not_attached(struct client *data);
-/* Takes a client that has no engine out of its session. The caller holds the lock. */
+/*
+ * Removes a client that has no engine from its session. The caller must hold
+ * the lock.
+ */
 void client_forget(struct client *client);
-/* The callbacks that block go on. */
+/* Wakes the callbacks that block. */
 void client_go(struct client *client);
 void client_no_answer(struct client *client);
-/* Detaches, waits for the callbacks and gives up the reference. */
+/* Detaches, waits for the callbacks and drops the reference. */
 void client_detach(struct client *client);
 
 static inline struct client *client_data(struct client *client)
@@ -112,11 +121,18 @@ static inline struct client *client_data(struct client *client)
 	return client->data ?: client;
 }
 
-/* Callable by callbacks: attaches an engine for the session. An id or an error. */
+/*
+ * Attaches an engine for the session; callbacks may call this. Returns an id or
+ * an error.
+ */
 int session_attach_from_callback(struct session *session, struct task_struct *task,
 				 u32 callbacks, unsigned long events);
 
-/* The ops of all callbacks there are. */
+/* Commands of the device. Return an id or an error. */
+long engine_attach(struct session *session, void __user *arg, bool process);
+long process_quiesce(struct session *session, pid_t pid);
+
+/* The ops with all callbacks. */
 extern const struct utrace_engine_ops utrace_test_all_ops;
 
 #endif /* _UTRACE_TEST_INTERNAL_H */

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What /dev/utrace_test takes. Shared by the module and by the programs in
+ * Interface of /dev/utrace_test, for the module and for the programs in
  * tools/testing/selftests/utrace.
  *
- * It gives a program the functions of <linux/utrace.h> as ioctls. What the
- * engines are told is read from the file as struct utrace_test_record, in the
- * order in which it happened; what they answer is set beforehand. All engines
- * belong to the open file, and go with it. An id stands for one engine, or for
- * those on all threads of a process.
+ * The device gives a program the functions of <linux/utrace.h> as ioctls. Each
+ * call of a callback is read from the file as a struct utrace_test_record, in
+ * the order of the events; the program sets the answers beforehand. All engines
+ * belong to the open file, and are detached when it is closed. An id identifies
+ * one engine, or the engines on all threads of a process.
  */
 #ifndef _UTRACE_TEST_H
 #define _UTRACE_TEST_H
@@ -17,7 +17,7 @@
 
 #define UTRACE_TEST_DEVICE	"/dev/utrace_test"
 
-/* The callbacks, and bit numbers of sets of them. */
+/* The callbacks, as bit numbers for sets of them. */
 enum utrace_test_callback {
 	UTRACE_TEST_QUIESCE,
 	UTRACE_TEST_SIGNAL,
@@ -36,7 +36,7 @@ enum utrace_test_callback {
 
 #define UTRACE_TEST_ALL_CALLBACKS	((1U << UTRACE_TEST_CALLBACKS) - 1)
 
-/* In .how */
+/* Flags in .how */
 #define UTRACE_TEST_BY_PID	0x1	/* call the function that takes a struct pid */
 #define UTRACE_TEST_NO_OPS	0x2	/* attach: with a null pointer for the ops */
 
@@ -44,11 +44,11 @@ enum utrace_test_callback {
  * struct utrace_test_attach - an engine to attach, or to find
  * @tid: the thread
  * @flags: UTRACE_ATTACH_*
- * @callbacks: those that the ops have. Equal sets are the same ops.
- * @data: 0, or the id of the engine whose data this one is to have
+ * @callbacks: the callbacks in the ops. Equal sets have the same ops.
+ * @data: 0, or the id of the engine that this one shares data with
  * @how: UTRACE_TEST_BY_PID, UTRACE_TEST_NO_OPS
  * @reserved: zero
- * @events: for a process: the events it is told of
+ * @events: for a process: the enabled events
  */
 struct utrace_test_attach {
 	__s32 tid;
@@ -63,7 +63,7 @@ struct utrace_test_attach {
 /**
  * struct utrace_test_call - a call for an engine
  * @id: the engine
- * @tid: the thread; 0 for the one that it was attached to
+ * @tid: the thread; 0 for the one to which the engine was attached
  * @how: UTRACE_TEST_BY_PID
  * @action: for CONTROL: the action
  * @events: for EVENTS: the set
@@ -83,7 +83,7 @@ struct utrace_test_call {
  * struct utrace_test_regs - the registers of a stopped thread
  * @id: the engine that has stopped it
  * @reserved: zero
- * @regs: as struct user_regs_struct has them, up to ss
+ * @regs: as in struct user_regs_struct, up to ss
  */
 struct utrace_test_regs {
 	__u32 id;
@@ -91,11 +91,11 @@ struct utrace_test_regs {
 	__u64 regs[UTRACE_TEST_NREGS];
 };
 
-/* utrace_test_answer.flags */
-#define UTRACE_TEST_ONLY	0x01	/* if the record's arg[0] is .match */
-#define UTRACE_TEST_KEEP	0x02	/* signal or system call as it was found */
-#define UTRACE_TEST_BLOCK	0x04	/* not before UTRACE_TEST_GO or SIGKILL */
-#define UTRACE_TEST_SET		0x08	/* change what there is to change */
+/* Flags in utrace_test_answer.flags */
+#define UTRACE_TEST_ONLY	0x01	/* only if the record's arg[0] is .match */
+#define UTRACE_TEST_KEEP	0x02	/* leave the signal or system call as it is */
+#define UTRACE_TEST_BLOCK	0x04	/* wait for UTRACE_TEST_GO or SIGKILL */
+#define UTRACE_TEST_SET		0x08	/* change the signal, call, result or code */
 #define UTRACE_TEST_CHILD	0x10	/* clone: attach an engine to the child */
 #define UTRACE_TEST_SECOND	0x20	/* attach an engine to the current thread */
 #define UTRACE_TEST_CONTROL_ME	0x40	/* call utrace_control(), action value[0] */
@@ -111,22 +111,23 @@ struct utrace_test_regs {
 #define UTRACE_TEST_VALUES	8
 
 /**
- * struct utrace_test_answer - what a callback of an engine is to answer
+ * struct utrace_test_answer - the answer of a callback of an engine
  * @id: the engine
  * @callback: enum utrace_test_callback
- * @action: what it returns
- * @times: how often; 0 for always. Afterwards the next that matches counts.
+ * @action: the return value
+ * @times: the number of uses; 0 for no limit. Afterwards the next answer that
+ *	matches is used.
  * @flags: UTRACE_TEST_ONLY and following
- * @set: for UTRACE_TEST_SET and system calls: which of @value
+ * @set: for UTRACE_TEST_SET and system calls: the elements of @value to use
  * @match: for UTRACE_TEST_ONLY
- * @callbacks: of the engine that is to be attached
+ * @callbacks: for the engine to attach
  * @reserved: zero
- * @events: of the engine that is to be attached
+ * @events: for the engine to attach
  * @value: signal: number and disposition (SIG_DFL, SIG_IGN, or ~0 for that of
  *	the program); exit: the code; system calls: see above
  *
- * Without an answer that matches, a callback returns UTRACE_RESUME and leaves
- * all as it has found it.
+ * Without an answer that matches, a callback returns UTRACE_RESUME and changes
+ * nothing.
  */
 struct utrace_test_answer {
 	__u32 id;
@@ -147,14 +148,14 @@ struct utrace_test_answer {
  * @sequence: counts the records of this open file
  * @id: the engine
  * @callback: enum utrace_test_callback
- * @tid: the thread that the event is of
+ * @tid: the thread of the event
  * @found: the argument "action"
- * @returned: the value returned
- * @result: what utrace_control(), utrace_barrier() or the lookup of the file
- *	name returned to the callback, or the id of the engine that it attached
+ * @returned: the return value
+ * @result: the result of utrace_control(), utrace_barrier() or the lookup of
+ *	the file name in the callback, or the id of the engine that it attached
  * @arg: quiesce: event mask. signal: number (0 with UTRACE_SIGNAL_REPORT, -1
- *	with _HANDLER), code, disposition of the program (-1: none), and that
- *	to be used. clone: flags, child. jctl: type, notify. exec: instruction
+ *	with _HANDLER), code, disposition of the program (-1: none), and that to
+ *	be used. clone: flags, child. jctl: type, notify. exec: instruction
  *	pointer. Entry: number, first three arguments. Exit of a system call:
  *	number, result. exit: orig_code, code. last_exit: code. death:
  *	group_dead, signal. reap: whether in the thread itself. path: address.
@@ -173,9 +174,9 @@ struct utrace_test_record {
 };
 
 /**
- * struct utrace_test_count - an engine, or those of a process
- * @id: which (in)
- * @active: callbacks running now
+ * struct utrace_test_count - counters of an engine, or of those of a process
+ * @id: the engine (in)
+ * @active: callbacks executing now
  * @flags: engine->flags
  * @released: calls of release()
  * @calls: of each callback
@@ -192,10 +193,10 @@ struct utrace_test_count {
  * struct utrace_test_state - state of the module, over all open files
  * @attached: engines (of a process: once) not released yet
  * @files: open files
- * @late: callbacks after the last one, and releases too many
- * @atomic: callbacks that could not have slept, or that were called with a
- *	lock held, which only a kernel with lockdep shows
- * @lost: records of this open file that nobody read in time
+ * @late: callbacks after the last one, and surplus releases
+ * @atomic: callbacks that could not have slept, or that were called with a lock
+ *	held, which only a kernel with lockdep detects
+ * @lost: records of this open file that were overwritten before they were read
  */
 struct utrace_test_state {
 	__u32 attached;
@@ -216,16 +217,16 @@ struct utrace_test_state {
 #define UTRACE_TEST_GET_REGS	_IOWR('U', 8, struct utrace_test_regs)
 #define UTRACE_TEST_SET_REGS	_IOW('U', 9, struct utrace_test_regs)
 #define UTRACE_TEST_ANSWER	_IOW('U', 10, struct utrace_test_answer)
-/* Argument: an id. Forgets all answers. */
+/* Argument: an id. Removes all answers. */
 #define UTRACE_TEST_NO_ANSWER	_IO('U', 11)
-/* Argument: an id. Callbacks that block go on. */
+/* Argument: an id. Wakes callbacks that block. */
 #define UTRACE_TEST_GO		_IO('U', 12)
 #define UTRACE_TEST_COUNT	_IOWR('U', 13, struct utrace_test_count)
-/* Argument: an id. Gives up the reference; only COUNT and DROP work then. */
+/* Argument: an id. Drops the reference; only COUNT and DROP work afterwards. */
 #define UTRACE_TEST_PUT		_IO('U', 14)
 /*
  * Argument: an id. Detaches for good, waits for callbacks, frees the id. If it
- * is of UTRACE_TEST_QUIESCE_PROCESS, lets the process go on.
+ * is from UTRACE_TEST_QUIESCE_PROCESS, resumes the process.
  */
 #define UTRACE_TEST_DROP	_IO('U', 15)
 #define UTRACE_TEST_STATE	_IOR('U', 16, struct utrace_test_state)

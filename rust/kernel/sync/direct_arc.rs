@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A reference-counted pointer that is followed without a calculation.
+//! A reference-counted pointer with a cached address of its value.
 
 use crate::sync::Arc;
 
@@ -11,25 +11,27 @@ use core::{
 
 /// An [`Arc`] together with the address of its value.
 ///
-/// The value of an `Arc<dyn Trait>` is behind its count, as far as the alignment of the type asks
-/// for, which has to be looked up each time. Where that matters, this is followed instead.
+/// The value of an `Arc<dyn Trait>` lies behind the count, at an offset that depends on the
+/// alignment of the type and is looked up at each access. A `DirectArc` avoids this lookup.
 ///
 /// # Invariants
 ///
-/// `value` is what `_arc` owns.
+/// `value` points to the value of `_arc`.
 pub struct DirectArc<T: ?Sized> {
     value: NonNull<T>,
     _arc: Arc<T>,
 }
 
-// SAFETY: It is an `Arc`, and a reference to its value.
+// SAFETY: A `DirectArc` is an `Arc` and a pointer to its value, and an `Arc<T>` is `Send` for such
+// `T`.
 unsafe impl<T: ?Sized + Sync + Send> Send for DirectArc<T> {}
-// SAFETY: As above.
+// SAFETY: A `DirectArc` is an `Arc` and a pointer to its value, and an `Arc<T>` is `Sync` for such
+// `T`.
 unsafe impl<T: ?Sized + Sync + Send> Sync for DirectArc<T> {}
 
 impl<T: ?Sized> From<Arc<T>> for DirectArc<T> {
     fn from(arc: Arc<T>) -> Self {
-        // INVARIANT: The value stays in its place for as long as there are references.
+        // INVARIANT: The value does not move as long as there are references to it.
         let value = NonNull::from(&*arc);
         Self { value, _arc: arc }
     }
@@ -40,7 +42,7 @@ impl<T: ?Sized> Deref for DirectArc<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: By the type invariants it is of `_arc`, which keeps it while `self` is borrowed.
+        // SAFETY: By the type invariants this is the value of `_arc`, which `self` keeps.
         unsafe { self.value.as_ref() }
     }
 }

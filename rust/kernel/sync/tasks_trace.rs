@@ -2,10 +2,10 @@
 
 //! Tasks Trace RCU: read-side critical sections that may sleep, at the cost of a per-CPU counter.
 //!
-//! This is the flavour for tracing: a reader writes no shared cache line, may fault and sleep, and
-//! may begin with interrupts disabled. What it protects here are heap cells: a cell is published
-//! in a [`Published`] or a [`Map`], read under a [`Guard`], and freed a grace period after it was
-//! taken out.
+//! This flavour of RCU is for tracing: a reader writes no shared cache line, may fault and sleep,
+//! and may begin with interrupts disabled. Here it protects heap cells: a cell is published in a
+//! [`RcuPointer`] or a [`Map`], read under a [`Guard`], and freed a grace period after it was
+//! removed.
 //!
 //! C header: [`include/linux/rcupdate_trace.h`](srctree/include/linux/rcupdate_trace.h)
 
@@ -47,13 +47,14 @@ pub struct Guard {
     _not_send: NotThreadSafe,
 }
 
-/// Enters a read-side critical section. Any context that RCU watches; sections may nest.
+/// Enters a read-side critical section. Context: any that RCU watches; sections may nest.
 #[inline]
 pub fn read_lock() -> Guard {
     Guard {
-        // SAFETY: There are no requirements on the caller.
+        // SAFETY: The function has no safety requirements.
         //
-        // INVARIANT: This is what entered the section.
+        // INVARIANT: `scp` was just returned, and the section is left only when the guard is
+        // dropped.
         scp: unsafe { bindings::rcu_read_lock_tasks_trace() },
         _not_send: NotThreadSafe,
     }
@@ -61,24 +62,24 @@ pub fn read_lock() -> Guard {
 
 /// Evidence that the section of a [`Guard`] is not left during `'a`.
 #[derive(Clone, Copy)]
-pub struct Section<'a>(PhantomData<&'a Guard>);
+pub struct RcuReadToken<'a>(PhantomData<&'a Guard>);
 
 impl Guard {
-    /// Returns evidence for those who hand the guard itself on.
+    /// Returns evidence of the section, independent of the borrow of the guard.
     ///
     /// # Safety
     ///
-    /// The guard is not dropped during `'a`.
+    /// The guard must not be dropped during `'a`.
     #[inline]
-    pub unsafe fn section<'a>(&self) -> Section<'a> {
-        Section(PhantomData)
+    pub unsafe fn read_token<'a>(&self) -> RcuReadToken<'a> {
+        RcuReadToken(PhantomData)
     }
 }
 
 impl Drop for Guard {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the type invariants, `scp` is of a section of this task that is still open.
+        // SAFETY: By the type invariants `scp` is of a section of this task that has not been left.
         unsafe { bindings::rcu_read_unlock_tasks_trace(self.scp) };
     }
 }
@@ -87,26 +88,26 @@ impl Drop for Guard {
 ///
 /// Must not be called within a read-side critical section.
 pub fn synchronize() {
-    // SAFETY: There are no requirements on the caller but to be able to sleep, which is not a
-    // matter of memory safety.
+    // SAFETY: The caller must be able to sleep, which does not concern memory safety.
     unsafe { bindings::synchronize_rcu_tasks_trace() };
 }
 
-/// As [`synchronize`], sooner, at the price of interrupting the other CPUs.
+/// Does the same as [`synchronize`], but faster, by interrupting the other CPUs.
 pub fn synchronize_expedited() {
-    // SAFETY: The structure is that of this flavour; otherwise as above.
+    // SAFETY: The structure belongs to this flavour. The caller must be able to sleep, which does
+    // not concern memory safety.
     unsafe { bindings::synchronize_srcu_expedited(&raw mut bindings::rcu_tasks_trace_srcu_struct) };
 }
 
-/// Evidence that the code of its user is never unloaded.
+/// Evidence that the calling code is never unloaded.
 ///
 /// The RCU core drops a cell by a function that is compiled with the crate that creates the cell,
-/// at a time of its own. A module may be gone by then, and nothing makes it wait with
-/// `rcu_barrier_tasks_trace()` on its way out. So cells are created by code that is built in.
+/// and calls it after a grace period. A module may be unloaded by then, since nothing makes its
+/// unloading wait with `rcu_barrier_tasks_trace()`. So only built-in code may create cells.
 ///
 /// # Invariants
 ///
-/// Instances exist in code that is built in only.
+/// Only built-in code has instances.
 #[derive(Clone, Copy)]
 pub struct BuiltIn(());
 
@@ -115,22 +116,22 @@ impl BuiltIn {
     ///
     /// # Safety
     ///
-    /// The caller must be built in, as a crate is whose configuration symbol is a `bool`, and must
-    /// not hand the evidence to a module.
+    /// The caller must be built in, as a crate is if its configuration symbol is a `bool`, and must
+    /// not pass the evidence to a module.
     pub const unsafe fn new() -> Self {
-        // INVARIANT: By the requirement on the caller.
+        // INVARIANT: By the safety requirements the caller is built in.
         Self(())
     }
 }
 
 /// A value on the heap that the RCU core frees.
 #[repr(C)]
-struct Cell<T> {
+struct RcuBox<T> {
     rcu: Opaque<bindings::callback_head>,
     value: T,
 }
 
-impl<T: Send + Sync + 'static> Cell<T> {
+impl<T: Send + Sync + 'static> RcuBox<T> {
     fn new(value: T, flags: Flags) -> Result<NonNull<Self>, AllocError> {
         let cell = KBox::new(
             Self {
@@ -148,37 +149,38 @@ impl<T: Send + Sync + 'static> Cell<T> {
     ///
     /// # Safety
     ///
-    /// `this` is of [`Cell::new`], no new reader can find it, and this is called once.
+    /// `this` must be from [`RcuBox::new`], no new reader can find it, and it must be retired only
+    /// once.
     unsafe fn retire(this: NonNull<Self>) {
         /// # Safety
         ///
-        /// `head` is the `rcu` of a cell that [`Cell::retire`] queued.
+        /// `head` must be the `rcu` of a cell that [`RcuBox::retire`] queued.
         unsafe extern "C" fn free<T>(head: *mut bindings::callback_head) {
-            // SAFETY: `rcu` is the first field of a `repr(C)` struct, so this is the cell; it came
-            // from a `KBox`, and with the grace period over nobody else refers to it.
-            drop(unsafe { KBox::from_raw(head.cast::<Cell<T>>()) });
+            // SAFETY: `rcu` is the first field of a `repr(C)` struct, so this is the cell. It came
+            // from a `KBox`, and no reference to it remains after the grace period.
+            drop(unsafe { KBox::from_raw(head.cast::<RcuBox<T>>()) });
         }
 
         // CAST: `rcu`, a transparent wrapper, is the first field of a `repr(C)` struct.
         let head = this.as_ptr().cast::<bindings::callback_head>();
-        // SAFETY: The cell stays allocated until the callback frees it, which the caller promised
-        // to be the only one.
+        // SAFETY: By the safety requirements the cell is retired only once, so that it stays
+        // allocated until the callback frees it.
         unsafe { bindings::call_rcu_tasks_trace(head, Some(free::<T>)) };
     }
 }
 
-/// A value that readers see as it is at the moment, and that writers replace as a whole.
+/// A pointer to a value that writers replace as a whole; readers see the current value.
 ///
 /// # Invariants
 ///
-/// `cell` is null or owns a [`Cell`]; a cell is retired when it has been replaced.
-pub struct Published<T: Send + Sync + 'static> {
-    cell: Atomic<*mut Cell<T>>,
+/// `cell` is null or owns an [`RcuBox`]. A cell is retired when it has been replaced.
+pub struct RcuPointer<T: Send + Sync + 'static> {
+    cell: Atomic<*mut RcuBox<T>>,
     _owns: PhantomData<T>,
 }
 
-impl<T: Send + Sync + 'static> Published<T> {
-    /// Creates one that holds nothing.
+impl<T: Send + Sync + 'static> RcuPointer<T> {
+    /// Creates a pointer without a value.
     pub const fn empty(_: BuiltIn) -> Self {
         // INVARIANT: Null owns nothing.
         Self {
@@ -187,68 +189,70 @@ impl<T: Send + Sync + 'static> Published<T> {
         }
     }
 
-    /// Returns what is published now.
+    /// Returns the current value.
     #[inline]
     pub fn read<'a>(&'a self, guard: &'a Guard) -> Option<&'a T> {
-        // SAFETY: It is borrowed during `'a`.
-        self.read_in(unsafe { guard.section() })
+        // SAFETY: `guard` is borrowed during `'a`, so it is not dropped.
+        self.read_in(unsafe { guard.read_token() })
     }
 
-    /// As [`Published::read`].
+    /// Returns the current value. Like [`RcuPointer::read`], with evidence of the section.
     #[inline]
-    pub fn read_in<'a>(&'a self, _section: Section<'a>) -> Option<&'a T> {
+    pub fn read_in<'a>(&'a self, _token: RcuReadToken<'a>) -> Option<&'a T> {
         let cell = self.cell.load(Acquire);
-        // SAFETY: By the type invariants a non-null `cell` is valid; if it is replaced meanwhile,
+        // SAFETY: By the type invariants a non-null `cell` is valid. If it is replaced during `'a`,
         // it is retired, and the section keeps it allocated for as long as the reference lives.
         unsafe { cell.as_ref() }.map(|cell| &cell.value)
     }
 
-    /// Publishes `value`; the one before is dropped after a grace period. Does not wait for it.
+    /// Publishes `value`. The former value is dropped after a grace period; this does not wait for
+    /// it.
     pub fn publish(&self, value: T, flags: Flags) -> Result<(), AllocError> {
-        let new = Cell::new(value, flags)?;
+        let new = RcuBox::new(value, flags)?;
         self.exchange(new.as_ptr());
         Ok(())
     }
 
-    /// Publishes nothing, in the same way.
+    /// Removes the value. It is dropped after a grace period; this does not wait for it.
     pub fn clear(&self) {
         self.exchange(core::ptr::null_mut());
     }
 
-    fn exchange(&self, new: *mut Cell<T>) {
-        // INVARIANT: Ownership of `new` moves in, that of `old` out.
+    fn exchange(&self, new: *mut RcuBox<T>) {
+        // INVARIANT: Ownership of `new` moves into `cell`, and ownership of `old` out of it.
         let old = self.cell.xchg(new, Full);
         if let Some(old) = NonNull::new(old) {
-            // SAFETY: By the type invariants `old` was a cell of `Cell::new`, and the exchange
-            // made this the only place that refers to it, earlier readers aside.
-            unsafe { Cell::retire(old) };
+            // SAFETY: By the type invariants `old` was a cell of `RcuBox::new`. After the exchange
+            // only this function and earlier readers refer to it.
+            unsafe { RcuBox::retire(old) };
         }
     }
 }
 
-/// A value on the heap whose owner is a pointer in a C structure.
-pub struct Handle<T: Send + Sync + 'static>(NonNull<Cell<T>>, PhantomData<T>);
+/// A value on the heap that a pointer in a C structure owns.
+pub struct ForeignRcuBox<T: Send + Sync + 'static>(NonNull<RcuBox<T>>, PhantomData<T>);
 
-impl<T: Send + Sync + 'static> Handle<T> {
+impl<T: Send + Sync + 'static> ForeignRcuBox<T> {
     /// Moves a value to the heap.
     pub fn new(_: BuiltIn, value: T, flags: Flags) -> Result<Self, AllocError> {
-        Ok(Self(Cell::new(value, flags)?, PhantomData))
+        Ok(Self(RcuBox::new(value, flags)?, PhantomData))
     }
 
-    /// Turns the handle into a pointer that is not null, and owns the value.
+    /// Converts the handle to a pointer, which is not null and owns the value.
     pub fn into_raw(self) -> *mut c_void {
         let cell = self.0;
         core::mem::forget(self);
         cell.as_ptr().cast()
     }
 
-    /// Takes a value back.
+    /// Converts a pointer back to a handle.
     ///
     /// # Safety
     ///
-    /// `raw` is of [`Handle::into_raw`], of the same type, and has not been taken back before.
+    /// `raw` must be from [`ForeignRcuBox::into_raw`] of the same type, and not have been converted
+    /// back before.
     pub unsafe fn from_raw(raw: *mut c_void) -> Self {
-        // SAFETY: By the requirement on the caller it is of a handle, and so not null.
+        // SAFETY: By the safety requirements `raw` is from a handle, and so not null.
         Self(unsafe { NonNull::new_unchecked(raw.cast()) }, PhantomData)
     }
 
@@ -256,25 +260,26 @@ impl<T: Send + Sync + 'static> Handle<T> {
     ///
     /// # Safety
     ///
-    /// `raw` is null or of [`Handle::into_raw`], of the same type. During `'a` it is not taken
-    /// back; or a [`Guard`] is held during `'a` which was there before it was taken back.
+    /// `raw` must be null or from [`ForeignRcuBox::into_raw`] of the same type. It must not be
+    /// converted back during `'a`; or a [`Guard`] that existed before the conversion must be held
+    /// during `'a`.
     #[inline]
     pub unsafe fn borrow<'a>(raw: *mut c_void) -> Option<&'a T> {
-        // SAFETY: By the requirement on the caller it is null or a valid cell, as a grace period
-        // is between the taking back and the end of the cell.
-        unsafe { raw.cast::<Cell<T>>().as_ref() }.map(|cell| &cell.value)
+        // SAFETY: By the safety requirements `raw` is null or a valid cell, because a grace period
+        // passes between the drop of a handle and the release of its cell.
+        unsafe { raw.cast::<RcuBox<T>>().as_ref() }.map(|cell| &cell.value)
     }
 }
 
-impl<T: Send + Sync + 'static> Drop for Handle<T> {
-    /// The value is dropped after a grace period, for which this does not wait.
+impl<T: Send + Sync + 'static> Drop for ForeignRcuBox<T> {
+    /// Retires the value, which is dropped after a grace period. Does not wait for it.
     fn drop(&mut self) {
         // SAFETY: A handle owns its cell, and is dropped once.
-        unsafe { Cell::retire(self.0) };
+        unsafe { RcuBox::retire(self.0) };
     }
 }
 
-impl<T: Send + Sync + 'static> Drop for Published<T> {
+impl<T: Send + Sync + 'static> Drop for RcuPointer<T> {
     fn drop(&mut self) {
         self.clear();
     }

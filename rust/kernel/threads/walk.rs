@@ -24,8 +24,8 @@ use core::{
 
 /// Iterates over the threads of a group, from its leader on.
 ///
-/// Threads are added at the end of the list. A thread that is removed keeps its link to what was
-/// behind it, so the iteration goes on from there.
+/// Threads are added at the end of the list. A thread that is removed keeps its link to the next
+/// thread, so the iteration continues from there.
 ///
 /// # Invariants
 ///
@@ -41,7 +41,8 @@ impl Threads<'_> {
     /// `leader` must be null, or a task that has been on the list of its group, as its leader,
     /// since RCU was taken. RCU must be held for the lifetime of the result.
     pub(super) unsafe fn from_leader(leader: *mut bindings::task_struct) -> Self {
-        // INVARIANT: By the safety requirements.
+        // INVARIANT: By the safety requirements `leader` is null or has been on the list of its
+        // group since RCU was taken.
         Self {
             next: leader,
             _rcu: PhantomData,
@@ -84,7 +85,7 @@ impl<'rcu> Iterator for Leaders<'rcu> {
         }
         // INVARIANT: The list is read with RCU held.
         self.last = next;
-        // INVARIANT: A leader is on the list of its group as long as on that of leaders.
+        // INVARIANT: A leader is on the list of its group as long as it is on the list of leaders.
         Some(Threads {
             next,
             _rcu: PhantomData,
@@ -92,10 +93,10 @@ impl<'rcu> Iterator for Leaders<'rcu> {
     }
 }
 
-/// Iterates over all threads of the system but the idle tasks.
+/// Iterates over all threads of the system except the idle tasks.
 ///
-/// This takes time in proportion to their number. A thread that is added or removed during the
-/// iteration may be missed; no other is.
+/// The time is proportional to their number. The iteration may miss a thread that is added or
+/// removed during it, but no other.
 pub fn all<'rcu>(_rcu: &'rcu rcu::Guard) -> impl Iterator<Item = &'rcu Task> {
     // INVARIANT: `init_task` is the head of the list.
     Leaders {
@@ -107,12 +108,12 @@ pub fn all<'rcu>(_rcu: &'rcu rcu::Guard) -> impl Iterator<Item = &'rcu Task> {
 
 /// Adds to `mask` each CPU that executes a task for which `f` holds.
 ///
-/// The run queue of each CPU is locked for the look. So a switch to another task comes either
-/// before the look, and is seen, or after it, and the task that is switched to then sees all that
-/// the caller has written before the call.
+/// The run queue of each CPU is locked while its task is read. A switch to another task comes
+/// either before the read, which then finds the new task, or after it. In the second case the new
+/// task sees all that the caller has written before the call.
 pub fn cpus_executing(mask: &mut Cpumask, f: impl Fn(&Task) -> bool) {
     let rcu = rcu::read_lock();
-    // A CPU that is offline may come online meanwhile, hence the look at those as well.
+    // CPUs that are offline may come online at any time, so they are checked as well.
     for cpu in (0..nr_cpu_ids()).filter_map(CpuId::from_u32) {
         if executed_by(cpu, &rcu).is_some_and(&f) {
             mask.set(cpu);
@@ -120,7 +121,7 @@ pub fn cpus_executing(mask: &mut Cpumask, f: impl Fn(&Task) -> bool) {
     }
 }
 
-/// Returns the task that a CPU executes, if there can be such a CPU.
+/// Returns the task that a CPU executes, if such a CPU is possible.
 fn executed_by(cpu: CpuId, _rcu: &rcu::Guard) -> Option<&Task> {
     let cpu = cpu.as_u32() as c_int;
     // SAFETY: `cpu` is less than `nr_cpu_ids` by the type invariants, and a possible CPU has a run
@@ -131,7 +132,7 @@ fn executed_by(cpu: CpuId, _rcu: &rcu::Guard) -> Option<&Task> {
         }
         bindings::cpu_curr_snapshot(cpu)
     };
-    // SAFETY: The task was executing with RCU held, which keeps it. CAST: `Task` is a transparent
+    // SAFETY: The task was executing with RCU held, and RCU keeps it. CAST: `Task` is a transparent
     // wrapper.
     unsafe { task.cast::<Task>().as_ref() }
 }
@@ -154,8 +155,8 @@ mod tests {
         let is_current = |task: &Task| core::ptr::eq(task, &**current);
         let rcu = rcu::read_lock();
         assert!(all(&rcu).any(is_current));
-        let own = Group::of(current).unwrap();
-        let kthreadd = find(2).and_then(|task| Group::of(&task)).unwrap();
+        let own = Group::from_task(current).unwrap();
+        let kthreadd = find(2).and_then(|task| Group::from_task(&task)).unwrap();
         assert!(own.threads(&rcu).any(is_current));
         assert!(!kthreadd.threads(&rcu).any(is_current));
     }

@@ -1,43 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is made of an instruction.
+//! Analysis of instructions.
 
 use crate::{
     bindings,
     insn::{
         Mode,
+        Plan,
         MAX_INSN_SIZE, //
     },
     prelude::*,
     str::CStr, //
 };
 
-/// How an instruction that a breakpoint displaces is executed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Plan {
-    /// By the kernel, or in a slot, from where the thread goes on by itself, whichever is faster;
-    /// if that is not possible at a hit, as when memory is not accessible, by a single-step in a
-    /// slot.
-    Emulate,
-    /// In a slot, from where the thread goes on by itself.
-    Boost,
-    /// In a slot, by a single-step, which costs a second trap.
-    Step,
-}
-
-impl Plan {
-    /// Returns nothing for an instruction that is refused.
-    pub(super) fn from_raw(plan: bindings::ubp_plan) -> Option<Self> {
-        match plan {
-            bindings::ubp_plan_UBP_EMULATE => Some(Self::Emulate),
-            bindings::ubp_plan_UBP_BOOST => Some(Self::Boost),
-            bindings::ubp_plan_UBP_STEP => Some(Self::Step),
-            _ => None,
-        }
+/// Returns `None` for an instruction that is refused.
+pub(super) fn plan_from_raw(plan: bindings::ubp_plan) -> Option<Plan> {
+    match plan {
+        bindings::ubp_plan_UBP_EMULATE => Some(Plan::Emulate),
+        bindings::ubp_plan_UBP_BOOST => Some(Plan::Boost),
+        bindings::ubp_plan_UBP_STEP => Some(Plan::Step),
+        _ => None,
     }
 }
 
-/// Why an instruction cannot have a breakpoint.
+/// The reason why an instruction cannot have a breakpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refused {
     reason: &'static CStr,
@@ -45,12 +31,13 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// One line for people.
+    /// Returns a description of one line for users.
     pub fn reason(&self) -> &'static CStr {
         self.reason
     }
 
-    /// `EPERM`: it cannot. `EEXIST`: it is a breakpoint. `EFAULT`: there are not enough bytes.
+    /// Returns the error: `EPERM` if the instruction cannot have a breakpoint, `EEXIST` if it is a
+    /// breakpoint, `EFAULT` if there are not enough bytes.
     pub fn errno(&self) -> Error {
         self.errno
     }
@@ -62,7 +49,7 @@ impl From<Refused> for Error {
     }
 }
 
-/// What is made of an instruction, says [`analyze`].
+/// The result of [`analyze`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Analysis {
     length: Option<usize>,
@@ -70,34 +57,34 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// Its length in bytes, if that is known. It may be, even if the instruction is refused.
+    /// Returns the length of the instruction in bytes, if it is known. The length of a refused
+    /// instruction may be known as well.
     pub fn length(&self) -> Option<usize> {
         self.length
     }
 
-    /// How it would be executed.
+    /// Returns how the instruction would be executed.
     pub fn plan(&self) -> Result<Plan, Refused> {
         self.plan
     }
 }
 
-/// Says what would be made of the instruction with which `bytes` begin, if a process had it at
-/// `at`.
+/// Analyses the instruction at the beginning of `bytes` as if a process had it at `at`.
 ///
-/// More than [`MAX_INSN_SIZE`] bytes are not needed. They must be without breakpoints.
+/// More than [`MAX_INSN_SIZE`] bytes are not needed. The bytes must not contain breakpoints.
 ///
 /// Context: any.
 pub fn analyze(bytes: &[u8], at: usize, mode: Mode) -> Analysis {
     let mut insn = bindings::ubp_insn::default();
     let len = bytes.len().min(MAX_INSN_SIZE);
-    // SAFETY: `bytes` is valid for reads of `len`, and `insn` for a write.
+    // SAFETY: `bytes` is valid for reads of `len` bytes, and `insn` for a write.
     let errno = unsafe {
         bindings::ubp_analyze_insn(bytes.as_ptr(), len, at, mode == Mode::Bits64, &mut insn)
     };
     Analysis {
         length: (insn.len != 0).then_some(insn.len as usize),
-        plan: Plan::from_raw(insn.plan).ok_or_else(|| Refused {
-            // SAFETY: With a refusal this is a string that is there forever.
+        plan: plan_from_raw(insn.plan).ok_or_else(|| Refused {
+            // SAFETY: If the plan is `UBP_REFUSED`, `refusal` points to a static string.
             reason: unsafe { CStr::from_char_ptr(insn.refusal) },
             errno: Error::from_errno(errno),
         }),

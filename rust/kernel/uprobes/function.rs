@@ -5,7 +5,7 @@
 use super::{
     Handler,
     Probe,
-    Spot, //
+    Target, //
 };
 
 use crate::{
@@ -32,22 +32,22 @@ impl<F: Fn(&mut PtRegs) + Send + Sync + 'static> Handler for OnReturn<F> {
 }
 
 impl Probe {
-    /// Registers a closure, to be called as [`Handler::hit`] is.
+    /// Registers a closure as [`Handler::hit`].
     ///
     /// # Errors
     ///
-    /// As of [`Probe::register`].
+    /// As for [`Probe::register`].
     ///
     /// # Examples
     ///
     /// ```
     /// use kernel::{
     ///     prelude::*,
-    ///     uprobes::{Probe, Spot}, //
+    ///     uprobes::{Probe, Target}, //
     /// };
     ///
     /// fn trace(pid: i32, function: usize) -> Result<Probe> {
-    ///     Probe::register_fn(Spot::of_pid(pid, function), |regs| {
+    ///     Probe::register_fn(Target::from_pid(pid, function), |regs| {
     ///         // Register 7 is DI, which has the first argument.
     ///         pr_info!("called with {:#x}\n", regs.gpr(7));
     ///     })
@@ -55,22 +55,22 @@ impl Probe {
     /// # // No process has this number.
     /// # assert_eq!(trace(0, 0x1000).err(), Some(EINVAL));
     /// ```
-    pub fn register_fn<F>(spot: Spot<'_>, f: F) -> Result<Self>
+    pub fn register_fn<F>(target: Target<'_>, f: F) -> Result<Self>
     where
         F: Fn(&mut PtRegs) + Send + Sync + 'static,
     {
-        Probe::register(spot, OnHit(f)).map(Probe::into_any)
+        Probe::register(target, OnHit(f)).map(Probe::into_any)
     }
 
-    /// Registers a closure, to be called as [`Handler::returned`] is.
+    /// Registers a closure as [`Handler::returned`].
     ///
     /// # Errors
     ///
-    /// As of [`Probe::register`].
-    pub fn register_return_fn<F>(spot: Spot<'_>, f: F) -> Result<Self>
+    /// As for [`Probe::register`].
+    pub fn register_return_fn<F>(target: Target<'_>, f: F) -> Result<Self>
     where
         F: Fn(&mut PtRegs) + Send + Sync + 'static,
     {
-        Probe::register(spot, OnReturn(f)).map(Probe::into_any)
+        Probe::register(target, OnReturn(f)).map(Probe::into_any)
     }
 }

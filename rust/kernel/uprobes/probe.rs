@@ -3,10 +3,11 @@
 //! Owners of probes.
 
 use super::{
+    detection::Detection,
     in_handler,
-    spot::{
-        Process,
-        Spot, //
+    target::{
+        Target,
+        TargetProcess, //
     },
     Handler, //
 };
@@ -30,7 +31,7 @@ use core::{
 
 type CHandler = Option<unsafe extern "C" fn(*mut bindings::uprobe, *mut bindings::pt_regs)>;
 
-/// What C has, and the handler beside it.
+/// The probe of the C interface, and its handler.
 #[pin_data]
 struct Inner<H> {
     raw: Opaque<bindings::uprobe>,
@@ -38,58 +39,58 @@ struct Inner<H> {
     handler: H,
 }
 
-/// Stands for the type of a handler where it does not matter. There are no values of it.
+/// Placeholder for a handler's type where it does not matter. It has no values.
 pub enum AnyHandler {}
 
-/// What has come of a probe so far.
+/// Counts of hits and returns of a probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// How often it fired.
+pub struct ProbeCounts {
+    /// Number of hits for which the probe fired.
     pub hits: u64,
-    /// How often [`Handler::returned`] was called.
+    /// Number of calls of [`Handler::returned`].
     pub returns: u64,
-    /// How often it should have fired, or returns should have been noticed, and could not be.
+    /// Number of hits and returns that were missed.
     pub misses: u64,
 }
 
-/// A probe in a process, and its owner.
+/// Owner of a probe in a process.
 ///
-/// Dropping this unregisters it, and waits: after the drop no method of the handler is executing or
-/// will be called, and the handler has been dropped. It does nothing to a process that has exited,
-/// or that has no longer the text.
+/// Dropping it unregisters the probe and waits: after the drop no method of the handler is
+/// executing or will be called, and the handler has been dropped. The drop changes nothing in a
+/// process that has exited or no longer has the text.
 ///
-/// In a method of a handler, any probe's, one cannot wait for handlers. There the drop returns at
-/// once; hits that begin afterwards do not fire; the handler is dropped by a worker when none of
-/// its methods is executing any more.
+/// Handlers cannot wait for handlers. In a method of any probe's handler, the drop returns at once;
+/// hits that begin afterwards do not fire; a worker drops the handler when none of its methods is
+/// executing any more.
 ///
 /// Context of the drop: may sleep; in a method of a handler: any.
 ///
-/// A `Probe` without a type parameter is one of some handler; see [`Probe::into_any`].
+/// A `Probe` without a type parameter has some handler; see [`Probe::into_any`].
 ///
 /// # Invariants
 ///
-/// - `raw` is that of an [`Inner<T>`] for some `T: Handler`, which is `H` unless that is
+/// - `raw` is a field of an [`Inner<T>`] for some `T: Handler`, which is `H` unless `H` is
 ///   [`AnyHandler`]. The `Inner` is the contents of a [`KBox`], which this owns, and is pinned.
-/// - It has been registered, and is unregistered by the owner only; but uprobes do it when the
-///   module has gone, and with it all code that could use this.
-/// - Its `unregistered` is [`free::<T>`]. Nothing writes to it.
+/// - `raw` has been registered, and only the owner unregisters it, except that uprobes does so when
+///   the module is gone, and with it all code that could use this.
+/// - The `unregistered` callback of `raw` is [`free::<T>`]. Nothing writes to `raw`.
 #[must_use = "dropping it unregisters"]
-// Of several, `Probe::unregister_all` makes an array of pointers.
+// Transparent, because `Probe::unregister_all` passes a vector of these as an array of pointers.
 #[repr(transparent)]
 pub struct Probe<H = AnyHandler> {
     raw: NonNull<bindings::uprobe>,
     _handler: PhantomData<H>,
 }
 
-// SAFETY: A probe may be unregistered by any thread. There, or in a worker, the handler is dropped,
-// which is `Send` as every `Handler` is.
+// SAFETY: Any thread may unregister a probe. That thread, or a worker, drops the handler, which is
+// `Send` because every `Handler` is.
 unsafe impl<H> Send for Probe<H> {}
-// SAFETY: Of what is behind it, only the handler can be reached, which is `Sync` as every `Handler`
-// is, and the counts, which C reads under RCU.
+// SAFETY: A shared reference gives access only to the handler, which is `Sync` because every
+// `Handler` is, and to the counts, which C reads under RCU.
 unsafe impl<H> Sync for Probe<H> {}
 
 impl<H: Handler> Probe<H> {
-    /// Registers a probe. From when this returns, at the latest, each thread of the process that is
+    /// Registers a probe. When this returns, at the latest, each thread of the process that is
     /// about to execute the instruction calls the handler first.
     ///
     /// Context: may sleep; takes the mmap lock of the process. May be called by [`Handler::hit`]
@@ -97,36 +98,36 @@ impl<H: Handler> Probe<H> {
     ///
     /// # Errors
     ///
-    /// `EINVAL`: no thread can have such a number, or it is one of the kernel's; or the address is
-    /// not in executable memory of this process alone; or the size is not that of a function that
-    /// returns. `ESRCH`: no such process, or it exits. `EPERM`: the caller may not attach to it, or
-    /// the instruction cannot be probed. `EEXIST`: a breakpoint that is not UBP's, or not of
-    /// uprobes. `EOPNOTSUPP`: the function of that size is also left by a jump, or a handler names
-    /// a process by a number. `EFAULT`: the text cannot be read, or ends within the instruction.
-    /// `EINTR`: the caller has been killed, or has got a signal while waiting for a userfaultfd.
-    /// `ENOMEM`.
+    /// `EINVAL`: the number is not valid for a thread, or belongs to a kernel thread; or the
+    /// address is not in executable memory of this process alone; or the size is not that of a
+    /// function that returns. `ESRCH`: no such process, or it is exiting. `EPERM`: the caller may
+    /// not attach to it, or the instruction cannot be probed. `EEXIST`: a foreign breakpoint, or
+    /// one of UBP that is not of uprobes. `EOPNOTSUPP`: a handler names a process by a number.
+    /// `EFAULT`: the text cannot be read, or ends
+    /// within the instruction. `EINTR`: the caller has been killed, or has got a signal while
+    /// waiting for a userfaultfd. `ENOMEM`.
     ///
     /// # Examples
     ///
-    /// The probe goes when the owner goes, so the owner cannot be overlooked:
+    /// Dropping the owner removes the probe, so the compiler rejects an unused owner:
     ///
     /// ```ignore,compile_fail,unused_must_use
     /// # #![deny(unused_must_use)]
-    /// # use kernel::{prelude::*, uprobes::{Handler, Probe, Spot}};
-    /// # fn probe<H: Handler>(spot: Spot<'_>, handler: H) -> Result {
-    /// Probe::register(spot, handler)?;
+    /// # use kernel::{prelude::*, uprobes::{Handler, Probe, Target}};
+    /// # fn probe<H: Handler>(target: Target<'_>, handler: H) -> Result {
+    /// Probe::register(target, handler)?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn register(spot: Spot<'_>, handler: H) -> Result<Self> {
-        Self::register_pinned::<Infallible>(spot, handler)
+    pub fn register(target: Target<'_>, handler: H) -> Result<Self> {
+        Self::register_pinned::<Infallible>(target, handler)
     }
 
-    /// Registers a probe whose handler is initialised in its place, as one with a lock is.
+    /// Registers a probe whose handler must be initialised in place, as one with a lock.
     ///
     /// # Errors
     ///
-    /// As of [`Probe::register`], and that of the initialiser.
+    /// As for [`Probe::register`], and the error of the initialiser.
     ///
     /// # Examples
     ///
@@ -136,10 +137,10 @@ impl<H: Handler> Probe<H> {
     ///     prelude::*,
     ///     ptregs::PtRegs,
     ///     sync::SpinLock,
-    ///     uprobes::{Handler, Probe, Spot}, //
+    ///     uprobes::{Handler, Probe, Target}, //
     /// };
     ///
-    /// /// Where the stack was at the last call.
+    /// /// Stack pointer at the last call.
     /// #[pin_data]
     /// struct LastCall {
     ///     #[pin]
@@ -157,12 +158,12 @@ impl<H: Handler> Probe<H> {
     ///     let handler = pin_init!(LastCall {
     ///         stack_pointer <- new_spinlock!(0),
     ///     });
-    ///     Probe::register_pinned(Spot::of_pid(pid, function), handler)
+    ///     Probe::register_pinned(Target::from_pid(pid, function), handler)
     /// }
     /// # // No process has this number.
     /// # assert_eq!(watch(-1, 0x1000).err(), Some(EINVAL));
     /// ```
-    pub fn register_pinned<E>(spot: Spot<'_>, handler: impl PinInit<H, E>) -> Result<Self>
+    pub fn register_pinned<E>(target: Target<'_>, handler: impl PinInit<H, E>) -> Result<Self>
     where
         Error: From<E>,
     {
@@ -174,53 +175,60 @@ impl<H: Handler> Probe<H> {
         };
         let inner = KBox::<Inner<H>>::pin_init::<Error>(
             pin_init!(Inner {
-                raw: Opaque::new(Self::describe(&spot)),
+                raw: Opaque::new(Self::describe(&target)),
                 handler <- handler,
             }? Error),
             GFP_KERNEL,
         )?;
-        // SAFETY: Nothing moves what this points to; only `free` makes a box of it again.
+        // SAFETY: The contents of the box are not moved; only `free` makes a box of the pointer
+        // again.
         let inner = KBox::into_raw(unsafe { Pin::into_inner_unchecked(inner) });
-        // SAFETY: What came out of the box is valid.
+        // SAFETY: `inner` came out of a box, so it is valid.
         let raw = Opaque::cast_into(unsafe { &raw const (*inner).raw });
-        let registered = match spot.process {
-            // SAFETY: `raw` is valid and stays in its place, and nobody writes to it, until `free`
-            // is called, which is after it has been unregistered or if this fails. The handlers are
-            // for what is around it, which has been initialised.
-            Process::Pid(_) => unsafe { bindings::register_uprobe(raw) },
-            // SAFETY: As above; and the task is valid.
-            Process::Task(task) => unsafe { bindings::register_uprobe_task(raw, task.as_ptr()) },
+        let registered = match target.process {
+            // SAFETY: `raw` is valid and stays in place, and nothing writes to it, until `free` is
+            // called, which is after `raw` was unregistered or if this fails. The C handlers set by
+            // `describe` take a field of an `Inner<H>`, and the `Inner<H>` around `raw` is
+            // initialised.
+            TargetProcess::Pid(_) => unsafe { bindings::register_uprobe(raw) },
+            // SAFETY: `raw` is valid as for `register_uprobe()`, and a `Task` is valid.
+            TargetProcess::Task(task) => unsafe {
+                bindings::register_uprobe_task(raw, task.as_ptr())
+            },
         };
         to_result(registered).inspect_err(|_| {
-            // SAFETY: It came out of a box above, and what has not been registered is not called.
+            // SAFETY: `raw` is a field of an `Inner<H>` that came out of a box above. Its
+            // registration failed, so no handler is called, and nothing else uses it.
             unsafe { free::<H>(raw) }
         })?;
-        // INVARIANT: It has just been registered, as `describe` made it, and came out of a box.
+        // INVARIANT: `raw` has just been registered, is as `describe` made it, and is in an
+        // `Inner<H>` that came out of a box.
         Ok(Self {
-            // SAFETY: A field of what a box had is not at null.
+            // SAFETY: `raw` points to a field of an allocated box, and so is not null.
             raw: unsafe { NonNull::new_unchecked(raw) },
             _handler: PhantomData,
         })
     }
 
-    /// The handler.
+    /// Returns the handler.
     pub fn handler(&self) -> &H {
-        // SAFETY: By the type invariants it is of an `Inner<H>`, as `AnyHandler` is no handler,
-        // which is there until `self` is dropped.
+        // SAFETY: By the type invariants `raw` is in an `Inner<H>`, since `AnyHandler` is not a
+        // `Handler`. The `Inner` is valid until `self` is dropped.
         unsafe { handler_of(self.raw.as_ptr()) }
     }
 
-    /// Forgets the type of the handler, such that this can be kept with others, or where its type
-    /// has no name.
+    /// Erases the type of the handler, so that the probe can be stored with others, or where the
+    /// type has no name.
     pub fn into_any(self) -> Probe {
-        // INVARIANT: As before, with a `T` that is not told; `self` is not dropped.
+        // INVARIANT: `raw` is in the same `Inner<T>`, and `H` is `AnyHandler`; `self` is not
+        // dropped.
         Probe {
             raw: ManuallyDrop::new(self).raw,
             _handler: PhantomData,
         }
     }
 
-    // Constants, such that functions are not made for methods that are not there.
+    // Constants, so that no functions are generated for methods that are absent.
     const HIT: CHandler = if H::HAS_HIT { Some(hit::<H>) } else { None };
 
     const HIT_IN_INTERRUPT: CHandler = if H::HAS_HIT_IN_INTERRUPT {
@@ -243,15 +251,15 @@ impl<H: Handler> Probe<H> {
         None
     };
 
-    fn describe(spot: &Spot<'_>) -> bindings::uprobe {
+    fn describe(target: &Target<'_>) -> bindings::uprobe {
         bindings::uprobe {
-            pid: match spot.process {
-                Process::Pid(pid) => pid,
-                Process::Task(_) => 0,
+            pid: match target.process {
+                TargetProcess::Pid(pid) => pid,
+                TargetProcess::Task(_) => 0,
             },
-            flags: spot.flags,
-            vaddr: spot.at,
-            size: spot.size,
+            flags: target.flags,
+            vaddr: target.at,
+            size: target.size,
             handler: Self::HIT,
             handler_in_interrupt: Self::HIT_IN_INTERRUPT,
             return_handler: Self::RETURNED,
@@ -262,39 +270,53 @@ impl<H: Handler> Probe<H> {
 }
 
 impl<H> Probe<H> {
-    /// What has come of the probe so far.
-    ///
-    /// Context: any, handlers with interrupts disabled as well; but not an interrupt.
-    pub fn counts(&self) -> Counts {
+    fn read_counts(&self) -> bindings::uprobe_counts {
         let mut counts = bindings::uprobe_counts::default();
-        // SAFETY: The place for the counts is valid for a write. By the type invariants it is
-        // registered, so that this does not fail.
+        // SAFETY: `counts` is valid for a write. By the type invariants `raw` is registered, so
+        // that the call does not fail.
         unsafe { bindings::uprobe_read_counts(self.raw.as_ptr(), &mut counts) };
-        Counts {
+        counts
+    }
+
+    /// Returns how returns of the function are detected; `None` if the handler has no
+    /// [`Handler::returned`].
+    ///
+    /// Context: as for [`Probe::counts`].
+    pub fn detection(&self) -> Option<Detection> {
+        let counts = self.read_counts();
+        Detection::from_raw(counts.detection, counts.walk_end)
+    }
+
+    /// Returns the counts of the probe.
+    ///
+    /// Context: any, including handlers with interrupts disabled; but not an interrupt.
+    pub fn counts(&self) -> ProbeCounts {
+        let counts = self.read_counts();
+        ProbeCounts {
             hits: counts.hits,
             returns: counts.returns,
             misses: counts.misses,
         }
     }
 
-    /// Unregisters several at once: as if each was dropped, for one wait.
+    /// Unregisters several probes: as if each was dropped, with a single wait.
     ///
-    /// Context: as of the drop of one.
+    /// Context: as for the drop of one.
     ///
     /// # Examples
     ///
     /// ```
     /// use kernel::{
     ///     prelude::*,
-    ///     uprobes::{Handler, Probe, Spot}, //
+    ///     uprobes::{Handler, Probe, Target}, //
     /// };
     ///
     /// fn probe_both<H: Handler>(pid: i32, function: usize, handler: H) -> Result<KVec<Probe>> {
-    ///     let spot = Spot::of_pid(pid, function);
+    ///     let target = Target::from_pid(pid, function);
     ///     let mut probes = KVec::with_capacity(2, GFP_KERNEL)?;
-    ///     probes.push(Probe::register(spot, handler)?.into_any(), GFP_KERNEL)?;
+    ///     probes.push(Probe::register(target, handler)?.into_any(), GFP_KERNEL)?;
     ///     probes.push(
-    ///         Probe::register_return_fn(spot, |_| pr_info!("returned\n"))?,
+    ///         Probe::register_return_fn(target, |_| pr_info!("returned\n"))?,
     ///         GFP_KERNEL,
     ///     )?;
     ///     Ok(probes)
@@ -304,35 +326,37 @@ impl<H> Probe<H> {
     /// Probe::unregister_all(probes);
     /// ```
     pub fn unregister_all(mut probes: KVec<Self>) {
-        // If there are more than C can count, one by one.
+        // If C cannot count so many, they are dropped one by one.
         let Ok(count) = c_uint::try_from(probes.len()) else {
             return;
         };
         let is_unused_after = !in_handler();
-        // SAFETY: By the type invariants these are registered. CAST: A `Probe` is a transparent
-        // wrapper of a pointer, so that many are an array of those.
+        // SAFETY: By the type invariants the probes are registered. CAST: A `Probe` is a
+        // transparent wrapper of a pointer, so that a vector of probes is an array of pointers.
         unsafe { bindings::unregister_uprobes(probes.as_mut_ptr().cast(), count) };
         for probe in probes {
             let probe = ManuallyDrop::new(probe);
             if is_unused_after {
-                // SAFETY: It has been unregistered, and `probe` is neither used again nor dropped.
+                // SAFETY: `probe` has been unregistered, and is neither used again nor dropped.
                 unsafe { Self::release(probe.raw) };
             }
         }
     }
 
-    /// Frees what has been unregistered outside of handlers.
+    /// Frees a probe that was unregistered outside of handlers.
     ///
     /// # Safety
     ///
-    /// `raw` is that of a `Probe`, whose type invariants hold for it but that it has been
-    /// unregistered, such that no method of the handler is executing. Nobody uses it afterwards.
+    /// `raw` must be the pointer of a `Probe` that satisfies its type invariants, except that it
+    /// has been unregistered, so that no method of the handler is executing. `raw` must not be used
+    /// afterwards.
     unsafe fn release(raw: NonNull<bindings::uprobe>) {
-        // SAFETY: By the type invariants it is valid, and nobody writes to it.
+        // SAFETY: By the type invariants `raw` is valid, and nothing writes to it.
         if let Some(free) = unsafe { (*raw.as_ptr()).unregistered } {
-            // SAFETY: By the type invariants this is `free::<T>`, and `raw` of an `Inner<T>` which
-            // came out of a box. C, which does not call it for what is unregistered outside of
-            // handlers, has no use for it any more, nor has anybody else.
+            // SAFETY: By the type invariants this is `free::<T>`, and `raw` is in an `Inner<T>`
+            // that came out of a box. C does not call `unregistered` for a probe that is
+            // unregistered outside of handlers and no longer uses `raw`. By the safety requirements
+            // neither does any other code.
             unsafe { free(raw.as_ptr()) };
         }
     }
@@ -341,87 +365,93 @@ impl<H> Probe<H> {
 impl<H> Drop for Probe<H> {
     fn drop(&mut self) {
         let is_unused_after = !in_handler();
-        // SAFETY: By the type invariants it is registered.
+        // SAFETY: By the type invariants `raw` is registered.
         unsafe { bindings::unregister_uprobe(self.raw.as_ptr()) };
-        // In a handler, C calls `unregistered`, when the handlers that may be executing have ended;
-        // that may have been by now.
+        // In a handler, C calls `unregistered` when the handlers that may be executing have ended,
+        // which may already have happened.
         if is_unused_after {
-            // SAFETY: It has been unregistered, and `self` is not used after this.
+            // SAFETY: The probe has been unregistered, and `self` is not used after this.
             unsafe { Self::release(self.raw) };
         }
     }
 }
 
-/// Takes the [`Inner<H>`] apart. C calls it as `unregistered`.
+/// Drops an [`Inner<H>`]. C calls it as `unregistered`.
 ///
 /// # Safety
 ///
-/// `raw` is that of an [`Inner<H>`] that came out of a [`KBox`], and which nobody uses after this.
+/// `raw` must be in an [`Inner<H>`] that came out of a [`KBox`], and must not be used after this.
 /// Context: may sleep.
 unsafe extern "C" fn free<H: Handler>(raw: *mut bindings::uprobe) {
-    // SAFETY: By the requirement on the caller. It is dropped where it is, and so stays pinned.
+    // SAFETY: By the safety requirements `raw` is in an `Inner<H>` that came out of a box and is
+    // not used again. The `Inner` is dropped in place, and so stays pinned.
     drop(unsafe { KBox::from_raw(inner_of::<H>(raw)) });
 }
 
 /// # Safety
 ///
-/// `raw` is that of an [`Inner<H>`].
+/// `raw` must be in an [`Inner<H>`].
 unsafe fn inner_of<H>(raw: *mut bindings::uprobe) -> *mut Inner<H> {
-    // SAFETY: By the requirement on the caller. CAST: `Opaque` is a transparent wrapper.
+    // SAFETY: By the safety requirements `raw` is in an `Inner<H>`. CAST: `Opaque` is a transparent
+    // wrapper.
     unsafe { crate::container_of!(Opaque::cast_from(raw), Inner<H>, raw) }.cast_mut()
 }
 
 /// # Safety
 ///
-/// `raw` is that of an [`Inner<H>`] that is valid for `'a`.
+/// `raw` must be in an [`Inner<H>`] that is valid for `'a`.
 unsafe fn handler_of<'a, H>(raw: *mut bindings::uprobe) -> &'a H {
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: By the safety requirements `raw` is in an `Inner<H>` that is valid for `'a`.
     unsafe { &(*inner_of::<H>(raw)).handler }
 }
 
 /// # Safety
 ///
-/// Called by uprobes, for what [`Probe::register_pinned`] registers, with the registers of the
-/// current thread, which nobody else uses.
+/// Must be called by uprobes only, for a probe that [`Probe::register_pinned`] registered, with the
+/// registers of the current thread, to which no other reference exists.
 unsafe extern "C" fn hit<H: Handler>(raw: *mut bindings::uprobe, regs: *mut bindings::pt_regs) {
-    // SAFETY: By the requirement on the caller; it is valid until it has been unregistered, which
-    // waits for this, or defers what frees it to after this.
+    // SAFETY: By the safety requirements `raw` is in an `Inner<H>` and `regs` is not aliased. The
+    // `Inner` is valid until the probe was unregistered, and the unregistration waits for this
+    // call, or defers the release until after it.
     let (handler, regs) = unsafe { (handler_of::<H>(raw), PtRegs::from_raw_mut(regs)) };
     handler.hit(regs);
 }
 
 /// # Safety
 ///
-/// As of [`hit`].
+/// As for [`hit`].
 unsafe extern "C" fn hit_in_interrupt<H: Handler>(
     raw: *mut bindings::uprobe,
     regs: *mut bindings::pt_regs,
 ) {
-    // SAFETY: As in `hit`.
+    // SAFETY: By the safety requirements `raw` is in an `Inner<H>`, which unregistration keeps
+    // until this call has returned, and `regs` is not aliased.
     let (handler, regs) = unsafe { (handler_of::<H>(raw), PtRegs::from_raw_mut(regs)) };
     handler.hit_in_interrupt(regs);
 }
 
 /// # Safety
 ///
-/// As of [`hit`].
+/// As for [`hit`].
 unsafe extern "C" fn returned<H: Handler>(
     raw: *mut bindings::uprobe,
     regs: *mut bindings::pt_regs,
 ) {
-    // SAFETY: As in `hit`.
+    // SAFETY: By the safety requirements `raw` is in an `Inner<H>`, which unregistration keeps
+    // until this call has returned, and `regs` is not aliased.
     let (handler, regs) = unsafe { (handler_of::<H>(raw), PtRegs::from_raw_mut(regs)) };
     handler.returned(regs);
 }
 
 /// # Safety
 ///
-/// As of [`hit`]; with a valid task.
+/// As for [`hit`], and `task` must be valid.
 unsafe extern "C" fn fires_for<H: Handler>(
     raw: *mut bindings::uprobe,
     task: *mut bindings::task_struct,
 ) -> bool {
-    // SAFETY: As in `hit`. CAST: `Task` is a transparent wrapper.
+    // SAFETY: By the safety requirements `raw` is in an `Inner<H>`, which unregistration keeps
+    // until this call has returned, and `task` is valid. CAST: `Task` is a transparent wrapper.
     let (handler, task) = unsafe { (handler_of::<H>(raw), &*task.cast::<Task>()) };
     handler.fires_for(task)
 }

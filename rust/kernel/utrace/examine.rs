@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A thread that is stopped.
+//! Stopped threads.
 
 use super::handle::OnThread;
 
 /// A thread that an engine has stopped, in [`OnThread::examine`].
 ///
-/// This and [`Report`](super::Report) are the places where the registers of a thread can be
-/// touched. It does not get out of the closure that it is given to:
+/// This and [`Report`](super::Report) are the places where the registers of a thread are
+/// accessible. A reference to it cannot leave the closure:
 ///
 /// ```ignore,compile_fail,E0521
 /// # use kernel::{prelude::*, utrace::{Attached, Engine, Stopped}};
@@ -26,7 +26,7 @@ impl<'a> Stopped<'a> {
         Self { on }
     }
 
-    /// The thread.
+    /// Returns the thread.
     pub fn task(&self) -> &crate::task::Task {
         self.on.task()
     }
@@ -53,15 +53,15 @@ mod registers {
     ///
     /// # Invariants
     ///
-    /// It holds the registers of a user thread.
+    /// It contains the registers of a user thread.
     pub struct Registers(Opaque<bindings::pt_regs>);
 
     impl Registers {
         #[cfg(CONFIG_RUST_UTRACE_KUNIT_TEST)]
-        pub(in crate::utrace) fn of(regs: &PtRegs) -> Self {
-            // INVARIANT: By those of `PtRegs`.
+        pub(in crate::utrace) fn from_regs(regs: &PtRegs) -> Self {
+            // INVARIANT: By its type invariants, a `PtRegs` contains a user thread's registers.
             //
-            // SAFETY: By the type invariants of `PtRegs`.
+            // SAFETY: By the type invariants of `PtRegs`, the pointer is valid.
             Self(Opaque::new(unsafe { *regs.as_ptr() }))
         }
     }
@@ -70,15 +70,17 @@ mod registers {
         type Target = PtRegs;
 
         fn deref(&self) -> &PtRegs {
-            // SAFETY: `PtRegs` is a transparent wrapper of the same type. By the type invariants
-            // they are a user thread's, and they are nobody else's, as this is a copy.
+            // SAFETY: `PtRegs` is a transparent wrapper of the same type. By the type invariants,
+            // `self` contains a user thread's registers, and nothing else accesses them because
+            // this is a copy.
             unsafe { &*self.0.get().cast_const().cast() }
         }
     }
 
     impl DerefMut for Registers {
         fn deref_mut(&mut self) -> &mut PtRegs {
-            // SAFETY: As above, and `self` is borrowed mutably.
+            // SAFETY: By the type invariants, `self` contains a user thread's registers. They are a
+            // copy, which the result borrows mutably.
             unsafe { PtRegs::from_raw_mut(self.0.get()) }
         }
     }
@@ -88,14 +90,15 @@ mod registers {
         ///
         /// # Errors
         ///
-        /// `EAGAIN`: the thread has gone on. `EINVAL`: the engine has let it. `ESRCH`: the engine
-        /// has been detached, or the thread is dead.
+        /// `EAGAIN` if the thread has continued. `EINVAL` if the engine does not keep it stopped.
+        /// `ESRCH` if the engine has been detached, or the thread is dead.
         pub fn regs(&self) -> Result<Registers> {
             let (task, engine) = self.on.as_raw();
             let mut regs: bindings::pt_regs = pin_init::zeroed();
-            // SAFETY: By the type invariants of `OnThread`; `regs` is valid for a write.
+            // SAFETY: By the type invariants of `OnThread`, `task` and `engine` are valid; `regs`
+            // is valid for a write.
             to_result(unsafe { bindings::utrace_get_regs(task, engine, &mut regs) })?;
-            // INVARIANT: They have been copied.
+            // INVARIANT: `utrace_get_regs()` has copied a user thread's registers to `regs`.
             Ok(Registers(Opaque::new(regs)))
         }
 
@@ -103,10 +106,11 @@ mod registers {
         ///
         /// # Errors
         ///
-        /// As of [`Stopped::regs`].
+        /// As for [`Stopped::regs`].
         pub fn set_regs(&mut self, regs: &Registers) -> Result {
             let (task, engine) = self.on.as_raw();
-            // SAFETY: By the type invariants of `OnThread`, and of `Registers`.
+            // SAFETY: By the type invariants of `OnThread`, `task` and `engine` are valid. `regs`
+            // is valid because it is a reference.
             to_result(unsafe { bindings::utrace_set_regs(task, engine, regs.0.get().cast_const()) })
         }
     }

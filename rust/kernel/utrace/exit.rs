@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Job control, exit and death of a thread, by value.
+//! Job control, exit and death of a thread.
 
 use crate::{
     bindings,
     prelude::*, //
 };
 
-/// A status as `wait()` gives it.
+/// A status as returned by `wait()`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WaitStatus(c_int);
 
@@ -19,17 +19,17 @@ impl WaitStatus {
         Self(status as c_int)
     }
 
-    /// Of an exit by the thread itself.
-    pub const fn of_exit(code: u8) -> Self {
+    /// Returns the status of a thread that exits by itself.
+    pub const fn from_exit_code(code: u8) -> Self {
         Self((code as c_int) << 8)
     }
 
-    /// The code, if the thread has exited by itself.
+    /// Returns the code, if the thread has exited by itself.
     pub fn exited(self) -> Option<u8> {
         (self.0 & Self::SIGNAL == 0).then_some((self.0 >> 8) as u8)
     }
 
-    /// The signal, if one has killed the thread.
+    /// Returns the signal, if one has killed the thread.
     pub fn killed_by(self) -> Option<i32> {
         match self.0 & Self::SIGNAL {
             0 => None,
@@ -37,56 +37,56 @@ impl WaitStatus {
         }
     }
 
-    /// Whether a core was dumped.
+    /// Returns whether a core was dumped.
     pub fn dumped_core(self) -> bool {
         self.killed_by().is_some() && self.0 & Self::CORE != 0
     }
 
-    /// The status as a number.
+    /// Returns the status as a number.
     pub fn raw(self) -> i32 {
         self.0
     }
 }
 
-/// Whom the death of a thread is of interest to.
+/// The recipient of the notification of a thread's death.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mourner {
-    /// The parent, which was sent this signal; 0 if it wants none.
+pub enum DeathNotify {
+    /// The parent was sent this signal; 0 if it wants none.
     Parent(i32),
-    /// Nobody: nobody waits for it.
-    Nobody,
-    /// Nobody yet: it is the leader of its process, and threads are left.
+    /// No process waits for the thread.
+    NoOne,
+    /// No process yet, because the thread is the leader of its process and other threads are left.
     Later,
 }
 
 /// The death of a thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Death {
-    /// Whether it was the last of its process.
+    /// Whether the thread was the last of its process.
     pub group_dead: bool,
-    /// Whom it is of interest to.
-    pub mourner: Mourner,
+    /// The recipient of the notification.
+    pub notify: DeathNotify,
 }
 
 impl Death {
     pub(super) fn new(group_dead: bool, signal: c_int) -> Self {
         Self {
             group_dead,
-            mourner: match signal {
-                -1 => Mourner::Nobody,
-                -2 => Mourner::Later,
-                signal => Mourner::Parent(signal),
+            notify: match signal {
+                -1 => DeathNotify::NoOne,
+                -2 => DeathNotify::Later,
+                signal => DeathNotify::Parent(signal),
             },
         }
     }
 }
 
-/// What job control has done to a process.
+/// The kind of a change by job control.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Change {
-    /// It is stopped.
+pub enum JobControlChange {
+    /// The process is stopped.
     Stopped,
-    /// It goes on.
+    /// The process continues.
     Continued,
 }
 
@@ -94,19 +94,19 @@ pub enum Change {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct JobControl {
     /// The change.
-    pub change: Change,
-    /// Whether the parent will be told.
-    pub parent_told: bool,
+    pub change: JobControlChange,
+    /// Whether the parent will be notified.
+    pub parent_notified: bool,
 }
 
 impl JobControl {
     pub(super) fn new(kind: c_int, notify: c_int) -> Self {
         Self {
             change: match kind as u32 {
-                bindings::CLD_CONTINUED => Change::Continued,
-                _ => Change::Stopped,
+                bindings::CLD_CONTINUED => JobControlChange::Continued,
+                _ => JobControlChange::Stopped,
             },
-            parent_told: notify != 0,
+            parent_notified: notify != 0,
         }
     }
 }

@@ -3,15 +3,15 @@
 //! Owners of engines.
 
 use super::{
-    action::{
+    examine::Stopped,
+    ops::OPS,
+    request::{
         Progress,
         Request, //
     },
-    events::Events,
-    examine::Stopped,
-    ops::OPS,
-    shared::Shared,
+    shared::EngineShared,
     Engine,
+    Events, //
 };
 
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         aref::ARef,
         Arc, //
     },
-    task::Task,
+    task::Task, //
 };
 
 use core::{
@@ -33,26 +33,26 @@ use core::{
     ptr::NonNull, //
 };
 
-/// An engine on a thread, to be controlled. Dropping it does not detach the engine.
+/// An engine on a thread, to control the thread with. Dropping it does not detach the engine.
 ///
 /// # Invariants
 ///
-/// `raw` was attached to `task`, with [`OPS`], and a reference to it is owned.
+/// `raw` was attached to `task` with [`OPS`], and this value owns a reference to it.
 pub struct OnThread {
     task: ARef<Task>,
     raw: NonNull<bindings::utrace_engine>,
 }
 
-// SAFETY: A reference to an engine may be used, and dropped, by any thread.
+// SAFETY: Any thread may use an engine, and drop a reference to it.
 unsafe impl Send for OnThread {}
-// SAFETY: As above.
+// SAFETY: Several threads may use an engine at the same time.
 unsafe impl Sync for OnThread {}
 
 impl OnThread {
-    fn attach(task: &Task, shared: &Arc<Shared>) -> Result<Self> {
-        let data = Shared::into_data(shared.clone());
-        // SAFETY: The task is valid; the callbacks are there forever, and the data until they are
-        // told to release it.
+    fn attach(task: &Task, shared: &Arc<EngineShared>) -> Result<Self> {
+        let data = EngineShared::into_data(shared.clone());
+        // SAFETY: `task` is valid because it is a reference. `OPS` is a static, and the reference
+        // that `data` is stays valid until `release()`.
         let engine = Self::new(task, unsafe {
             bindings::utrace_attach_task(
                 task.as_ptr(),
@@ -62,16 +62,17 @@ impl OnThread {
             )
         });
         if engine.is_err() {
-            // SAFETY: It is of `into_data`. There is no engine that it could be the data of.
-            drop(unsafe { Shared::from_data(data) });
+            // SAFETY: `data` is from `into_data`, and no engine was attached that could own it.
+            drop(unsafe { EngineShared::from_data(data) });
         }
         engine
     }
 
-    /// Finds an engine that was attached to a process.
-    fn find(task: &Task, shared: &Arc<Shared>) -> Result<Self> {
+    /// Finds the engine of a process on the thread `task`.
+    fn find(task: &Task, shared: &Arc<EngineShared>) -> Result<Self> {
         let flags = bindings::UTRACE_ATTACH_MATCH_OPS | bindings::UTRACE_ATTACH_MATCH_DATA;
-        // SAFETY: The task is valid. No engine is made: the data is compared only.
+        // SAFETY: `task` is valid because it is a reference. Without `UTRACE_ATTACH_CREATE` no
+        // engine is attached, and the data is only compared.
         Self::new(task, unsafe {
             bindings::utrace_attach_task(
                 task.as_ptr(),
@@ -84,7 +85,7 @@ impl OnThread {
 
     fn new(task: &Task, raw: *mut bindings::utrace_engine) -> Result<Self> {
         let raw = NonNull::new(from_err_ptr(raw)?).ok_or(EINVAL)?;
-        // INVARIANT: `utrace_attach_task()` returns a reference, to an engine as it was asked for.
+        // INVARIANT: `utrace_attach_task()` returns a reference to an engine with `OPS` on `task`.
         Ok(Self {
             task: task.into(),
             raw,
@@ -95,69 +96,74 @@ impl OnThread {
         (self.task.as_ptr(), self.raw.as_ptr())
     }
 
-    /// The thread.
+    /// Returns the thread.
     pub fn task(&self) -> &Task {
         &self.task
     }
 
-    /// Has something become of the thread. Does not wait for it, nor sleep.
+    /// Requests an action for the thread. Neither waits for it nor sleeps.
     ///
     /// # Errors
     ///
-    /// `ESRCH`: the engine has been detached, or the thread is dead. `EINVAL`: a report, or a step,
-    /// for an engine that is not told of [`Events::QUIESCE`]. `EOPNOTSUPP`: the CPU cannot step.
+    /// `ESRCH` if the engine has been detached, or the thread is dead. `EINVAL` for a report or a
+    /// step without [`Events::QUIESCE`] enabled. `EOPNOTSUPP` if the CPU cannot step.
     pub fn control(&self, request: Request) -> Result<Progress> {
         let (task, engine) = self.as_raw();
-        // SAFETY: By the type invariants both are valid.
+        // SAFETY: By the type invariants, `task` and `engine` are valid, with a reference held to
+        // each.
         Progress::from_ret(unsafe { bindings::utrace_control(task, engine, request as u32) })
     }
 
-    /// Changes what the engine is told of. Does not sleep.
+    /// Changes the events that are enabled for the engine. Does not sleep.
     ///
-    /// With [`Progress::Underway`] a method is executing for an event that is not among them any
+    /// [`Progress::Underway`] means that a method is executing for an event that is not enabled any
     /// more; see [`OnThread::barrier`].
     ///
     /// # Errors
     ///
-    /// `ESRCH`: the engine has been detached, or the thread is dead. `EALREADY`: the thread is
+    /// `ESRCH` if the engine has been detached, or the thread is dead. `EALREADY` if the thread is
     /// dying, and it is too late for a change that concerns its death.
     pub fn set_events(&self, events: Events) -> Result<Progress> {
         let (task, engine) = self.as_raw();
-        // SAFETY: By the type invariants both are valid.
+        // SAFETY: By the type invariants, `task` and `engine` are valid, with a reference held to
+        // each.
         Progress::from_ret(unsafe { bindings::utrace_set_events(task, engine, events.bits()) })
     }
 
-    /// Waits until no method of the engine is executing that was when this was called. Within a
-    /// method, it does not wait for that.
+    /// Waits for all methods of the engine that are executing when this is called. A method that
+    /// calls this does not wait for itself.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
-    /// `ESRCH`: the engine has been detached, and no method is executing. `ERESTARTSYS`: there is a
-    /// signal.
+    /// `ESRCH` if the engine has been detached, and no method is executing. `ERESTARTSYS` if a
+    /// signal is pending.
     pub fn barrier(&self) -> Result {
         let (task, engine) = self.as_raw();
-        // SAFETY: By the type invariants both are valid.
+        // SAFETY: By the type invariants, `task` and `engine` are valid, with a reference held to
+        // each.
         to_result(unsafe { bindings::utrace_barrier(task, engine) })
     }
 
-    /// Calls `look` with the thread, which this engine has stopped.
+    /// Calls `look` with the thread, which this engine must have stopped.
     ///
     /// Context: may sleep, until the thread is off its CPU.
     ///
     /// # Errors
     ///
-    /// `EINVAL`: the engine has not stopped the thread. `EAGAIN`: the thread has gone on meanwhile,
-    /// killed perhaps: what `look` has seen means nothing. `ESRCH`: the engine has been detached,
-    /// or the thread is dead.
+    /// `EINVAL` if the engine has not stopped the thread. `EAGAIN` if the thread has continued in
+    /// between, for example because it was killed: the result of `look` would be meaningless.
+    /// `ESRCH` if the engine has been detached, or the thread is dead.
     pub fn examine<R>(&self, look: impl FnOnce(&mut Stopped<'_>) -> R) -> Result<R> {
         let (task, engine) = self.as_raw();
         let mut examiner = bindings::utrace_examiner::default();
-        // SAFETY: By the type invariants both are valid, as is the examiner.
+        // SAFETY: By the type invariants, `task` and `engine` are valid, with a reference held to
+        // each. `examiner` is a local variable.
         to_result(unsafe { bindings::utrace_prepare_examine(task, engine, &mut examiner) })?;
         let seen = look(&mut Stopped::new(self));
-        // SAFETY: As above.
+        // SAFETY: By the type invariants, `task` and `engine` are valid. `examiner` was initialized
+        // by `utrace_prepare_examine()`.
         to_result(unsafe { bindings::utrace_finish_examine(task, engine, &mut examiner) })?;
         Ok(seen)
     }
@@ -165,39 +171,41 @@ impl OnThread {
 
 impl Drop for OnThread {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants a reference is owned.
+        // SAFETY: By the type invariants, this value owns a reference to the engine, which it gives
+        // back.
         unsafe { bindings::utrace_engine_put(self.raw.as_ptr()) };
     }
 }
 
-/// An engine that is attached to a thread, and its owner.
+/// Owner of an engine that is attached to a thread.
 ///
-/// Dropping this detaches the engine, and waits: after the drop no method of it is executing or
-/// will be called, on whatever thread, but one that the caller is within. Nor is there anything
-/// left then that would execute code of the engine's module.
+/// Dropping it detaches the engine and waits. After the drop no method of the engine is executing
+/// or will be called, on any thread, except one that the caller is in. Nor is there anything left
+/// then that would execute code of the engine's module.
 ///
-/// The drop may sleep, for as long as a method of the engine does. It may happen in a method of
-/// this engine. Methods of two engines must not each drop the other's owner: they would wait for
+/// The drop may sleep, as long as a method of the engine does. A method of this engine may drop it.
+/// Methods of two engines must not each drop the other engine's owner, because they would wait for
 /// each other.
 #[must_use = "dropping it detaches the engine"]
 pub struct Attached<T: Engine> {
     on: OnThread,
-    shared: Arc<Shared>,
+    shared: Arc<EngineShared>,
     engine: Arc<T>,
 }
 
-/// Attaches an engine to a thread. It is told of `T::EVENTS`, but not of one that is being reported
-/// at the moment.
+/// Attaches an engine to a thread, and enables `T::EVENTS`. The engine misses an event that is
+/// being reported at the moment.
 ///
 /// Context: may sleep.
 ///
 /// # Errors
 ///
-/// `EPERM`: the thread never goes to user mode. `ESRCH`: the thread exits. `ENOMEM`.
+/// `EPERM` if the thread never goes to user mode. `ESRCH` if the thread exits. `ENOMEM` if there is
+/// no memory.
 ///
 /// # Examples
 ///
-/// An engine is detached when its owner goes, so the owner cannot be overlooked:
+/// Dropping the owner detaches the engine, so the compiler warns about an unused owner:
 ///
 /// ```ignore,compile_fail,unused_must_use
 /// # #![deny(unused_must_use)]
@@ -208,8 +216,8 @@ pub struct Attached<T: Engine> {
 /// # }
 /// ```
 ///
-/// It has no registers to give, as the thread is running for all that is known. They are in what
-/// an engine's method is given, and in [`Stopped`]:
+/// The owner gives no access to registers, because the thread may be running. The engine's methods
+/// do, and [`Stopped`]:
 ///
 /// ```ignore,compile_fail,E0599
 /// # use kernel::{prelude::*, utrace::{Attached, Engine}};
@@ -218,7 +226,7 @@ pub struct Attached<T: Engine> {
 /// # }
 /// ```
 pub fn attach<T: Engine>(task: &Task, engine: Arc<T>) -> Result<Attached<T>> {
-    let shared = Shared::new(engine.clone())?;
+    let shared = EngineShared::new(engine.clone())?;
     let attached = Attached {
         on: OnThread::attach(task, &shared)?,
         shared,
@@ -226,14 +234,14 @@ pub fn attach<T: Engine>(task: &Task, engine: Arc<T>) -> Result<Attached<T>> {
     };
     match attached.set_events(T::EVENTS) {
         Ok(_) => Ok(attached),
-        // It begins to exit this moment.
+        // The thread has just begun to exit.
         Err(e) if e == EALREADY => Err(ESRCH),
         Err(e) => Err(e),
     }
 }
 
 impl<T: Engine> Attached<T> {
-    /// The engine.
+    /// Returns the engine.
     pub fn engine(&self) -> &Arc<T> {
         &self.engine
     }
@@ -251,54 +259,45 @@ impl<T: Engine> Drop for Attached<T> {
     fn drop(&mut self) {
         self.shared.close();
         let (task, engine) = self.on.as_raw();
-        // SAFETY: By the type invariants of `OnThread` both are valid.
+        // SAFETY: By the type invariants of `OnThread`, `task` and `engine` are valid.
         unsafe { bindings::utrace_detach(task, engine) };
-        // SAFETY: It was closed, and `utrace_detach()` waits for callbacks, but not for one that it
-        // is called by.
+        // SAFETY: `shared` was closed, and `utrace_detach()` has waited for all callbacks, except
+        // one that the caller is in.
         unsafe { self.shared.end() };
     }
 }
 
-/// An engine that is attached to all threads of a process, those to come included, and its owner.
+/// Owner of an engine that is attached to all present and future threads of a process.
 ///
-/// Dropping this detaches the engine, as it is with [`Attached`].
+/// Dropping it detaches the engine, as for [`Attached`].
 ///
 /// # Invariants
 ///
-/// `raw` came from `utrace_attach_process()`, and is this one's to detach.
+/// `raw` came from `utrace_attach_process()`, and only this value detaches it.
 #[must_use = "dropping it detaches the engine"]
 pub struct AttachedProcess<T: Engine> {
     raw: NonNull<bindings::utrace_process>,
-    shared: Arc<Shared>,
+    shared: Arc<EngineShared>,
     engine: Arc<T>,
 }
 
-// SAFETY: A process may be detached from by any thread; the rest is `Send` and `Sync`.
+// SAFETY: Any thread may detach from a process; the other fields are `Send`.
 unsafe impl<T: Engine> Send for AttachedProcess<T> {}
-// SAFETY: As above; there is nothing that a shared reference could change.
+// SAFETY: A shared reference gives no access that changes `raw`; the other fields are `Sync`.
 unsafe impl<T: Engine> Sync for AttachedProcess<T> {}
 
-/// Attaches an engine to all threads of the process that `task` is of, and to each that one of them
-/// creates. It is told of `T::EVENTS`.
+/// Attaches an engine to all threads of the process of `task`, and to each thread that these
+/// create, and enables `T::EVENTS`.
 ///
 /// Context: may sleep.
 ///
 /// # Errors
 ///
-/// `EPERM`: a kernel thread. `ESRCH`: every thread exits. `ENOMEM`.
+/// `EPERM` for a kernel thread. `ESRCH` if every thread exits. `ENOMEM` if there is no memory.
 pub fn attach_process<T: Engine>(task: &Task, engine: Arc<T>) -> Result<AttachedProcess<T>> {
-    attach_process_for(task, T::EVENTS, engine)
-}
-
-/// The same as [`attach_process`], but the engine is told of other events.
-pub fn attach_process_for<T: Engine>(
-    task: &Task,
-    events: Events,
-    engine: Arc<T>,
-) -> Result<AttachedProcess<T>> {
-    let shared = Shared::new(engine.clone())?;
-    let raw = process(task, events, &shared)?;
-    // INVARIANT: Nobody else has it.
+    let shared = EngineShared::new(engine.clone())?;
+    let raw = process(task, T::EVENTS, &shared)?;
+    // INVARIANT: `raw` is from `utrace_attach_process()`, and this value is its only owner.
     Ok(AttachedProcess {
         raw,
         shared,
@@ -309,38 +308,39 @@ pub fn attach_process_for<T: Engine>(
 fn process(
     task: &Task,
     events: Events,
-    shared: &Arc<Shared>,
+    shared: &Arc<EngineShared>,
 ) -> Result<NonNull<bindings::utrace_process>> {
-    let data = Shared::into_data(shared.clone());
-    // SAFETY: The task is valid; the callbacks are there forever, and the data until they are told
-    // to release it.
+    let data = EngineShared::into_data(shared.clone());
+    // SAFETY: `task` is valid because it is a reference. `OPS` is a static, and the reference that
+    // `data` is stays valid until `release()`.
     let process = from_err_ptr(unsafe {
         bindings::utrace_attach_process(task.as_ptr(), events.bits(), &OPS, data)
     });
     match process {
         Ok(process) => NonNull::new(process).ok_or(EINVAL),
         Err(error) => {
-            // SAFETY: It is of `into_data`. Those threads that had an engine already have been
+            // SAFETY: `data` is from `into_data`. Threads that already had an engine have been
             // detached from, and no callback is executing.
-            drop(unsafe { Shared::from_data(data) });
+            drop(unsafe { EngineShared::from_data(data) });
             Err(error)
         }
     }
 }
 
 impl<T: Engine> AttachedProcess<T> {
-    /// The engine.
+    /// Returns the engine.
     pub fn engine(&self) -> &Arc<T> {
         &self.engine
     }
 
-    /// Returns the engine as it is on one thread, to control it there.
+    /// Returns the engine on one thread, to control that thread.
     ///
     /// Context: may sleep.
     ///
     /// # Errors
     ///
-    /// `ENOENT`: it is not attached to that thread. `EPERM`: the thread never goes to user mode.
+    /// `ENOENT` if the engine is not attached to that thread. `EPERM` if the thread never goes to
+    /// user mode.
     pub fn on_thread(&self, task: &Task) -> Result<OnThread> {
         OnThread::find(task, &self.shared)
     }
@@ -349,10 +349,11 @@ impl<T: Engine> AttachedProcess<T> {
 impl<T: Engine> Drop for AttachedProcess<T> {
     fn drop(&mut self) {
         self.shared.close();
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants, `raw` is from `utrace_attach_process()` and not detached
+        // yet.
         unsafe { bindings::utrace_detach_process(self.raw.as_ptr()) };
-        // SAFETY: It was closed, and `utrace_detach_process()` waits for callbacks, but not for one
-        // that it is called by.
+        // SAFETY: `shared` was closed, and `utrace_detach_process()` has waited for all callbacks,
+        // except one that the caller is in.
         unsafe { self.shared.end() };
     }
 }

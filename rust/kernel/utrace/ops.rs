@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The callbacks that the C API calls, and how they reach an engine's methods.
+//! Callbacks for the C API, and their way to the methods of an engine.
 //!
-//! There is one `struct utrace_engine_ops` for all engines written in Rust, here, and not in the
-//! engine's module. What C keeps of an engine is a [`Shared`]. So whatever C does after an engine's
-//! owner was dropped, it does without code or data of the module: only memory is left to be freed.
+//! All engines written in Rust share one `struct utrace_engine_ops`, which is in this file and not
+//! in the engine's module. The data of the C engine is an [`EngineShared`]. So the C API uses no
+//! code and no data of the module once the engine's owner was dropped: it only frees memory.
 
 use super::{
-    action::Action,
-    events::Event,
     exit::{
         Death,
         JobControl,
         WaitStatus, //
     },
-    reap::Key,
+    reap::EngineKey,
     report::{
         CloneFlags,
         Exit,
@@ -25,16 +23,19 @@ use super::{
     },
     shared::{
         Callbacks,
-        Shared, //
+        EngineShared, //
     },
     signal::{
-        Occasion,
-        Slot, //
+        SignalEvent,
+        SignalReport, //
     },
+    Action,
+    Event, //
 };
 
 use crate::{
-    bindings, current,
+    bindings,
+    current,
     prelude::*,
     str::CStr,
     sync::{
@@ -42,55 +43,56 @@ use crate::{
         ArcBorrow, //
     },
     task::Task,
-    uaccess::UserPtr,
+    uaccess::UserPtr, //
 };
 
-/// What a callback answers if the engine is over.
+/// Returns the answer of a callback if the engine is closed.
 fn leave(found: u32) -> u32 {
     Action::Detach.answer(found)
 }
 
-/// Returns what C code has as the data of an engine.
+/// Returns the [`EngineShared`] that is the data of a C engine.
 ///
 /// # Safety
 ///
-/// `engine` is an engine with [`OPS`], and is valid for `'a`.
-unsafe fn shared<'a>(engine: *mut bindings::utrace_engine) -> ArcBorrow<'a, Shared> {
-    // SAFETY: With these callbacks the data is of `Shared::into_data`; the engine owns it until
-    // `release`.
+/// `engine` must have [`OPS`], and must be valid for `'a`.
+unsafe fn shared<'a>(engine: *mut bindings::utrace_engine) -> ArcBorrow<'a, EngineShared> {
+    // SAFETY: The data of an engine with `OPS` is from `EngineShared::into_data`, and the engine
+    // owns that reference until `release`.
     unsafe { ArcBorrow::from_raw((*engine).data.cast_const().cast()) }
 }
 
-/// Calls a method of the engine, and returns what the callback is to answer.
+/// Calls a method of the engine, and returns the answer of the callback.
 ///
 /// # Safety
 ///
-/// This is a callback of `engine`, one with [`OPS`], in the thread that the event is of. `regs`
-/// are the registers with which the thread entered the kernel.
+/// Must be called by a callback of `engine`, in the thread of the event. `engine` must be valid and
+/// have [`OPS`]. `regs` must point to the registers with which the thread entered the kernel.
 unsafe fn report(
     found: u32,
     engine: *mut bindings::utrace_engine,
     regs: *mut bindings::pt_regs,
     method: impl FnOnce(&dyn Callbacks, Report<'_>) -> u32,
 ) -> u32 {
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: The caller passes a valid engine with `OPS`, and is its callback in this thread.
     let Some(callbacks) = (unsafe { shared(engine).callbacks() }) else {
         return leave(found);
     };
     let thread = current!();
-    // SAFETY: By the requirement on the caller. The registers of a thread that is in a callback are
-    // not accessed by others: a debugger has to stop it first, and another engine is called later.
+    // SAFETY: The caller passes the registers with which this thread entered the kernel. Nothing
+    // else accesses them while the thread is in a callback: a debugger has to stop the thread
+    // first, and other engines are called later.
     let report = unsafe { Report::new(thread, found, regs) };
     method(&*callbacks, report)
 }
 
 /// Returns the registers with which the current thread entered the kernel.
 fn regs() -> *mut bindings::pt_regs {
-    // SAFETY: Every thread that was attached to has them at this place.
+    // SAFETY: Every thread that engines can be attached to has its user registers at this place.
     unsafe { bindings::current_user_regs() }
 }
 
-/// The callbacks of all engines that are written in Rust.
+/// The callbacks of all engines written in Rust.
 pub(super) static OPS: bindings::utrace_engine_ops = bindings::utrace_engine_ops {
     report_quiesce: Some(quiesce),
     report_signal: Some(signal),
@@ -109,7 +111,8 @@ pub(super) static OPS: bindings::utrace_engine_ops = bindings::utrace_engine_ops
 
 /// # Safety
 ///
-/// The C API calls it for an engine with [`OPS`], as it says.
+/// Must be called only by utrace, for an engine with [`OPS`], as `struct utrace_engine_ops`
+/// documents.
 unsafe extern "C" fn quiesce(
     action: u32,
     engine: *mut bindings::utrace_engine,
@@ -119,13 +122,15 @@ unsafe extern "C" fn quiesce(
         let before = Event::from_bit(event);
         callbacks.quiesce(&mut report, before).answer(action)
     };
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: utrace calls this in the thread of the event, with a valid engine that has `OPS`;
+    // `regs()` are the registers of this thread.
     unsafe { report(action, engine, regs(), method) }
 }
 
 /// # Safety
 ///
-/// The C API calls it for an engine with [`OPS`], as it says.
+/// Must be called only by utrace, for an engine with [`OPS`], as `struct utrace_engine_ops`
+/// documents.
 unsafe extern "C" fn signal(
     action: u32,
     engine: *mut bindings::utrace_engine,
@@ -134,49 +139,54 @@ unsafe extern "C" fn signal(
     _orig_ka: *const bindings::k_sigaction,
     return_ka: *mut bindings::k_sigaction,
 ) -> u32 {
-    let mut slot = Slot {
+    let mut signal_report = SignalReport {
         bits: action & !bindings::UTRACE_RESUME_MASK,
-        // SAFETY: By the requirement on the caller it is valid, and ours during the call.
+        // SAFETY: utrace passes a valid `info`, and does not access it during the call.
         info: unsafe { &mut *info },
-        // SAFETY: As above.
+        // SAFETY: utrace passes a valid `return_ka`, and does not access it during the call.
         action: unsafe { &mut *return_ka },
     };
     let method = |callbacks: &dyn Callbacks, mut report: Report<'_>| {
-        let answer = match Occasion::new(&mut slot) {
-            // C has this callback called instead of the other, as there is one.
-            Occasion::Report(_) | Occasion::Step(_) if !callbacks.wants_signals() => {
+        let answer = match SignalEvent::new(&mut signal_report) {
+            // The C API calls this callback instead of `report_quiesce()`, because it is set.
+            SignalEvent::Report(_) | SignalEvent::Step(_) if !callbacks.has_signal_events() => {
                 callbacks.quiesce(&mut report, None)
             }
-            occasion => callbacks.signal(&mut report, occasion),
+            event => callbacks.signal(&mut report, event),
         };
-        answer.answer(slot.bits)
+        answer.answer(signal_report.bits)
     };
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: utrace calls this in the thread of the event, with a valid engine that has `OPS` and
+    // the registers of this thread.
     unsafe { report(action, engine, regs, method) }
 }
 
 /// # Safety
 ///
-/// The C API calls it for an engine with [`OPS`], as it says.
+/// Must be called only by utrace, for an engine with [`OPS`], as `struct utrace_engine_ops`
+/// documents.
 unsafe extern "C" fn clone(
     action: u32,
     engine: *mut bindings::utrace_engine,
     clone_flags: c_ulong,
     child: *mut bindings::task_struct,
 ) -> u32 {
-    // SAFETY: By the requirement on the caller. CAST: `Task` is a transparent wrapper.
+    // SAFETY: utrace passes a child that is valid during the call. CAST: `Task` is a transparent
+    // wrapper.
     let child = unsafe { &*child.cast::<Task>() };
     let method = |callbacks: &dyn Callbacks, mut report: Report<'_>| {
         let flags = CloneFlags(clone_flags);
         callbacks.clone(&mut report, flags, child).answer(action)
     };
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: utrace calls this in the thread of the event, with a valid engine that has `OPS`;
+    // `regs()` are the registers of this thread.
     unsafe { report(action, engine, regs(), method) }
 }
 
 /// # Safety
 ///
-/// The C API calls it for an engine with [`OPS`], as it says.
+/// Must be called only by utrace, for an engine with [`OPS`], as `struct utrace_engine_ops`
+/// documents.
 unsafe extern "C" fn jctl(
     action: u32,
     engine: *mut bindings::utrace_engine,
@@ -187,13 +197,15 @@ unsafe extern "C" fn jctl(
         let jctl = JobControl::new(kind, notify);
         callbacks.jctl(&mut report, jctl).answer(action)
     };
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: utrace calls this in the thread of the event, with a valid engine that has `OPS`;
+    // `regs()` are the registers of this thread.
     unsafe { report(action, engine, regs(), method) }
 }
 
 /// # Safety
 ///
-/// The C API calls it for an engine with [`OPS`], as it says.
+/// Must be called only by utrace, for an engine with [`OPS`], as `struct utrace_engine_ops`
+/// documents.
 unsafe extern "C" fn exec(
     action: u32,
     engine: *mut bindings::utrace_engine,
@@ -201,18 +213,20 @@ unsafe extern "C" fn exec(
     bprm: *const bindings::linux_binprm,
     regs: *mut bindings::pt_regs,
 ) -> u32 {
-    // SAFETY: By the requirement on the caller it is valid during the call.
+    // SAFETY: utrace passes a `bprm` with a loaded program, which is valid during the call.
     let image = unsafe { Image::from_raw(bprm) };
     let method = |callbacks: &dyn Callbacks, mut report: Report<'_>| {
         callbacks.exec(&mut report, &image).answer(action)
     };
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: utrace calls this in the thread of the event, with a valid engine that has `OPS` and
+    // the registers of this thread.
     unsafe { report(action, engine, regs, method) }
 }
 
 /// # Safety
 ///
-/// The C API calls it for an engine with [`OPS`], as it says.
+/// Must be called only by utrace, for an engine with [`OPS`], as `struct utrace_engine_ops`
+/// documents.
 unsafe extern "C" fn syscall_entry(
     action: u32,
     engine: *mut bindings::utrace_engine,
@@ -223,13 +237,15 @@ unsafe extern "C" fn syscall_entry(
         let answer = callbacks.syscall_entry(&mut entry);
         entry.answer(answer)
     };
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: utrace calls this in the thread of the event, with a valid engine that has `OPS` and
+    // the registers of this thread.
     unsafe { report(action, engine, regs, method) }
 }
 
 /// # Safety
 ///
-/// The C API calls it for an engine with [`OPS`], as it says.
+/// Must be called only by utrace, for an engine with [`OPS`], as `struct utrace_engine_ops`
+/// documents.
 unsafe extern "C" fn syscall_exit(
     action: u32,
     engine: *mut bindings::utrace_engine,
@@ -239,33 +255,37 @@ unsafe extern "C" fn syscall_exit(
         let mut exit = SyscallExit::new(report);
         callbacks.syscall_exit(&mut exit).answer(action)
     };
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: utrace calls this in the thread of the event, with a valid engine that has `OPS` and
+    // the registers of this thread.
     unsafe { report(action, engine, regs, method) }
 }
 
 /// # Safety
 ///
-/// The C API calls it for an engine with [`OPS`], as it says.
+/// Must be called only by utrace, for an engine with [`OPS`], as `struct utrace_engine_ops`
+/// documents.
 unsafe extern "C" fn exit(
     action: u32,
     engine: *mut bindings::utrace_engine,
     orig_code: c_long,
     code: *mut c_long,
 ) -> u32 {
-    // SAFETY: By the requirement on the caller it is valid, and ours during the call.
+    // SAFETY: utrace passes a valid `code`, and does not access it during the call.
     let mut exit = Exit::new(orig_code, unsafe { &mut *code });
     let method = |callbacks: &dyn Callbacks, mut report: Report<'_>| {
         callbacks.exit(&mut report, &mut exit).answer(action)
     };
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: utrace calls this in the thread of the event, with a valid engine that has `OPS`;
+    // `regs()` are the registers of this thread.
     unsafe { report(action, engine, regs(), method) }
 }
 
 /// # Safety
 ///
-/// The C API calls it for an engine with [`OPS`], as it says.
+/// Must be called only by utrace, for an engine with [`OPS`], as `struct utrace_engine_ops`
+/// documents.
 unsafe extern "C" fn last_exit(engine: *mut bindings::utrace_engine, code: c_long) {
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: utrace calls this in the thread of the event, with a valid engine that has `OPS`.
     if let Some(callbacks) = unsafe { shared(engine).callbacks() } {
         callbacks.last_exit(current!(), WaitStatus::from_long(code));
     }
@@ -273,25 +293,28 @@ unsafe extern "C" fn last_exit(engine: *mut bindings::utrace_engine, code: c_lon
 
 /// # Safety
 ///
-/// The C API calls it for an engine with [`OPS`], as it says.
+/// Must be called only by utrace, for an engine with [`OPS`], as `struct utrace_engine_ops`
+/// documents.
 unsafe extern "C" fn death(
     engine: *mut bindings::utrace_engine,
     group_dead: bool,
     signal: c_int,
 ) -> u32 {
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: utrace calls this with a valid engine that has `OPS`.
     let shared = Arc::from(unsafe { shared(engine) });
-    // SAFETY: As above.
+    // SAFETY: utrace calls this in the thread of the event, and the callback executes in it.
     let Some(callbacks) = (unsafe { shared.callbacks() }) else {
         return Action::Detach as u32;
     };
     let thread = current!();
     let at_reap = callbacks.death(thread, Death::new(group_dead, signal));
-    // The method itself may have dropped the owner, which has cancelled what was due.
+    // The method itself may have dropped the owner, which has cancelled the pending work.
     let expected = !shared.is_over()
-        && shared
-            .reaps
-            .expect(Key::of(engine), at_reap, (&shared, &callbacks, thread));
+        && shared.reaps.expect(
+            EngineKey::from_engine(engine),
+            at_reap,
+            (&shared, &callbacks, thread),
+        );
     if expected {
         Action::Resume as u32
     } else {
@@ -301,23 +324,27 @@ unsafe extern "C" fn death(
 
 /// # Safety
 ///
-/// The C API calls it for an engine with [`OPS`], as it says.
+/// Must be called only by utrace, for an engine with [`OPS`], as `struct utrace_engine_ops`
+/// documents.
 unsafe extern "C" fn reap(engine: *mut bindings::utrace_engine, _task: *mut bindings::task_struct) {
-    // SAFETY: By the requirement on the caller.
-    unsafe { shared(engine) }.reaps.reap(Key::of(engine));
+    // SAFETY: utrace calls this with a valid engine that has `OPS`.
+    unsafe { shared(engine) }
+        .reaps
+        .reap(EngineKey::from_engine(engine));
 }
 
 /// # Safety
 ///
-/// The C API calls it for an engine with [`OPS`], as it says.
+/// Must be called only by utrace, for an engine with [`OPS`], as `struct utrace_engine_ops`
+/// documents.
 unsafe extern "C" fn path(
     engine: *mut bindings::utrace_engine,
     uptr: *const c_char,
     name: *const c_char,
 ) {
-    // SAFETY: By the requirement on the caller.
+    // SAFETY: utrace calls this in the thread of the event, with a valid engine that has `OPS`.
     if let Some(callbacks) = unsafe { shared(engine).callbacks() } {
-        // SAFETY: By the requirement on the caller it is a string, during the call.
+        // SAFETY: utrace passes a NUL-terminated `name`, which is valid during the call.
         let name = unsafe { CStr::from_char_ptr(name) };
         let at = UserPtr::from_ptr(uptr.cast_mut().cast());
         callbacks.path(current!(), at, name);
@@ -326,8 +353,10 @@ unsafe extern "C" fn path(
 
 /// # Safety
 ///
-/// As above; `data` is of the last of its engines.
+/// Must be called only by utrace, as `struct utrace_engine_ops` documents, with the data of engines
+/// that have [`OPS`], for the last of these engines.
 unsafe extern "C" fn release(data: *mut c_void) {
-    // SAFETY: By the requirement on the caller nobody else takes it back.
-    drop(unsafe { Shared::from_data(data) });
+    // SAFETY: `data` is from `EngineShared::into_data`, as the engines had `OPS`. utrace calls this
+    // once, for the last of them, so nothing else takes the reference back.
+    drop(unsafe { EngineShared::from_data(data) });
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is done when a zombie goes.
+//! Work at the reap of a zombie.
 //!
-//! Whoever reaps a zombie, its parent perhaps, must not wait for an engine: no code of an engine is
-//! called there. What is to be done is said before, when the thread has died, and is one of few
-//! things that do not sleep. All memory that they take is allocated by the dying thread.
+//! The thread that reaps a zombie, such as its parent, must not wait for an engine, so no code of
+//! an engine is called there. The engine chooses the work earlier, when the thread dies, from a few
+//! kinds that do not sleep. The dying thread allocates all memory that they need.
 //!
 //! ```text
 //!  Engine::death       reaped                  in a worker
@@ -17,7 +17,7 @@
 
 use super::shared::{
     Callbacks,
-    Shared, //
+    EngineShared, //
 };
 
 use crate::{
@@ -45,9 +45,9 @@ use crate::{
 
 use core::mem;
 
-/// What is to be done when the zombie of a thread that has died is gone.
+/// Work to do when the zombie of a dead thread is gone.
 ///
-/// There is nothing here that could sleep, and no code of the engine:
+/// No variant can sleep, and none contains code of the engine:
 ///
 /// ```ignore,compile_fail,E0308
 /// use kernel::{prelude::*, utrace::AtReap};
@@ -57,7 +57,7 @@ use core::mem;
 /// }
 /// ```
 ///
-/// nor is there such a method:
+/// Nor does [`Engine`](super::Engine) have such a method:
 ///
 /// ```ignore,compile_fail,E0407
 /// use kernel::{task::Task, utrace::{Engine, Events}};
@@ -74,51 +74,52 @@ use core::mem;
 /// ```
 #[must_use]
 pub enum AtReap {
-    /// Nothing. The engine is detached from the thread now.
+    /// No work. The engine is detached from the thread now.
     Nothing,
-    /// This is completed, and whoever waits for it is woken.
+    /// Completes this [`Completion`].
     Complete(Arc<Completion>),
     /// A worker calls [`Engine::reaped`](super::Engine::reaped), some time later.
     Report,
 }
 
-/// Which engine: its address. It is not reused before what is due for it is underway.
+/// The address of an engine, as its identity. It is not reused before the engine's pending work has
+/// started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Key(usize);
+pub(super) struct EngineKey(usize);
 
-impl Key {
-    pub(super) fn of(engine: *mut bindings::utrace_engine) -> Self {
+impl EngineKey {
+    pub(super) fn from_engine(engine: *mut bindings::utrace_engine) -> Self {
         Self(engine as usize)
     }
 }
 
-/// A worker's call of [`Engine::reaped`](super::Engine::reaped).
+/// A call of [`Engine::reaped`](super::Engine::reaped) by a worker.
 #[pin_data]
-struct Call {
+struct ReapedCall {
     #[pin]
-    work: Work<Call>,
-    shared: Arc<Shared>,
+    work: Work<ReapedCall>,
+    shared: Arc<EngineShared>,
     callbacks: Arc<dyn Callbacks>,
     task: ARef<Task>,
 }
 
 impl_has_work! {
-    impl HasWork<Self> for Call { self.work }
+    impl HasWork<Self> for ReapedCall { self.work }
 }
 
-/// A `struct work_struct`, to be compared. Never null.
+/// The address of a `struct work_struct`, for comparison only. Never null.
 type WorkId = *mut bindings::work_struct;
 
-impl Call {
+impl ReapedCall {
     fn id(&self) -> WorkId {
-        // SAFETY: The pointer is valid.
+        // SAFETY: The pointer is valid because it comes from the reference `self`.
         let work = unsafe { Self::raw_get_work(core::ptr::from_ref(self).cast_mut()) };
-        // SAFETY: As above.
+        // SAFETY: `work` points into `self`, which is valid.
         unsafe { Work::raw_get(work) }
     }
 }
 
-impl WorkItem for Call {
+impl WorkItem for ReapedCall {
     type Pointer = Pin<KBox<Self>>;
 
     fn run(this: Self::Pointer) {
@@ -127,7 +128,7 @@ impl WorkItem for Call {
         if !shared.is_over() {
             this.callbacks.reaped(&this.task);
         }
-        // With it goes the reference to the engine, before its owner is told.
+        // This drops the reference to the engine before its owner is woken.
         drop(this);
         shared.reaps.done(id);
     }
@@ -135,26 +136,26 @@ impl WorkItem for Call {
 
 enum Due {
     Complete(Arc<Completion>),
-    Call(Pin<KBox<Call>>),
+    Call(Pin<KBox<ReapedCall>>),
 }
 
-struct Slot {
-    key: Key,
-    /// Of the call, if it is one.
+struct PendingReap {
+    key: EngineKey,
+    /// The work item, if this is a call.
     id: Option<WorkId>,
-    /// Nothing if a worker is underway with it.
+    /// `None` while a worker executes the call.
     due: Option<Due>,
 }
 
-// SAFETY: What is owned may be sent; the pointer is compared only.
-unsafe impl Send for Slot {}
+// SAFETY: `due` and its contents are `Send`; the pointer `id` is only compared.
+unsafe impl Send for PendingReap {}
 
-/// What is due for an attachment: of one thread at most, or of a process's zombies.
+/// The pending work of an attachment: for one thread at most, or for the zombies of a process.
 #[pin_data]
 pub(super) struct Reaps {
     #[pin]
-    slots: SpinLock<KVec<Slot>>,
-    /// Woken when a call has returned.
+    pending: SpinLock<KVec<PendingReap>>,
+    /// Notified when a call has returned.
     #[pin]
     done: CondVar,
 }
@@ -162,18 +163,18 @@ pub(super) struct Reaps {
 impl Reaps {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            slots <- new_spinlock!(KVec::new(), "utrace::Reaps"),
+            pending <- new_spinlock!(KVec::new(), "utrace::Reaps"),
             done <- new_condvar!("utrace::Reaps"),
         })
     }
 
-    /// Keeps what the engine `key`, whose thread is dying, wants to be done. Returns whether that
-    /// is anything. May sleep.
+    /// Stores the work that the engine `key` has chosen. Its thread is dying. Returns whether there
+    /// is any work. May sleep.
     pub(super) fn expect(
         &self,
-        key: Key,
+        key: EngineKey,
         at_reap: AtReap,
-        call: (&Arc<Shared>, &Arc<dyn Callbacks>, &Task),
+        call: (&Arc<EngineShared>, &Arc<dyn Callbacks>, &Task),
     ) -> bool {
         let (due, id) = match at_reap {
             AtReap::Nothing => return false,
@@ -182,8 +183,8 @@ impl Reaps {
                 let call = insist(|| {
                     let (shared, callbacks, task) = call;
                     KBox::pin_init(
-                        pin_init!(Call {
-                            work <- new_work!("utrace::Call"),
+                        pin_init!(ReapedCall {
+                            work <- new_work!("utrace::ReapedCall"),
                             shared: shared.clone(),
                             callbacks: callbacks.clone(),
                             task: task.into(),
@@ -195,7 +196,7 @@ impl Reaps {
                 (Due::Call(call), Some(id))
             }
         };
-        self.add(Slot {
+        self.add(PendingReap {
             key,
             id,
             due: Some(due),
@@ -203,87 +204,87 @@ impl Reaps {
         true
     }
 
-    fn add(&self, mut slot: Slot) {
+    fn add(&self, mut reap: PendingReap) {
         loop {
-            let mut slots = self.slots.lock();
-            match slots.push_within_capacity(slot) {
+            let mut pending = self.pending.lock();
+            match pending.push_within_capacity(reap) {
                 Ok(()) => return,
-                Err(full) => slot = full.0,
+                Err(full) => reap = full.0,
             }
-            let wanted = slots.len() * 2 + 1;
-            drop(slots);
+            let wanted = pending.len() * 2 + 1;
+            drop(pending);
 
             let mut larger = insist(|| KVec::with_capacity(wanted, GFP_KERNEL));
-            let mut slots = self.slots.lock();
-            if slots.len() < larger.capacity() {
-                while let Some(slot) = slots.pop() {
-                    // There is room.
-                    let _ = larger.push_within_capacity(slot);
+            let mut pending = self.pending.lock();
+            if pending.len() < larger.capacity() {
+                while let Some(reap) = pending.pop() {
+                    // `larger` has room, as its capacity was compared with the length.
+                    let _ = larger.push_within_capacity(reap);
                 }
-                mem::swap(&mut *slots, &mut larger);
+                mem::swap(&mut *pending, &mut larger);
             }
-            // The smaller list is freed without the lock.
-            drop(slots);
+            // The smaller list is freed without the lock held.
+            drop(pending);
         }
     }
 
-    /// Does what is due for an engine whose zombie is gone. Does not sleep.
-    pub(super) fn reap(&self, key: Key) {
-        let mut slots = self.slots.lock();
-        let is_due = |slot: &Slot| slot.key == key && slot.due.is_some();
-        let Some(at) = slots.iter().position(is_due) else {
+    /// Does the pending work of an engine at the reap of its zombie. Does not sleep.
+    pub(super) fn reap(&self, key: EngineKey) {
+        let mut pending = self.pending.lock();
+        let is_due = |reap: &PendingReap| reap.key == key && reap.due.is_some();
+        let Some(at) = pending.iter().position(is_due) else {
             return;
         };
-        let due = slots.get_mut(at).and_then(|slot| slot.due.take());
+        let due = pending.get_mut(at).and_then(|reap| reap.due.take());
         match due {
             Some(Due::Complete(completion)) => {
-                let slot = slots.remove(at);
-                drop(slots);
-                drop(slot);
+                let reap = pending.remove(at);
+                drop(pending);
+                drop(reap);
                 completion.complete_all();
             }
-            // The slot stays, for `cancel` to see.
+            // The entry stays so that `cancel` waits for the call.
             Some(Due::Call(call)) => {
-                drop(slots);
+                drop(pending);
                 workqueue::system_long().enqueue(call);
             }
             None => (),
         }
     }
 
-    /// A call has returned.
+    /// Removes the entry of a call that has returned, and wakes `cancel`.
     fn done(&self, id: WorkId) {
-        let mut slots = self.slots.lock();
-        let is_it = |slot: &Slot| slot.id == Some(id) && slot.due.is_none();
-        if let Some(at) = slots.iter().position(is_it) {
-            let _ = slots.remove(at);
+        let mut pending = self.pending.lock();
+        let is_it = |reap: &PendingReap| reap.id == Some(id) && reap.due.is_none();
+        if let Some(at) = pending.iter().position(is_it) {
+            let _ = pending.remove(at);
         }
         self.done.notify_all();
     }
 
-    /// Drops what is due, and waits for what is underway, unless the caller is that. Nothing is
-    /// added from here on. May sleep.
+    /// Drops the pending work, and waits for calls that are executing, except if the caller is one
+    /// of them. No work may be added afterwards. May sleep.
     pub(super) fn cancel(&self) {
         loop {
-            let mut slots = self.slots.lock();
-            let Some(at) = slots.iter().position(|slot| slot.due.is_some()) else {
+            let mut pending = self.pending.lock();
+            let Some(at) = pending.iter().position(|reap| reap.due.is_some()) else {
                 break;
             };
-            let slot = slots.remove(at);
-            drop(slots);
-            drop(slot);
+            let reap = pending.remove(at);
+            drop(pending);
+            drop(reap);
         }
-        // SAFETY: There are no requirements on the caller.
+        // SAFETY: `current_work()` has no requirements on its caller.
         let own = unsafe { bindings::current_work() };
-        let mut slots = self.slots.lock();
-        while slots.iter().any(|slot| slot.id != Some(own)) {
-            self.done.wait(&mut slots);
+        let mut pending = self.pending.lock();
+        while pending.iter().any(|reap| reap.id != Some(own)) {
+            self.done.wait(&mut pending);
         }
     }
 }
 
-/// Allocates, however long it takes. It is for small things, in a thread that has given up its
-/// memory already, and has nobody to give an error to.
+/// Allocates, and retries until it succeeds. For small allocations by a thread that has already
+/// given up its memory, and has no caller to return an error to.
 fn insist<V, E>(mut allocate: impl FnMut() -> Result<V, E>) -> V {
     loop {
         match allocate() {
@@ -303,53 +304,53 @@ mod tests {
     }
 
     #[test]
-    fn each_zombie_completes_its_own() -> Result {
+    fn completion_by_zombie() -> Result {
         let reaps = KBox::pin_init(Reaps::new(), GFP_KERNEL)?;
-        // More than there is room for at first.
+        // More than the initial capacity.
         let mut all = KVec::new();
         for key in 0..9 {
             let completion = completion()?;
-            reaps.add(Slot {
-                key: Key(key),
+            reaps.add(PendingReap {
+                key: EngineKey(key),
                 id: None,
                 due: Some(Due::Complete(completion.clone())),
             });
             all.push(completion, GFP_KERNEL)?;
         }
         for key in [4, 0, 8] {
-            reaps.reap(Key(key));
+            reaps.reap(EngineKey(key));
         }
-        // A second time, or for one that nothing was due for, nothing happens.
-        reaps.reap(Key(4));
-        reaps.reap(Key(9));
+        // Reaping a key again, or a key without work, does nothing.
+        reaps.reap(EngineKey(4));
+        reaps.reap(EngineKey(9));
 
         for (key, completion) in all.iter().enumerate() {
-            let slots = reaps.slots.lock();
-            let is_left = slots.iter().any(|slot| slot.key == Key(key));
-            drop(slots);
+            let pending = reaps.pending.lock();
+            let is_left = pending.iter().any(|reap| reap.key == EngineKey(key));
+            drop(pending);
             assert_eq!(is_left, ![4, 0, 8].contains(&key));
             if !is_left {
-                // At once, or the test never ends.
+                // The completion is done already; otherwise this test would hang.
                 completion.wait_for_completion();
             }
         }
-        assert_eq!(reaps.slots.lock().len(), 6);
+        assert_eq!(reaps.pending.lock().len(), 6);
         Ok(())
     }
 
     #[test]
-    fn what_was_cancelled_is_not_done() -> Result {
+    fn cancelled_work_is_dropped() -> Result {
         let reaps = KBox::pin_init(Reaps::new(), GFP_KERNEL)?;
         let completion = completion()?;
-        reaps.add(Slot {
-            key: Key(1),
+        reaps.add(PendingReap {
+            key: EngineKey(1),
             id: None,
             due: Some(Due::Complete(completion.clone())),
         });
         reaps.cancel();
-        reaps.reap(Key(1));
-        assert!(reaps.slots.lock().is_empty());
-        // Nobody has it any more.
+        reaps.reap(EngineKey(1));
+        assert!(reaps.pending.lock().is_empty());
+        // No other reference to the completion is left.
         assert!(Arc::into_unique_or_drop(completion).is_some());
         Ok(())
     }

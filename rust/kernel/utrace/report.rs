@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an engine's methods are given.
+//! Arguments of an engine's methods.
 
 use super::{
-    action::Action,
-    exit::WaitStatus, //
+    exit::WaitStatus,
+    Action, //
 };
 
 use crate::{
@@ -25,16 +25,15 @@ use core::{
     },
 };
 
-/// An event of the current thread, which an engine is told of.
+/// An event of the current thread, reported to an engine.
 ///
-/// The thread is in the kernel, and stays there until the engine's method returns: this is one of
-/// the two places where its registers can be touched. The other is
-/// [`Stopped`](super::Stopped).
+/// The thread stays in the kernel until the engine's method returns. This is one of the two places
+/// where its registers are accessible. The other is [`Stopped`](super::Stopped).
 ///
 /// # Invariants
 ///
-/// `regs` points to the registers with which the current thread entered the kernel, and nothing
-/// accesses them during `'a` but through this value.
+/// `regs` points to the registers with which the current thread entered the kernel. During `'a`
+/// they are accessed only through this value.
 pub struct Report<'a> {
     thread: &'a CurrentTask,
     action: Action,
@@ -45,34 +44,36 @@ pub struct Report<'a> {
 impl<'a> Report<'a> {
     /// # Safety
     ///
-    /// As the type invariants say.
+    /// `regs` must point to the registers with which the current thread entered the kernel, and
+    /// they must be accessed only through the result during `'a`.
     pub(super) unsafe fn new(
         thread: &'a CurrentTask,
         found: u32,
         regs: *mut bindings::pt_regs,
     ) -> Self {
-        // INVARIANT: By the requirement on the caller.
+        // INVARIANT: The caller passes the current thread's registers, and accesses them only
+        // through this value.
         Self {
             thread,
-            action: Action::found_in(found),
+            action: Action::from_answer(found),
             regs,
             _regs: PhantomData,
         }
     }
 
-    /// The thread that the event is of.
+    /// Returns the thread of the event.
     pub fn thread(&self) -> &'a CurrentTask {
         self.thread
     }
 
-    /// The first of the actions that the engines which were asked before want.
+    /// Returns the smallest of the actions that the engines called before have returned.
     pub fn action(&self) -> Action {
         self.action
     }
 
-    /// The thread's registers in user mode.
+    /// Returns the thread's registers in user mode.
     ///
-    /// They are not there any longer than the report is:
+    /// The reference cannot outlive the report:
     ///
     /// ```ignore,compile_fail,E0521
     /// # use kernel::{ptregs::PtRegs, utrace::Report};
@@ -83,25 +84,28 @@ impl<'a> Report<'a> {
     /// ```
     #[cfg(CONFIG_X86_64)]
     pub fn regs(&mut self) -> &mut PtRegs {
-        // SAFETY: By the type invariants, as the result borrows `self` mutably.
+        // SAFETY: By the type invariants, `self.regs` is valid and accessed only through this
+        // value, which the result borrows mutably.
         unsafe { PtRegs::from_raw_mut(self.regs) }
     }
 }
 
-/// What is to become of a system call that has not been executed.
+/// The decision about a system call that has not been executed yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Syscall {
-    /// It is executed.
+    /// The call is executed.
     Run,
-    /// It is not, and this is its result.
+    /// The call is not executed, and this is its result.
     Abort(Result<usize>),
 }
 
-/// A system call that the current thread is about to execute. With its registers,
-/// [`Call::of_current`](crate::syscall::Call::of_current) tells the number and the arguments.
+/// A system call that the current thread is about to execute.
+///
+/// [`Call::from_current`](crate::syscall::Call::from_current) takes its number and its arguments
+/// from the registers.
 pub struct SyscallEntry<'a> {
     report: Report<'a>,
-    /// What the engines that were asked before have left, and what becomes of it.
+    /// The decision that the engines called before have left, and the current one.
     bits: u32,
 }
 
@@ -113,13 +117,12 @@ impl<'a> SyscallEntry<'a> {
         }
     }
 
-    /// Whether the thread was stopped here, and engines are asked again.
+    /// Returns whether the thread was stopped here, and the engines are called again.
     pub fn is_repeated(&self) -> bool {
         self.bits & bindings::UTRACE_SYSCALL_RESUMED != 0
     }
 
-    /// What becomes of the call: what the engines that were asked before want, or else it is
-    /// executed.
+    /// Returns the decision of the engines called before. Without one, the call is executed.
     pub fn found(&self) -> Syscall {
         if self.bits & bindings::UTRACE_SYSCALL_MASK
             == bindings::utrace_syscall_action_UTRACE_SYSCALL_ABORT
@@ -130,7 +133,7 @@ impl<'a> SyscallEntry<'a> {
         }
     }
 
-    /// Has something else become of it. Without this it stays with [`SyscallEntry::found`].
+    /// Changes the decision. Without this, it stays as in [`SyscallEntry::found`].
     pub fn decide(&mut self, syscall: Syscall) {
         self.bits &= !bindings::UTRACE_SYSCALL_MASK;
         if let Syscall::Abort(result) = syscall {
@@ -141,23 +144,25 @@ impl<'a> SyscallEntry<'a> {
 
     /// Sets the number of the call.
     pub fn set_number(&mut self, number: i32) {
-        // SAFETY: By the type invariants of `Report`.
+        // SAFETY: By the type invariants of `Report`, its `regs` are valid and accessed only
+        // through it.
         unsafe { bindings::utrace_set_syscall_nr(self.report.regs, number) };
     }
 
     /// Sets the arguments of the call.
     pub fn set_arguments(&mut self, arguments: &[usize; 6]) {
-        // SAFETY: By the type invariants of `Report`; there are six arguments.
+        // SAFETY: By the type invariants of `Report`, its `regs` are valid and accessed only
+        // through it. `arguments` has six elements.
         unsafe { bindings::utrace_set_syscall_arguments(self.report.regs, arguments.as_ptr()) };
     }
 
-    /// The answer of a callback.
+    /// Returns the answer of a callback.
     pub(super) fn answer(&self, action: Action) -> u32 {
         action.answer(self.bits & bindings::UTRACE_SYSCALL_MASK)
     }
 }
 
-/// A system call that the current thread returns from.
+/// A system call from which the current thread returns.
 pub struct SyscallExit<'a>(Report<'a>);
 
 impl<'a> SyscallExit<'a> {
@@ -165,8 +170,8 @@ impl<'a> SyscallExit<'a> {
         Self(report)
     }
 
-    /// The result, as it is now. Errors can be those with which the kernel starts a call anew, as
-    /// `ERESTARTSYS`.
+    /// Returns the current result. The error may be one with which the kernel restarts the call,
+    /// such as `ERESTARTSYS`.
     pub fn result(&self) -> Result<usize> {
         self.0.result()
     }
@@ -180,7 +185,7 @@ impl<'a> SyscallExit<'a> {
 impl Report<'_> {
     fn result(&self) -> Result<usize> {
         let mut value = 0;
-        // SAFETY: By the type invariants; `value` is valid for a write.
+        // SAFETY: By the type invariants, `self.regs` is valid; `value` is valid for a write.
         let error = unsafe { bindings::utrace_syscall_result(self.regs, &mut value) };
         match error {
             0 => Ok(value as usize),
@@ -193,7 +198,8 @@ impl Report<'_> {
             Ok(value) => (0, value),
             Err(error) => (error.to_errno(), 0),
         };
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants, `self.regs` is valid and accessed only through this
+        // value.
         unsafe { bindings::utrace_set_syscall_result(self.regs, error, value as c_long) };
     }
 }
@@ -219,59 +225,58 @@ macro_rules! is_a_report {
 is_a_report!(SyscallEntry, report);
 is_a_report!(SyscallExit, 0);
 
-/// What `clone()` was asked for: `CLONE_` flags.
+/// The `CLONE_` flags of a `clone()`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CloneFlags(pub(super) c_ulong);
 
 impl CloneFlags {
-    /// Whether the child is a thread of the same process.
+    /// Returns whether the child is a thread of the same process.
     pub fn thread(self) -> bool {
         self.0 & bindings::CLONE_THREAD as c_ulong != 0
     }
 
-    /// Whether the parent waits until the child has executed a program or has exited.
+    /// Returns whether the parent waits until the child has executed a program or has exited.
     pub fn vfork(self) -> bool {
         self.0 & bindings::CLONE_VFORK as c_ulong != 0
     }
 
-    /// Whether the child shares the address space.
+    /// Returns whether the child shares the address space.
     pub fn vm(self) -> bool {
         self.0 & bindings::CLONE_VM as c_ulong != 0
     }
 
-    /// The flags.
+    /// Returns the flags.
     pub fn bits(self) -> usize {
         self.0
     }
 }
 
-/// The program that a process executes from now on.
+/// The program that a process executes after an exec.
 pub struct Image<'a>(&'a bindings::linux_binprm);
 
 impl<'a> Image<'a> {
     /// # Safety
     ///
-    /// `raw` is what the kernel executes a program with, which it has loaded, and is valid for
-    /// `'a`.
+    /// `raw` must be valid for `'a`, and must belong to a program that the kernel has loaded.
     pub(super) unsafe fn from_raw(raw: *const bindings::linux_binprm) -> Self {
-        // SAFETY: By the requirement on the caller.
+        // SAFETY: The caller ensures that `raw` is valid for `'a`.
         Self(unsafe { &*raw })
     }
 
-    /// The name of the file that was to be executed.
+    /// Returns the name of the file that was to be executed.
     pub fn file_name(&self) -> &'a CStr {
-        // SAFETY: A `struct linux_binprm` has it for as long as it exists.
+        // SAFETY: A `struct linux_binprm` keeps `filename`, a C string, as long as it exists.
         unsafe { CStr::from_char_ptr(self.0.filename) }
     }
 
-    /// The name of the file that is: of a script, its interpreter's.
+    /// Returns the name of the file that is executed: for a script, that of its interpreter.
     pub fn interpreter(&self) -> &'a CStr {
-        // SAFETY: As above.
+        // SAFETY: A `struct linux_binprm` keeps `interp`, a C string, as long as it exists.
         unsafe { CStr::from_char_ptr(self.0.interp) }
     }
 }
 
-/// How a thread exits.
+/// The exit of a thread.
 pub struct Exit<'a> {
     original: WaitStatus,
     status: &'a mut c_long,
@@ -285,12 +290,12 @@ impl<'a> Exit<'a> {
         }
     }
 
-    /// The status as it was before engines were told.
+    /// Returns the status before any engine was called.
     pub fn original(&self) -> WaitStatus {
         self.original
     }
 
-    /// The status as it is now.
+    /// Returns the current status.
     pub fn status(&self) -> WaitStatus {
         WaitStatus::from_long(*self.status)
     }

@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an attachment's owner and the C API share.
+//! State that an attachment's owner and the C API share.
 
 use super::{
-    action::Action,
-    events::{
-        Event,
-        Events, //
-    },
     exit::{
         Death,
         JobControl,
@@ -25,8 +20,11 @@ use super::{
         SyscallEntry,
         SyscallExit, //
     },
-    signal::Occasion,
+    signal::SignalEvent,
+    Action,
     Engine,
+    Event,
+    Events, //
 };
 
 use crate::{
@@ -45,16 +43,16 @@ use crate::{
         CurrentTask,
         Task, //
     },
-    uaccess::UserPtr,
+    uaccess::UserPtr, //
 };
 
 use core::cell::UnsafeCell;
 
-/// [`Engine`], for any engine alike.
+/// [`Engine`] as a trait object.
 pub(super) trait Callbacks: Send + Sync {
-    fn wants_signals(&self) -> bool;
+    fn has_signal_events(&self) -> bool;
     fn quiesce(&self, report: &mut Report<'_>, before: Option<Event>) -> Action;
-    fn signal(&self, report: &mut Report<'_>, occasion: Occasion<'_>) -> Action;
+    fn signal(&self, report: &mut Report<'_>, event: SignalEvent<'_>) -> Action;
     fn clone(&self, report: &mut Report<'_>, flags: CloneFlags, child: &Task) -> Action;
     fn exec(&self, report: &mut Report<'_>, image: &Image<'_>) -> Action;
     fn exit(&self, report: &mut Report<'_>, exit: &mut Exit<'_>) -> Action;
@@ -68,7 +66,7 @@ pub(super) trait Callbacks: Send + Sync {
 }
 
 impl<T: Engine> Callbacks for T {
-    fn wants_signals(&self) -> bool {
+    fn has_signal_events(&self) -> bool {
         T::EVENTS.intersect(Events::SIGNALS)
     }
 
@@ -76,8 +74,8 @@ impl<T: Engine> Callbacks for T {
         Engine::quiesce(self, report, before)
     }
 
-    fn signal(&self, report: &mut Report<'_>, occasion: Occasion<'_>) -> Action {
-        Engine::signal(self, report, occasion)
+    fn signal(&self, report: &mut Report<'_>, event: SignalEvent<'_>) -> Action {
+        Engine::signal(self, report, event)
     }
 
     fn clone(&self, report: &mut Report<'_>, flags: CloneFlags, child: &Task) -> Action {
@@ -121,27 +119,28 @@ impl<T: Engine> Callbacks for T {
     }
 }
 
-/// What an attachment's owner and the C API share: `utrace_engine::data`.
+/// State that an attachment's owner and the C API share: `utrace_engine::data`.
 ///
 /// # Invariants
 ///
-/// `callbacks` changes once, to nothing, in [`Shared::end`].
+/// `callbacks` changes only once, to `None`, in [`EngineShared::end`].
 #[pin_data]
-pub(super) struct Shared {
-    /// The owner is being dropped: no method of the engine is to be called any more.
+pub(super) struct EngineShared {
+    /// Set when the owner is being dropped. No method of the engine may be called any more.
     over: Atomic<bool>,
     callbacks: UnsafeCell<Option<Arc<dyn Callbacks>>>,
     #[pin]
     pub(super) reaps: Reaps,
 }
 
-// SAFETY: `Callbacks` are `Send` and `Sync`, and so are `Reaps`; access to `callbacks` is ordered
-// as argued in `Shared::callbacks` and `Shared::end`.
-unsafe impl Send for Shared {}
-// SAFETY: As above.
-unsafe impl Sync for Shared {}
+// SAFETY: `Callbacks` and `Reaps` are `Send` and `Sync`. The SAFETY comments in
+// `EngineShared::callbacks` and `EngineShared::end` explain why accesses to `callbacks` do not
+// race.
+unsafe impl Send for EngineShared {}
+// SAFETY: `Callbacks` and `Reaps` are `Sync`, and accesses to `callbacks` do not race.
+unsafe impl Sync for EngineShared {}
 
-impl Shared {
+impl EngineShared {
     pub(super) fn new(callbacks: Arc<dyn Callbacks>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -157,53 +156,54 @@ impl Shared {
         self.over.load(Acquire)
     }
 
-    /// Has callbacks that begin from here on call no method of the engine.
+    /// Prevents callbacks that begin after this from calling a method of the engine.
     pub(super) fn close(&self) {
         self.over.store(true, Release);
-        // What comes next asks which callbacks are executing.
+        // Orders the store before the caller's check for executing callbacks.
         barrier::smp_mb(barrier::Full);
     }
 
-    /// Gives up the engine. What is due when zombies go is not done any more. May sleep.
+    /// Drops the engine, and cancels the pending work at reap. May sleep.
     ///
     /// # Safety
     ///
-    /// Called once, after [`Shared::close`], and after waiting for the callbacks that were
-    /// executing then; only the current thread may be within one.
+    /// Must be called only once, after [`EngineShared::close`] and after waiting for the callbacks
+    /// that were executing then. Only the current thread may be in a callback.
     pub(super) unsafe fn end(&self) {
         self.reaps.cancel();
-        // SAFETY: `Shared::callbacks` does not access it once it has seen that `over` is set. All
-        // callbacks that had not seen it are over, by the requirement on the caller; or it is one
-        // that the current thread is within, which has read it.
+        // SAFETY: `EngineShared::callbacks` does not access it when `over` is set. The caller has
+        // waited for all callbacks that saw it unset, except one that the current thread may be in,
+        // which has finished reading it.
         let callbacks = unsafe { (*self.callbacks.get()).take() };
         drop(callbacks);
     }
 
-    /// Returns the engine, to call its methods in a callback, unless it is over.
+    /// Returns the engine, for a callback to call its methods, or `None` if it is closed.
     ///
     /// # Safety
     ///
-    /// Called in a callback, by the thread that executes it.
+    /// Must be called in a callback, by the thread that executes it.
     pub(super) unsafe fn callbacks(&self) -> Option<Arc<dyn Callbacks>> {
         if self.is_over() {
             return None;
         }
-        // SAFETY: `Shared::end` waits for this callback, as it has begun without `over` seen.
+        // SAFETY: This callback has seen `over` unset, so the caller of `EngineShared::end` waits
+        // for it first.
         unsafe { (*self.callbacks.get()).clone() }
     }
 
-    /// Turns a reference into the data of an engine with [`OPS`](super::ops::OPS).
+    /// Converts a reference to the data of an engine with [`OPS`](super::ops::OPS).
     pub(super) fn into_data(this: Arc<Self>) -> *mut c_void {
         Arc::into_raw(this).cast_mut().cast()
     }
 
-    /// Takes the reference back from an engine that was not made.
+    /// Takes the reference back from an engine that was not attached, or is released.
     ///
     /// # Safety
     ///
-    /// `data` is of [`Shared::into_data`], and nothing has taken it back before.
+    /// `data` must be from [`EngineShared::into_data`], and must not have been taken back before.
     pub(super) unsafe fn from_data(data: *mut c_void) -> Arc<Self> {
-        // SAFETY: By the requirement on the caller.
+        // SAFETY: The caller ensures that `data` is from `into_data` and owns the reference.
         unsafe { Arc::from_raw(data.cast_const().cast::<Self>()) }
     }
 }

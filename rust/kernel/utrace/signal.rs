@@ -1,85 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Signals as an engine sees them.
+//! Signals, as reported to an engine.
+
+use super::Disposition;
 
 use crate::{
     bindings,
     prelude::*, //
 };
 
-/// What is to become of a signal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Disposition {
-    /// What the process has set for it; for most engines, its handler is run.
-    Deliver,
-    /// Nothing.
-    Ignore,
-    /// The end of the process.
-    Terminate,
-    /// The end of the process, with a core dump.
-    Core,
-    /// A stop of the process, as by `SIGSTOP`.
-    Stop,
-    /// The same, but not if the process group is orphaned.
-    Tstp,
-    /// Back into the queue with it.
-    Hold,
-}
-
-impl Disposition {
-    pub(super) fn from_bits(bits: u32) -> Self {
-        if bits & bindings::UTRACE_SIGNAL_HOLD != 0 {
-            return Self::Hold;
-        }
-        match bits & bindings::UTRACE_SIGNAL_MASK {
-            bindings::utrace_signal_action_UTRACE_SIGNAL_IGN => Self::Ignore,
-            bindings::utrace_signal_action_UTRACE_SIGNAL_TERM => Self::Terminate,
-            bindings::utrace_signal_action_UTRACE_SIGNAL_CORE => Self::Core,
-            bindings::utrace_signal_action_UTRACE_SIGNAL_STOP => Self::Stop,
-            bindings::utrace_signal_action_UTRACE_SIGNAL_TSTP => Self::Tstp,
-            _ => Self::Deliver,
-        }
-    }
-
-    pub(super) fn bits(self) -> u32 {
-        match self {
-            Self::Deliver => bindings::utrace_signal_action_UTRACE_SIGNAL_DELIVER,
-            Self::Ignore => bindings::utrace_signal_action_UTRACE_SIGNAL_IGN,
-            Self::Terminate => bindings::utrace_signal_action_UTRACE_SIGNAL_TERM,
-            Self::Core => bindings::utrace_signal_action_UTRACE_SIGNAL_CORE,
-            Self::Stop => bindings::utrace_signal_action_UTRACE_SIGNAL_STOP,
-            Self::Tstp => bindings::utrace_signal_action_UTRACE_SIGNAL_TSTP,
-            Self::Hold => {
-                bindings::utrace_signal_action_UTRACE_SIGNAL_IGN | bindings::UTRACE_SIGNAL_HOLD
-            }
-        }
-    }
-}
-
-/// What a report made where signals are handled holds, and what it becomes.
-pub(super) struct Slot<'a> {
-    /// What is to become of the signal, as the C API has it.
+/// The state of a report from the signal code, with the decisions of the engines so far.
+pub(super) struct SignalReport<'a> {
+    /// The disposition of the signal, as bits of the C API.
     pub(super) bits: u32,
     pub(super) info: &'a mut bindings::kernel_siginfo,
     pub(super) action: &'a mut bindings::k_sigaction,
 }
 
-/// Why [`Engine::signal`](super::Engine::signal) is called.
-pub enum Occasion<'a> {
+/// The reason for a call of [`Engine::signal`](super::Engine::signal).
+pub enum SignalEvent<'a> {
     /// A signal was taken from the queue.
     Signal(Signal<'a>),
-    /// There is none: the thread was to report, see [`Action::Report`](super::Action::Report).
+    /// No signal; a report was requested, see [`Action::Report`](super::Action::Report).
     Report(NoSignal<'a>),
-    /// There is none: the handler of one has been set up, and is about to be run.
+    /// No signal; the handler of one has been set up, and is about to run.
     Handler(NoSignal<'a>),
-    /// There is none: a step that this engine asked for is over.
+    /// No signal; a step that this engine requested is over.
     Step(NoSignal<'a>),
 }
 
-impl<'a> Occasion<'a> {
-    pub(super) fn new(slot: &'a mut Slot<'_>) -> Self {
-        let (info, action) = (&mut *slot.info, &mut *slot.action);
-        let bits = &mut slot.bits;
+impl<'a> SignalEvent<'a> {
+    pub(super) fn new(signal_report: &'a mut SignalReport<'_>) -> Self {
+        let (info, action) = (&mut *signal_report.info, &mut *signal_report.action);
+        let bits = &mut signal_report.bits;
         match *bits & bindings::UTRACE_SIGNAL_MASK {
             bindings::utrace_signal_action_UTRACE_SIGNAL_REPORT => {
                 Self::Report(NoSignal { bits, info, action })
@@ -95,26 +48,26 @@ impl<'a> Occasion<'a> {
     }
 }
 
-/// A signal that was taken from the queue, on its way to the thread.
+/// A signal that the thread has taken from the queue, before it is delivered.
 pub struct Signal<'a> {
     bits: &'a mut u32,
     info: &'a mut bindings::kernel_siginfo,
 }
 
 impl Signal<'_> {
-    /// The number of the signal.
+    /// Returns the number of the signal.
     pub fn number(&self) -> i32 {
         self.info.__bindgen_anon_1.si_signo
     }
 
-    /// Where it comes from: `si_code`.
+    /// Returns `si_code`, the origin of the signal.
     pub fn code(&self) -> i32 {
         self.info.__bindgen_anon_1.si_code
     }
 
-    /// The address that it is about, if it is about one: `si_addr` of a fault or trap.
+    /// Returns `si_addr`, if the signal is one with an address, such as a fault or a trap.
     pub fn address(&self) -> Option<usize> {
-        // SAFETY: There are no requirements on the caller.
+        // SAFETY: `siginfo_layout()` has no requirements on its caller.
         let layout = unsafe { bindings::siginfo_layout(self.number() as c_uint, self.code()) };
         match layout {
             bindings::siginfo_layout_SIL_FAULT
@@ -123,8 +76,8 @@ impl Signal<'_> {
             | bindings::siginfo_layout_SIL_FAULT_BNDERR
             | bindings::siginfo_layout_SIL_FAULT_PKUERR
             | bindings::siginfo_layout_SIL_FAULT_PERF_EVENT => {
-                // SAFETY: Every byte of a `struct kernel_siginfo` is initialised, and any are a
-                // valid pointer; the layout says that these are meant.
+                // SAFETY: Every byte of a `struct kernel_siginfo` is initialised, and a pointer may
+                // have any value. The layout says that `_sigfault` is in use.
                 let addr = unsafe { self.info.__bindgen_anon_1._sifields._sigfault._addr };
                 Some(addr as usize)
             }
@@ -132,19 +85,22 @@ impl Signal<'_> {
         }
     }
 
-    /// What becomes of it: what the engines that were asked before want, or else what the process
-    /// has set.
+    /// Returns the disposition that the engines called before have chosen, or else the one that the
+    /// process has set.
     pub fn found(&self) -> Disposition {
-        Disposition::from_bits(*self.bits)
+        if *self.bits & bindings::UTRACE_SIGNAL_HOLD != 0 {
+            return Disposition::Hold;
+        }
+        Disposition::from_answer(*self.bits).unwrap_or(Disposition::Deliver)
     }
 
-    /// Has something else become of it. Without this it stays with [`Signal::found`].
+    /// Changes the disposition. Without this, it stays as in [`Signal::found`].
     pub fn decide(&mut self, disposition: Disposition) {
         *self.bits = disposition.bits();
     }
 }
 
-/// The place where a signal could be, in a report without one.
+/// The place for a signal, in a report without one.
 pub struct NoSignal<'a> {
     bits: &'a mut u32,
     info: &'a mut bindings::kernel_siginfo,
@@ -152,13 +108,13 @@ pub struct NoSignal<'a> {
 }
 
 impl NoSignal<'_> {
-    /// Has the thread get a signal at once, as from the kernel, to which happens what the process
-    /// has set for it. It does not go through the queue, and is not blocked.
+    /// Delivers a signal to the thread at once, as if from the kernel. The process's disposition of
+    /// the signal applies. The signal does not pass through the queue, and cannot be blocked.
     ///
     /// # Errors
     ///
-    /// `EINVAL`: there is no such signal, or it is `SIGKILL`, for which there is
-    /// [`Task::kill`](crate::task::Task::kill).
+    /// `EINVAL` if there is no such signal, or if it is `SIGKILL`; use
+    /// [`Task::kill`](crate::task::Task::kill) for the latter.
     pub fn raise(self, number: i32) -> Result {
         let exists = (1..=bindings::_NSIG as i32).contains(&number);
         if !exists || number == bindings::SIGKILL as i32 {
@@ -167,7 +123,7 @@ impl NoSignal<'_> {
         *self.info = pin_init::zeroed();
         self.info.__bindgen_anon_1.si_signo = number;
         self.info.__bindgen_anon_1.si_code = bindings::SI_KERNEL as i32;
-        // SAFETY: The number is of a signal.
+        // SAFETY: `number` was checked to be a signal.
         *self.action = unsafe { bindings::utrace_current_sigaction(number) };
         *self.bits = bindings::utrace_signal_action_UTRACE_SIGNAL_DELIVER;
         Ok(())

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of the parts that need no process. Those of events are in
-//! `tools/testing/selftests/utrace`.
+//! Tests of the parts that need no process. `tools/testing/selftests/utrace` tests the events.
 
 #![cfg(CONFIG_RUST_UTRACE_KUNIT_TEST)]
 
@@ -20,18 +19,18 @@ mod suite {
                 JobControl, //
             },
             report::Report,
-            signal::Slot,
+            signal::SignalReport,
             Action,
-            Change,
+            DeathNotify,
             Disposition,
             Engine,
             Event,
             Events,
             Exit,
-            Mourner,
-            Occasion,
+            JobControlChange,
             Progress,
             Registers,
+            SignalEvent,
             Syscall,
             SyscallEntry,
             SyscallExit,
@@ -43,7 +42,7 @@ mod suite {
     const SIGSEGV: i32 = bindings::SIGSEGV as i32;
 
     #[test]
-    fn actions_are_the_numbers_of_c() {
+    fn actions_match_c() {
         let all = [
             Action::Stop,
             Action::Interrupt,
@@ -56,15 +55,16 @@ mod suite {
         assert!(all.is_sorted());
         for (number, action) in all.into_iter().enumerate() {
             assert_eq!(action as usize, number);
-            // What else is found does not matter, and stays.
-            assert_eq!(Action::found_in(0x150 | number as u32), action);
+            // The other bits do not matter, and are kept.
+            assert_eq!(Action::from_answer(0x150 | number as u32), action);
             assert_eq!(action.answer(0x153), 0x150 | number as u32);
         }
-        assert_eq!(Action::found_in(7), Action::Resume);
+        assert_eq!(Action::from_raw(7), Err(EINVAL));
+        assert_eq!(Action::from_answer(7), Action::Resume);
     }
 
     #[test]
-    fn what_is_in_progress_is_no_error() {
+    fn in_progress_is_not_an_error() {
         assert_eq!(Progress::from_ret(0), Ok(Progress::Done));
         assert_eq!(
             Progress::from_ret(EINPROGRESS.to_errno()),
@@ -74,7 +74,7 @@ mod suite {
     }
 
     #[test]
-    fn events_are_the_bits_of_c() {
+    fn events_match_c() {
         let all = Events::SIGNALS
             .with(Events::SYSCALLS)
             .with(Events::QUIESCE)
@@ -96,16 +96,22 @@ mod suite {
 
         assert_eq!(Event::from_bit(Events::EXEC.bits()), Some(Event::Exec));
         assert_eq!(Event::from_bit(0), None);
-        // It precedes all that have a method with a report, so neither of these.
-        assert_eq!(Event::from_bit(Events::QUIESCE.bits()), None);
-        let reap = 1 << bindings::utrace_events__UTRACE_EVENT_REAP;
-        assert_eq!(Event::from_bit(reap), None);
-        assert_eq!(Events::DEATH.bits() & reap, reap);
+        assert_eq!(
+            Events::DEATH
+                .without(Events::from_event(Event::Death))
+                .bits(),
+            Event::Reap.bit()
+        );
+
+        assert_eq!(Events::from_bits(0xffff), Ok(all));
+        assert_eq!(Events::from_bits(0x10000), Err(EINVAL));
+        assert!(all.has(Event::Quiesce) && all.has(Event::LastExit));
+        assert!(!Events::SYSCALLS.has(Event::Path));
     }
 
     #[test]
-    fn statuses_are_those_of_wait() {
-        let exited = WaitStatus::of_exit(3);
+    fn wait_status() {
+        let exited = WaitStatus::from_exit_code(3);
         assert_eq!(exited.raw(), 0x300);
         assert_eq!(exited.exited(), Some(3));
         assert_eq!(exited.killed_by(), None);
@@ -124,49 +130,49 @@ mod suite {
     }
 
     #[test]
-    fn the_dead_have_mourners() {
-        let of = |signal| Death::new(false, signal).mourner;
-        assert_eq!(of(17), Mourner::Parent(17));
-        assert_eq!(of(0), Mourner::Parent(0));
-        assert_eq!(of(-1), Mourner::Nobody);
-        assert_eq!(of(-2), Mourner::Later);
+    fn death_notification() {
+        let of = |signal| Death::new(false, signal).notify;
+        assert_eq!(of(17), DeathNotify::Parent(17));
+        assert_eq!(of(0), DeathNotify::Parent(0));
+        assert_eq!(of(-1), DeathNotify::NoOne);
+        assert_eq!(of(-2), DeathNotify::Later);
     }
 
     #[test]
-    fn job_control_is_told_from_what_the_parent_hears() {
+    fn job_control() {
         let stopped = JobControl::new(bindings::CLD_STOPPED as c_int, 0);
-        assert_eq!(stopped.change, Change::Stopped);
-        assert!(!stopped.parent_told);
+        assert_eq!(stopped.change, JobControlChange::Stopped);
+        assert!(!stopped.parent_notified);
         let continued = bindings::CLD_CONTINUED as c_int;
         let continued = JobControl::new(continued, continued);
-        assert_eq!(continued.change, Change::Continued);
-        assert!(continued.parent_told);
+        assert_eq!(continued.change, JobControlChange::Continued);
+        assert!(continued.parent_notified);
     }
 
-    /// Calls `with` for a signal that was found with `bits`; returns what the bits are then, and
-    /// the `siginfo`.
+    /// Calls `with` for a signal with the initial `bits`. Returns the bits after the call, and the
+    /// `siginfo`.
     fn signal(
         bits: u32,
         number: i32,
         code: i32,
-        with: impl FnOnce(Occasion<'_>),
+        with: impl FnOnce(SignalEvent<'_>),
     ) -> (u32, bindings::kernel_siginfo) {
         let mut info: bindings::kernel_siginfo = pin_init::zeroed();
         info.__bindgen_anon_1.si_signo = number;
         info.__bindgen_anon_1.si_code = code;
         info.__bindgen_anon_1._sifields._sigfault._addr = 0x1234 as *mut c_void;
         let mut action = pin_init::zeroed();
-        let mut slot = Slot {
+        let mut signal_report = SignalReport {
             bits,
             info: &mut info,
             action: &mut action,
         };
-        with(Occasion::new(&mut slot));
-        (slot.bits, info)
+        with(SignalEvent::new(&mut signal_report));
+        (signal_report.bits, info)
     }
 
     #[test]
-    fn dispositions_are_the_bits_of_c() {
+    fn dispositions_match_c() {
         for (disposition, bits) in [
             (Disposition::Deliver, 0),
             (Disposition::Ignore, 0x10),
@@ -177,18 +183,22 @@ mod suite {
             (Disposition::Hold, 0x110),
         ] {
             assert_eq!(disposition.bits(), bits);
-            assert_eq!(Disposition::from_bits(bits), disposition);
-            // Passed on by one engine, decided by the next.
-            let (passed, _) = signal(bits, SIGUSR1, 0, |occasion| {
-                let Occasion::Signal(signal) = occasion else {
+            let found = Some(disposition).filter(|it| *it != Disposition::Hold);
+            assert_eq!(
+                Disposition::from_answer(bits),
+                found.or(Some(Disposition::Ignore))
+            );
+            // The first engine passes it on, the second changes it.
+            let (passed, _) = signal(bits, SIGUSR1, 0, |event| {
+                let SignalEvent::Signal(signal) = event else {
                     panic!("there is a signal");
                 };
                 assert_eq!(signal.found(), disposition);
                 assert_eq!((signal.number(), signal.address()), (SIGUSR1, None));
             });
             assert_eq!(passed, bits);
-            let (decided, _) = signal(0x30, SIGUSR1, 0, |occasion| {
-                if let Occasion::Signal(mut signal) = occasion {
+            let (decided, _) = signal(0x30, SIGUSR1, 0, |event| {
+                if let SignalEvent::Signal(mut signal) = event {
                     signal.decide(disposition);
                 }
             });
@@ -197,29 +207,29 @@ mod suite {
     }
 
     #[test]
-    fn a_fault_has_an_address() {
+    fn fault_address() {
         // SEGV_MAPERR.
-        signal(0x30, SIGSEGV, 1, |occasion| {
-            let Occasion::Signal(signal) = occasion else {
+        signal(0x30, SIGSEGV, 1, |event| {
+            let SignalEvent::Signal(signal) = event else {
                 panic!("there is a signal");
             };
             assert_eq!((signal.code(), signal.address()), (1, Some(0x1234)));
         });
         // SI_USER.
-        signal(0x30, SIGSEGV, 0, |occasion| {
-            assert!(matches!(occasion, Occasion::Signal(signal) if signal.address().is_none()));
+        signal(0x30, SIGSEGV, 0, |event| {
+            assert!(matches!(event, SignalEvent::Signal(signal) if signal.address().is_none()));
         });
     }
 
     #[test]
-    fn a_signal_is_raised_where_there_is_none() {
+    fn raise_signal() {
         for bits in [0x60, 0x70] {
             for (number, raised) in [(SIGUSR1, true), (9, false), (0, false), (65, false)] {
-                let (after, info) = signal(bits, 0, 0, |occasion| match occasion {
-                    Occasion::Report(none) if bits == 0x60 => {
+                let (after, info) = signal(bits, 0, 0, |event| match event {
+                    SignalEvent::Report(none) if bits == 0x60 => {
                         assert_eq!(none.raise(number).is_ok(), raised);
                     }
-                    Occasion::Handler(none) if bits == 0x70 => {
+                    SignalEvent::Handler(none) if bits == 0x70 => {
                         assert_eq!(none.raise(number).is_ok(), raised);
                     }
                     _ => panic!("there is no signal"),
@@ -232,11 +242,11 @@ mod suite {
     }
 
     #[test]
-    fn system_calls_are_run_or_aborted() {
-        let regs = PtRegs::made_up(true);
+    fn syscall_entry_and_exit() {
+        let regs = PtRegs::for_test(true);
         let thread = current!();
         let found = Action::Stop as u32;
-        // SAFETY: The registers are nobody else's.
+        // SAFETY: `regs` is a local value, which only `report` accesses.
         let report = unsafe { Report::new(thread, found, regs.as_ptr()) };
         let mut entry = SyscallEntry::new(report, found);
         assert_eq!(entry.action(), Action::Stop);
@@ -250,8 +260,8 @@ mod suite {
         assert_eq!(answer, 0x10 | Action::Report as u32);
         assert_eq!(entry.regs().gpr(0) as isize, EPERM.to_errno() as isize);
 
-        // The next engine finds that, and has it run all the same.
-        // SAFETY: As above; `entry` is not used any more.
+        // The next engine finds this decision, and has the call executed.
+        // SAFETY: `regs` is a local value, and `entry`, which accessed it, is not used any more.
         let report = unsafe { Report::new(thread, answer, regs.as_ptr()) };
         let mut entry = SyscallEntry::new(report, answer | bindings::UTRACE_SYSCALL_RESUMED);
         assert!(entry.is_repeated());
@@ -263,7 +273,7 @@ mod suite {
         assert_eq!(entry.regs().gpr(7), 1);
         assert_eq!(entry.regs().gpr(9), 6);
 
-        // SAFETY: As above.
+        // SAFETY: `regs` is a local value, and `entry`, which accessed it, is not used any more.
         let mut exit = SyscallExit::new(unsafe { Report::new(thread, 5, regs.as_ptr()) });
         exit.set_result(Ok(7));
         assert_eq!(exit.result(), Ok(7));
@@ -272,10 +282,10 @@ mod suite {
     }
 
     #[test]
-    fn registers_are_a_copy() {
-        let mut original = PtRegs::made_up(true);
+    fn registers_are_copied() {
+        let mut original = PtRegs::for_test(true);
         original.set_ip(0x1000);
-        let mut copy = Registers::of(&original);
+        let mut copy = Registers::from_regs(&original);
         copy.set_ip(0x2000);
         assert_eq!((original.ip(), copy.ip()), (0x1000, 0x2000));
         assert!(copy.is_64bit());
@@ -288,14 +298,14 @@ mod suite {
     }
 
     #[test]
-    fn a_kernel_thread_is_not_attached_to() -> Result {
+    fn kernel_thread_is_refused() -> Result {
         let engine = Arc::new(Nothing, GFP_KERNEL)?;
         assert_eq!(attach(current!(), engine.clone()).err(), Some(EPERM));
         assert_eq!(
             attach_process(current!(), engine.clone()).err(),
             Some(EPERM)
         );
-        // Nothing has kept it.
+        // No reference to the engine was kept.
         assert!(Arc::into_unique_or_drop(engine).is_some());
         Ok(())
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Arithmetic and logic: results, flags, and what conditions make of the flags.
+//! Arithmetic and logic: results, flags, and conditions on the flags.
 //!
-//! Every function takes the flags register as it was before and gives all of it as it is after,
-//! with the bits unchanged that the instruction does not write.
+//! Every function takes the whole flags register and returns its value after the operation. Bits
+//! that the instruction does not write are unchanged.
 
 use crate::Width;
 use kernel::ptregs::flags::{
@@ -15,10 +15,10 @@ use kernel::ptregs::flags::{
     ZF, //
 };
 
-/// The flags that say something about a result.
+/// The status flags.
 const STATUS: usize = CF | PF | AF | ZF | SF | OF;
 
-/// A condition on the flags: the low four bits of the opcodes that have one.
+/// A condition on the flags: the low four bits of a conditional opcode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Condition(u8);
 
@@ -27,19 +27,19 @@ impl Condition {
         Self(opcode & 15)
     }
 
-    /// Whether it holds with these flags.
+    /// Returns whether the condition holds with these flags.
     #[inline]
     pub(super) const fn holds(self, bits: usize) -> bool {
-        /// Of each pair of conditions: flags of which one must be set.
+        /// For each pair of conditions, the flags of which at least one must be set.
         const ANY_OF: [usize; 8] = [OF, CF, ZF, CF | ZF, SF, PF, LESS, LESS | ZF];
-        /// In place of a flag: that sign and overflow differ.
+        /// A bit that stands for "sign and overflow differ".
         const LESS: usize = 1 << 63;
 
-        // Both moved to where that is.
+        // Move both flags to the position of `LESS`.
         let differ = (bits << (63 - SF.trailing_zeros())) ^ (bits << (63 - OF.trailing_zeros()));
         let bits = (bits & !LESS) | (differ & LESS);
         let any = bits & ANY_OF[(self.0 >> 1) as usize & 7] != 0;
-        // The lowest bit of the opcode negates.
+        // The lowest bit of the opcode negates the condition.
         any != (self.0 & 1 != 0)
     }
 }
@@ -52,7 +52,7 @@ pub(super) enum Comparison {
 }
 
 impl Comparison {
-    /// The flags after it.
+    /// Returns the flags after the comparison.
     #[inline]
     pub(super) const fn execute(self, a: usize, b: usize, width: Width, flags: usize) -> usize {
         let op = match self {
@@ -63,7 +63,7 @@ impl Comparison {
     }
 }
 
-/// An operation on two operands, of which the first receives the result.
+/// An operation on two operands that writes its result to the first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Binary {
     Add,
@@ -76,7 +76,7 @@ pub(super) enum Binary {
 }
 
 impl Binary {
-    /// The result, and the flags after it.
+    /// Returns the result, and the flags after the operation.
     #[inline]
     pub(super) const fn execute(
         self,
@@ -109,13 +109,13 @@ pub(super) enum Unary {
 }
 
 impl Unary {
-    /// The result, and the flags after it.
+    /// Returns the result, and the flags after the operation.
     #[inline]
     pub(super) const fn execute(self, a: usize, width: Width, flags: usize) -> (usize, usize) {
         match self {
             Self::Neg => Binary::Sub.execute(0, a, width, flags),
             Self::Not => (width.truncate(!a), flags),
-            // These two leave the carry flag.
+            // INC and DEC leave the carry flag unchanged.
             Self::Inc => {
                 let (result, after) = Binary::Add.execute(a, 1, width, flags);
                 (result, (after & !CF) | (flags & CF))
@@ -128,7 +128,7 @@ impl Unary {
     }
 }
 
-/// What becomes of a single flag.
+/// A change of a single flag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum FlagChange {
     Clear,
@@ -137,7 +137,7 @@ pub(super) enum FlagChange {
 }
 
 impl FlagChange {
-    /// The flags with this done to `flag`.
+    /// Returns `flags` with the change applied to `flag`.
     #[inline]
     pub(super) const fn execute(self, flag: usize, flags: usize) -> usize {
         match self {
@@ -148,26 +148,26 @@ impl FlagChange {
     }
 }
 
-/// Whether a byte has an even number of bits set, as 0 or 1.
+/// Returns 1 if a byte has an even number of bits set, else 0.
 #[inline]
 const fn even_parity(byte: usize) -> usize {
-    /// The same of each half byte.
+    /// The parity of each value of a half byte.
     const OF_HALVES: usize = 0b1001_0110_0110_1001;
 
     OF_HALVES >> ((byte ^ (byte >> 4)) & 15) & 1
 }
 
-/// The sum and its status flags.
+/// Returns the sum and its status flags.
 #[inline]
 const fn add(a: usize, b: usize, carry: bool, width: Width) -> (usize, usize) {
     let sum = a.wrapping_add(b).wrapping_add(carry as usize);
-    // Out of a bit is carried what is in both, or in one of them and has not stayed in the sum.
+    // A bit position carries if both bits are set, or if one is set and the sum's bit is clear.
     let carries = (a & b) | ((a | b) & !sum);
     let overflows = (a ^ sum) & (b ^ sum);
     with_status(sum, carries, overflows, width)
 }
 
-/// The difference and its status flags.
+/// Returns the difference and its status flags.
 #[inline]
 const fn subtract(a: usize, b: usize, borrow: bool, width: Width) -> (usize, usize) {
     let difference = a.wrapping_sub(b).wrapping_sub(borrow as usize);
@@ -176,7 +176,7 @@ const fn subtract(a: usize, b: usize, borrow: bool, width: Width) -> (usize, usi
     with_status(difference, borrows, overflows, width)
 }
 
-/// The status flags of a bitwise operation.
+/// Returns the result of a bitwise operation and its status flags.
 ///
 /// The manuals leave the auxiliary carry flag undefined. Processors, and QEMU, clear it.
 #[inline]
@@ -184,9 +184,8 @@ const fn logic(result: usize, width: Width) -> (usize, usize) {
     with_status(result, 0, 0, width)
 }
 
-/// Cuts down a result, and adds its status flags. `carries` has a bit for each bit of the result
-/// out of which something has been carried or borrowed, and the highest bit of `overflows` says
-/// whether the sign is wrong.
+/// Truncates a result, and adds its status flags. Each bit of `carries` is set if the result's bit
+/// produced a carry or borrow. The highest bit of `overflows` is set if the sign is wrong.
 #[inline]
 const fn with_status(
     result: usize,
@@ -196,7 +195,7 @@ const fn with_status(
 ) -> (usize, usize) {
     let result = width.truncate(result);
     let highest = width.bits() - 1;
-    // There are no branches in this, which could be mispredicted.
+    // This has no branches, because they could be mispredicted.
     let status = ((carries >> highest) & 1) * CF
         | even_parity(result) * PF
         | ((carries >> 3) & 1) * AF

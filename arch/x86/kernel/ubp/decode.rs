@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Facts about an instruction.
+//! Decoding of an instruction into its fields.
 
 use super::{
     Mode,
@@ -15,9 +15,9 @@ use kernel::{
     insn, //
 };
 
-/// The table of opcodes that an instruction is from.
+/// The opcode map of an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Map {
+pub(super) enum OpcodeMap {
     /// One byte.
     Primary,
     /// `0f`.
@@ -26,13 +26,13 @@ pub(super) enum Map {
     Ternary38,
     /// `0f 3a`.
     Ternary3a,
-    /// By a VEX, EVEX or XOP prefix, but for the next.
+    /// Maps of a VEX, EVEX or XOP prefix, except for the next.
     Vector,
-    /// The fourth of EVEX: instructions of the other maps with more operands (APX).
+    /// EVEX map 4: instructions of the other maps with more operands (APX).
     Promoted,
 }
 
-/// The prefixes that matter here, as bits.
+/// The prefixes that affect decoding here, as bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Prefixes(u8);
 
@@ -41,15 +41,15 @@ impl Prefixes {
     pub(super) const REPNE: Self = Self(1 << 1);
     pub(super) const REP: Self = Self(1 << 2);
     pub(super) const OPERAND_SIZE: Self = Self(1 << 3);
-    /// A segment whose base is not 0 in 64-bit code.
+    /// A segment with a base other than 0 in 64-bit code.
     pub(super) const FS_GS: Self = Self(1 << 4);
 
-    /// Whether any of `other` is there.
+    /// Returns whether any prefix of `other` is in the set.
     pub(super) const fn any(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// Both sets.
+    /// Returns the union of both sets.
     pub(super) const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -62,13 +62,13 @@ impl Prefixes {
                 0xf3 => Self::REP,
                 0x66 => Self::OPERAND_SIZE,
                 0x64 | 0x65 => Self::FS_GS,
-                // Other segments, and the address size, which the decoder evaluates.
+                // Other segments have base 0; the decoder evaluates the address size.
                 _ => Self(0),
             })
         })
     }
 
-    /// The one that the low two bits of an EVEX prefix's third byte stand for.
+    /// Returns the prefix that the low two bits of an EVEX prefix's third byte stand for.
     fn from_evex(bits: u8) -> Self {
         match bits & 3 {
             0 => Self(0),
@@ -84,38 +84,38 @@ impl Prefixes {
 pub(super) struct ModRm(pub(super) u8);
 
 impl ModRm {
-    /// Whether both operands are registers.
+    /// Returns whether both operands are registers.
     pub(super) const fn is_register(self) -> bool {
         self.0 >> 6 == 3
     }
 
-    /// The `mod` field.
+    /// Returns the `mod` field.
     pub(super) const fn mode(self) -> u8 {
         self.0 >> 6
     }
 
-    /// The `reg` field: a register, or an extension of the opcode.
+    /// Returns the `reg` field: a register, or an extension of the opcode.
     pub(super) const fn reg(self) -> u8 {
         (self.0 >> 3) & 7
     }
 
-    /// The `rm` field.
+    /// Returns the `rm` field.
     pub(super) const fn rm(self) -> u8 {
         self.0 & 7
     }
 }
 
-/// An instruction, taken apart.
+/// A decoded instruction.
 #[derive(Clone, Copy)]
 pub(super) struct Decoded {
     pub(super) mode: Mode,
     pub(super) len: u8,
     pub(super) prefixes: Prefixes,
-    /// The REX prefix, or those bits of a REX2 prefix that mean the same, or 0.
+    /// The REX prefix, or the bits of a REX2 prefix that have the same meaning, or 0.
     pub(super) rex: u8,
     /// Whether there is a REX2 prefix (APX).
     pub(super) rex2: bool,
-    pub(super) map: Map,
+    pub(super) map: OpcodeMap,
     /// The last byte of the opcode.
     pub(super) opcode: u8,
     pub(super) modrm: Option<ModRm>,
@@ -123,14 +123,14 @@ pub(super) struct Decoded {
     pub(super) displacement: i32,
     pub(super) displacement_offset: u8,
     pub(super) immediate: i32,
-    /// All of an immediate of eight bytes.
+    /// The whole of an immediate of eight bytes.
     pub(super) immediate64: Option<u64>,
     /// 2, 4 or 8.
     pub(super) address_size: u8,
 }
 
 impl Decoded {
-    /// Takes apart what `bytes` begin with.
+    /// Decodes the instruction that `bytes` begin with.
     pub(super) fn new(bytes: &[u8], mode: Mode) -> Result<Self, Refusal> {
         let insn = insn::Insn::decode(bytes, mode).map_err(|e| {
             if e == ENODATA && bytes.len() < MAX_INSN_SIZE {
@@ -139,7 +139,7 @@ impl Decoded {
                 Refusal::Undecodable
             }
         })?;
-        // The decoder takes `ud2` with certain bytes after it for a prefix, the CPU does not.
+        // The decoder takes `ud2` with certain bytes after it for a prefix; the CPU does not.
         if insn.has_emulate_prefix() {
             return Err(Refusal::Hypervisor);
         }
@@ -153,16 +153,16 @@ impl Decoded {
         let (opcode, opcode_len) = insn.opcode();
         let mut prefixes = Prefixes::from_bytes(insn.prefixes());
         let (map, opcode) = match (vex_len, opcode_len, opcode) {
-            (0, 1, [op, ..]) if escaped => (Map::Secondary, op),
-            (0, 1, [op, ..]) => (Map::Primary, op),
-            (0, 2, [0x0f, op, ..]) => (Map::Secondary, op),
-            (0, 3, [0x0f, 0x38, op, _]) => (Map::Ternary38, op),
-            (0, 3, [0x0f, 0x3a, op, _]) => (Map::Ternary3a, op),
+            (0, 1, [op, ..]) if escaped => (OpcodeMap::Secondary, op),
+            (0, 1, [op, ..]) => (OpcodeMap::Primary, op),
+            (0, 2, [0x0f, op, ..]) => (OpcodeMap::Secondary, op),
+            (0, 3, [0x0f, 0x38, op, _]) => (OpcodeMap::Ternary38, op),
+            (0, 3, [0x0f, 0x3a, op, _]) => (OpcodeMap::Ternary3a, op),
             (4, 1, [op, ..]) if vex[1] & 7 == 4 => {
                 prefixes = prefixes.and(Prefixes::from_evex(vex[2]));
-                (Map::Promoted, op)
+                (OpcodeMap::Promoted, op)
             }
-            (1.., 1, [op, ..]) => (Map::Vector, op),
+            (1.., 1, [op, ..]) => (OpcodeMap::Vector, op),
             _ => return Err(Refusal::Undecodable),
         };
 
@@ -184,17 +184,17 @@ impl Decoded {
         })
     }
 
-    /// Whether REX.W widens the operands to 64 bits.
+    /// Returns whether REX.W widens the operands to 64 bits.
     pub(super) const fn rex_w(&self) -> bool {
         self.rex & 8 != 0
     }
 
-    /// Whether the operands have 16 bits (where they do not always have another size).
+    /// Returns whether the operands have 16 bits, for opcodes without a fixed operand size.
     pub(super) const fn is_16bit(&self) -> bool {
         self.prefixes.any(Prefixes::OPERAND_SIZE) && !self.rex_w()
     }
 
-    /// The size of the operands (where they do not always have another).
+    /// Returns the size of the operands, for opcodes without a fixed operand size.
     pub(super) const fn width(&self) -> Width {
         if self.rex_w() {
             Width::W64
@@ -205,73 +205,73 @@ impl Decoded {
         }
     }
 
-    /// Number of the register in the `reg` field.
+    /// Returns the number of the register in the `reg` field.
     pub(super) const fn reg(&self, modrm: ModRm) -> u8 {
         modrm.reg() | ((self.rex & 4) << 1)
     }
 
-    /// Number of the register in the `rm` field.
+    /// Returns the number of the register in the `rm` field.
     pub(super) const fn rm(&self, modrm: ModRm) -> u8 {
         modrm.rm() | ((self.rex & 1) << 3)
     }
 
-    /// Number of the register in the low bits of the opcode.
+    /// Returns the number of the register in the low bits of the opcode.
     pub(super) const fn opcode_reg(&self) -> u8 {
         (self.opcode & 7) | ((self.rex & 1) << 3)
     }
 
-    /// Whether an operand's address is relative to the instruction pointer.
+    /// Returns whether a memory operand is addressed relative to the instruction pointer.
     pub(super) fn is_ip_relative(&self) -> bool {
         self.mode == Mode::Bits64
             && matches!(self.modrm, Some(modrm) if modrm.mode() == 0 && modrm.rm() == 5)
     }
 
-    /// The `reg` field of an opcode that is extended by it, if the opcode is `opcode` of the
+    /// Returns the `reg` field as an extension of the opcode, if the opcode is `opcode` of the
     /// primary map.
     pub(super) fn group(&self, opcode: u8) -> Option<u8> {
-        if self.map == Map::Primary && self.opcode == opcode {
+        if self.map == OpcodeMap::Primary && self.opcode == opcode {
             self.modrm.map(ModRm::reg)
         } else {
             None
         }
     }
 
-    /// Whether this is a jump or call by a displacement.
+    /// Returns whether this is a relative jump or call.
     pub(super) const fn is_relative_branch(&self) -> bool {
         self.is_branch_if()
             || matches!(
                 (self.map, self.opcode),
-                (Map::Primary, 0xe0..=0xe3 | 0xe8 | 0xe9 | 0xeb)
+                (OpcodeMap::Primary, 0xe0..=0xe3 | 0xe8 | 0xe9 | 0xeb)
             )
     }
 
-    /// Whether this is a jump by a displacement, on a condition on the flags.
+    /// Returns whether this is a relative jump that depends on the flags.
     pub(super) const fn is_branch_if(&self) -> bool {
         matches!(
             (self.map, self.opcode),
-            (Map::Primary, 0x70..=0x7f) | (Map::Secondary, 0x80..=0x8f)
+            (OpcodeMap::Primary, 0x70..=0x7f) | (OpcodeMap::Secondary, 0x80..=0x8f)
         )
     }
 
-    /// Whether this is `jmpabs`, the jump to an address in the instruction that APX has.
+    /// Returns whether this is `jmpabs`, the jump of APX to an absolute address in the instruction.
     pub(super) const fn is_absolute_jump(&self) -> bool {
-        self.rex2 && matches!((self.map, self.opcode), (Map::Primary, 0xa1))
+        self.rex2 && matches!((self.map, self.opcode), (OpcodeMap::Primary, 0xa1))
     }
 
-    /// Whether this is a near jump, call or return.
+    /// Returns whether this is a near jump, call or return.
     pub(super) fn is_near_transfer(&self) -> bool {
         self.is_relative_branch()
-            || (self.map == Map::Primary && matches!(self.opcode, 0xc2 | 0xc3))
+            || (self.map == OpcodeMap::Primary && matches!(self.opcode, 0xc2 | 0xc3))
             || matches!(self.group(0xff), Some(2 | 4))
     }
 
-    /// Whether this is a string instruction, which a prefix can repeat.
+    /// Returns whether this is a string instruction, which a prefix can repeat.
     pub(super) const fn is_string(&self) -> bool {
         matches!(
             (self.map, self.opcode),
-            (Map::Primary, 0x6c..=0x6f | 0xa4..=0xa7 | 0xaa..=0xaf)
+            (OpcodeMap::Primary, 0x6c..=0x6f | 0xa4..=0xa7 | 0xaa..=0xaf)
                 // VIA PadLock.
-                | (Map::Secondary, 0xa6 | 0xa7)
+                | (OpcodeMap::Secondary, 0xa6 | 0xa7)
         )
     }
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where instructions lead to, and what they do to the stack pointer.
+//! Control flow and stack depth of single instructions.
 
 use super::{
     decode::{
         Decoded,
-        Map,
-        ModRm, //
+        ModRm,
+        OpcodeMap, //
     },
     plan::sign_extend,
     Mode, //
@@ -21,28 +21,28 @@ use kernel::ptregs::{
     GPR_SP, //
 };
 
-/// Where a thread is after an instruction.
+/// Where a thread continues after an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flow {
-    /// At the next one.
+    /// At the next instruction.
     Next,
-    /// At the function that is called, if its address is in the instruction; at the next one when
-    /// that has returned, if it does.
+    /// At the called function, if its address is in the instruction; at the next instruction once
+    /// that function has returned, if it does return.
     Call(Option<Vaddr>),
-    /// There, or at the next one.
+    /// At the target, or at the next instruction.
     Branch(Vaddr),
-    /// There.
+    /// At the target.
     Jump(Vaddr),
-    /// Where a register, or a table, says.
-    Anywhere,
-    /// Where its caller goes on, with that many bytes of arguments off the stack.
+    /// At an address from a register or from a table.
+    Indirect,
+    /// At the return address, with this number of bytes of arguments released from the stack.
     Return(i32),
-    /// The instruction is made to raise an exception.
-    Nowhere,
+    /// Nowhere: the instruction raises an exception by design.
+    Stop,
 }
 
-/// What is known of the stack at an instruction: how much deeper than at the entry of the function
-/// the stack pointer and the frame pointer are, in bytes, if that is known.
+/// The known depth of the stack at an instruction: how many bytes the stack pointer and the frame
+/// pointer are below the stack pointer at the entry of the function, if that is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Depth {
     sp: Option<i32>,
@@ -50,18 +50,18 @@ pub struct Depth {
 }
 
 impl Depth {
-    /// At the entry.
+    /// The depth at the entry of a function.
     pub const ENTRY: Self = Self {
         sp: Some(0),
         bp: None,
     };
 
-    /// How much deeper the stack pointer is, if that is known.
+    /// Returns the depth of the stack pointer, if that is known.
     pub fn sp(self) -> Option<i32> {
         self.sp
     }
 
-    /// The same, with the stack pointer deeper by that many bytes.
+    /// Returns this depth with the stack pointer deeper by `bytes`.
     pub fn deeper_by(self, bytes: i32) -> Self {
         Self {
             sp: self.sp.and_then(|sp| sp.checked_add(bytes)),
@@ -70,22 +70,22 @@ impl Depth {
     }
 }
 
-/// What [`flow`] finds out about an instruction.
+/// The result of [`flow`] for an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Flowed {
-    /// Where it leads to.
+pub struct FlowStep {
+    /// Where the thread continues.
     pub flow: Flow,
-    /// Its length.
+    /// Length of the instruction.
     pub len: usize,
-    /// The stack after it.
+    /// The depth of the stack after the instruction.
     pub depth: Depth,
-    /// How deep the word of the stack is that it writes to, other than by pushing, if it does and
-    /// that is known.
+    /// The depth of the stack word that the instruction writes to, other than by pushing, if it
+    /// writes to one and the depth is known.
     pub writes: Option<i32>,
 }
 
-/// Follows the instruction at `at`, with which `bytes` begin, whether that can be probed or not.
-pub fn flow(bytes: &[u8], at: Vaddr, mode: Mode, depth: Depth) -> Result<Flowed, Refusal> {
+/// Follows the instruction that `bytes` begin with, at `at`, whether it can be probed or not.
+pub fn flow(bytes: &[u8], at: Vaddr, mode: Mode, depth: Depth) -> Result<FlowStep, Refusal> {
     let insn = Decoded::new(bytes, mode)?;
     let width = match mode {
         Mode::Bits32 => Width::W32,
@@ -95,19 +95,19 @@ pub fn flow(bytes: &[u8], at: Vaddr, mode: Mode, depth: Depth) -> Result<Flowed,
     let next = at.as_usize().wrapping_add(len);
     let target = Vaddr::new(width.truncate(next.wrapping_add(sign_extend(insn.immediate))));
     let flow = match (insn.map, insn.opcode) {
-        (Map::Primary, 0xc2) => Flow::Return(insn.immediate & 0xffff),
-        (Map::Primary, 0xc3) => Flow::Return(0),
-        (Map::Primary, 0xe8) => Flow::Call(Some(target)),
-        (Map::Primary, 0xe9 | 0xeb) => Flow::Jump(target),
+        (OpcodeMap::Primary, 0xc2) => Flow::Return(insn.immediate & 0xffff),
+        (OpcodeMap::Primary, 0xc3) => Flow::Return(0),
+        (OpcodeMap::Primary, 0xe8) => Flow::Call(Some(target)),
+        (OpcodeMap::Primary, 0xe9 | 0xeb) => Flow::Jump(target),
         _ if insn.is_relative_branch() => Flow::Branch(target),
         _ => match insn.group(0xff) {
             Some(2 | 3) => Flow::Call(None),
-            Some(4 | 5) => Flow::Anywhere,
-            _ if is_end(&insn) => Flow::Nowhere,
+            Some(4 | 5) => Flow::Indirect,
+            _ if is_end(&insn) => Flow::Stop,
             _ => Flow::Next,
         },
     };
-    Ok(Flowed {
+    Ok(FlowStep {
         flow,
         len,
         depth: after(&insn, depth),
@@ -115,20 +115,20 @@ pub fn flow(bytes: &[u8], at: Vaddr, mode: Mode, depth: Depth) -> Result<Flowed,
     })
 }
 
-/// Whether this is `int3`, `hlt`, `ud2`, a far return, or a return from an interrupt.
+/// Returns whether this is `int3`, `hlt`, `ud2`, a far return, or a return from an interrupt.
 fn is_end(insn: &Decoded) -> bool {
     matches!(
         (insn.map, insn.opcode),
-        (Map::Primary, 0xcc | 0xf4 | 0xca | 0xcb | 0xcf) | (Map::Secondary, 0x0b)
+        (OpcodeMap::Primary, 0xcc | 0xf4 | 0xca | 0xcb | 0xcf) | (OpcodeMap::Secondary, 0x0b)
     )
 }
 
-/// How deep the word is that an instruction writes to by an address in memory.
+/// Returns the depth of the stack word that an instruction writes to through a memory operand.
 fn written(insn: &Decoded, depth: Depth) -> Option<i32> {
-    let modrm = insn.modrm.filter(|_| insn.map == Map::Primary)?;
+    let modrm = insn.modrm.filter(|_| insn.map == OpcodeMap::Primary)?;
     let writes = match insn.opcode {
         0x00..=0x37 => insn.opcode & 6 == 0,
-        // All of the group but a comparison.
+        // The whole group writes, except for the comparison.
         0x80 | 0x81 | 0x83 => modrm.reg() != 7,
         0x86..=0x89 | 0x8f | 0xc6 | 0xc7 | 0xd0..=0xd3 | 0xc0 | 0xc1 => true,
         0xff => modrm.reg() <= 1,
@@ -137,7 +137,7 @@ fn written(insn: &Decoded, depth: Depth) -> Option<i32> {
     loaded(insn, modrm, depth).filter(|_| writes)
 }
 
-/// The stack after an instruction. What compilers do to it is known exactly.
+/// Returns the depth after an instruction. It is exact for the instructions that compilers use.
 fn after(insn: &Decoded, depth: Depth) -> Depth {
     let word = match insn.mode {
         Mode::Bits32 => 4,
@@ -149,10 +149,10 @@ fn after(insn: &Decoded, depth: Depth) -> Depth {
     let modrm = insn.modrm.unwrap_or(ModRm(0));
     let rm_is = |gpr| modrm.is_register() && insn.rm(modrm) == gpr;
     match (insn.map, insn.opcode) {
-        (Map::Primary, _) if insn.is_16bit() && is_push_or_pop(insn) => with_sp(None),
-        (Map::Primary, 0x50..=0x57 | 0x68 | 0x6a | 0x9c) => with_sp(moved(word)),
-        (Map::Primary, 0xff) if modrm.reg() == 6 => with_sp(moved(word)),
-        (Map::Primary, 0x58..=0x5f) => match insn.opcode_reg() {
+        (OpcodeMap::Primary, _) if insn.is_16bit() && is_push_or_pop(insn) => with_sp(None),
+        (OpcodeMap::Primary, 0x50..=0x57 | 0x68 | 0x6a | 0x9c) => with_sp(moved(word)),
+        (OpcodeMap::Primary, 0xff) if modrm.reg() == 6 => with_sp(moved(word)),
+        (OpcodeMap::Primary, 0x58..=0x5f) => match insn.opcode_reg() {
             GPR_SP => with_sp(None),
             GPR_BP => Depth {
                 sp: moved(-word),
@@ -160,23 +160,35 @@ fn after(insn: &Decoded, depth: Depth) -> Depth {
             },
             _ => with_sp(moved(-word)),
         },
-        (Map::Primary, 0x8f | 0x9d) => with_sp(moved(-word)),
-        (Map::Primary, 0x81 | 0x83) if rm_is(GPR_SP) => with_sp(match modrm.reg() {
+        (OpcodeMap::Primary, 0x8f | 0x9d) => with_sp(moved(-word)),
+        (OpcodeMap::Primary, 0x81 | 0x83) if rm_is(GPR_SP) => with_sp(match modrm.reg() {
             0 => insn.immediate.checked_neg().and_then(moved),
             5 => moved(insn.immediate),
             // A comparison.
             7 => sp,
             _ => None,
         }),
-        (Map::Primary, 0x8d) if insn.reg(modrm) == GPR_SP => with_sp(loaded(insn, modrm, depth)),
-        (Map::Primary, 0x89) if rm_is(GPR_BP) && insn.reg(modrm) == GPR_SP => Depth { sp, bp: sp },
-        (Map::Primary, 0x8b) if rm_is(GPR_SP) && insn.reg(modrm) == GPR_BP => Depth { sp, bp: sp },
-        (Map::Primary, 0x89) if rm_is(GPR_SP) => with_sp(bp.filter(|_| insn.reg(modrm) == GPR_BP)),
-        (Map::Primary, 0x8b) if insn.reg(modrm) == GPR_SP => with_sp(bp.filter(|_| rm_is(GPR_BP))),
-        (Map::Primary, 0x01 | 0x21 | 0x29 | 0x87) if rm_is(GPR_SP) => with_sp(None),
-        (Map::Primary, 0x03 | 0x23 | 0x2b | 0x87) if insn.reg(modrm) == GPR_SP => with_sp(None),
-        (Map::Primary, 0xc8) => Depth { sp: None, bp: None },
-        (Map::Primary, 0xc9) => Depth {
+        (OpcodeMap::Primary, 0x8d) if insn.reg(modrm) == GPR_SP => {
+            with_sp(loaded(insn, modrm, depth))
+        }
+        (OpcodeMap::Primary, 0x89) if rm_is(GPR_BP) && insn.reg(modrm) == GPR_SP => {
+            Depth { sp, bp: sp }
+        }
+        (OpcodeMap::Primary, 0x8b) if rm_is(GPR_SP) && insn.reg(modrm) == GPR_BP => {
+            Depth { sp, bp: sp }
+        }
+        (OpcodeMap::Primary, 0x89) if rm_is(GPR_SP) => {
+            with_sp(bp.filter(|_| insn.reg(modrm) == GPR_BP))
+        }
+        (OpcodeMap::Primary, 0x8b) if insn.reg(modrm) == GPR_SP => {
+            with_sp(bp.filter(|_| rm_is(GPR_BP)))
+        }
+        (OpcodeMap::Primary, 0x01 | 0x21 | 0x29 | 0x87) if rm_is(GPR_SP) => with_sp(None),
+        (OpcodeMap::Primary, 0x03 | 0x23 | 0x2b | 0x87) if insn.reg(modrm) == GPR_SP => {
+            with_sp(None)
+        }
+        (OpcodeMap::Primary, 0xc8) => Depth { sp: None, bp: None },
+        (OpcodeMap::Primary, 0xc9) => Depth {
             sp: bp.and_then(|bp| bp.checked_sub(word)),
             bp: None,
         },
@@ -189,9 +201,9 @@ fn is_push_or_pop(insn: &Decoded) -> bool {
         || matches!(insn.opcode, 0x50..=0x5f | 0x68 | 0x6a | 0x8f | 0x9c | 0x9d)
 }
 
-/// The depth of an address in memory: from the stack pointer, or from the frame pointer.
+/// Returns the depth of a memory operand relative to the stack pointer or the frame pointer.
 fn loaded(insn: &Decoded, modrm: ModRm, depth: Depth) -> Option<i32> {
-    // A SIB byte that says the stack pointer, and no index.
+    // A SIB byte with the stack pointer as base and no index.
     const SIB_SP: u8 = 0x24;
     if modrm.is_register() || insn.rex & 3 != 0 {
         return None;
@@ -214,7 +226,7 @@ mod tests {
         Some((flowed.flow, flowed.len))
     }
 
-    /// The depth of the stack after instructions.
+    /// Returns the depth of the stack after a sequence of instructions.
     fn depth(mut bytes: &[u8]) -> Option<i32> {
         let mut depth = Depth::ENTRY;
         while !bytes.is_empty() {
@@ -246,18 +258,18 @@ mod tests {
     }
 
     #[test]
-    fn calls_and_what_is_not_told() {
+    fn calls_and_indirect_jumps() {
         let called = Some(Vaddr::new(0x1105));
         assert_eq!(of(&[0xe8, 0, 1, 0, 0]), Some((Flow::Call(called), 5)));
         assert_eq!(of(&[0xff, 0xd0]), Some((Flow::Call(None), 2)));
-        assert_eq!(of(&[0xff, 0xe0]), Some((Flow::Anywhere, 2)));
-        assert_eq!(of(&[0x3e, 0xff, 0xe0]), Some((Flow::Anywhere, 3)));
+        assert_eq!(of(&[0xff, 0xe0]), Some((Flow::Indirect, 2)));
+        assert_eq!(of(&[0x3e, 0xff, 0xe0]), Some((Flow::Indirect, 3)));
         assert_eq!(of(&[0x0f, 0x05]), Some((Flow::Next, 2)));
-        assert_eq!(of(&[0x0f, 0x0b]), Some((Flow::Nowhere, 2)));
+        assert_eq!(of(&[0x0f, 0x0b]), Some((Flow::Stop, 2)));
     }
 
     #[test]
-    fn what_is_written_to_the_stack() {
+    fn stack_writes() {
         let written = |bytes: &[u8]| {
             let depth = Depth::ENTRY.deeper_by(8);
             flow(bytes, Vaddr::new(0x1000), Mode::Bits64, depth).map_or(None, |it| it.writes)
@@ -277,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stack_is_followed() {
+    fn stack_depth() {
         // PUSH RBX; SUB RSP, 0x20; ADD RSP, 0x20; POP RBX.
         assert_eq!(depth(&[0x53, 0x48, 0x83, 0xec, 0x20]), Some(0x28));
         assert_eq!(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a slot holds: the copy of an instruction, and what follows it.
+//! Contents of an XOL slot: the copy of an instruction, and the code that follows it.
 //!
 //! ```text
 //!   0                             16                        24                   32
@@ -11,17 +11,18 @@
 //!   +-----------------------------+-------------------------+--------------------+
 //! ```
 //!
-//! The upper one is of most instructions, the lower one of a call by a displacement. In 32-bit
-//! code, the push has the return address in itself. Between the parts there are breakpoints.
+//! The upper layout is the one for most instructions, the lower layout the one for a relative call.
+//! In 32-bit code, the push contains the return address itself. Breakpoints fill the gaps between
+//! the parts.
 //!
-//! An operand relative to the instruction pointer is adjusted to where the slot is, and so is the
-//! displacement of a conditional jump, which has the form with 32 bits there. See [`super::step`]
-//! for what each part is there for.
+//! The displacement of an operand relative to the instruction pointer is adjusted to the address of
+//! the slot, and so is the displacement of a conditional jump, which always has the 32-bit form in
+//! a slot. See [`super::step`] for the purpose of each part.
 
 use super::{
     step::{
         After,
-        Step, //
+        XolStep, //
     },
     BREAKPOINT,
     BREAKPOINT_SIZE,
@@ -33,20 +34,20 @@ use crate::{
     Width, //
 };
 
-/// Bytes of a slot.
+/// Size of a slot in bytes.
 pub const SLOT_SIZE: usize = 32;
 
-/// Where in the slot there is another thing to execute.
+/// Offset of the second copy, or of the stand-in call, in the slot.
 pub(super) const SECOND: usize = 16;
 
-/// Where in the slot a return address is. It is aligned, which some programs insist on.
+/// Offset of the return address in the slot. It is aligned, because some programs depend on that.
 const RETURN: usize = 24;
 
-/// `jmp` by a displacement of 32 bits, and its length.
+/// `jmp` with a 32-bit displacement, and its length.
 const JUMP: u8 = 0xe9;
 const JUMP_SIZE: usize = 5;
 
-/// How far a displacement of 32 bits reaches, whatever the instruction's length.
+/// The distance that a 32-bit displacement reaches for any length of the instruction.
 const REACH: usize = (1 << 31) - SLOT_SIZE;
 
 /// An operand relative to the instruction pointer.
@@ -54,18 +55,18 @@ const REACH: usize = (1 << 31) - SLOT_SIZE;
 pub(super) struct Relative {
     /// Offset of the displacement in the instruction.
     pub(super) offset: u8,
-    /// Whether the address is cut off after 32 bits.
+    /// Whether the address is truncated to 32 bits.
     pub(super) is_32bit: bool,
 }
 
 /// A slot that is being filled.
-struct Image {
+struct SlotImage {
     bytes: [u8; SLOT_SIZE],
     slot: SlotAddr,
     width: Width,
 }
 
-impl Image {
+impl SlotImage {
     fn put(&mut self, start: usize, bytes: &[u8]) -> Result<(), OutOfReach> {
         let room = self
             .bytes
@@ -75,8 +76,8 @@ impl Image {
         Ok(())
     }
 
-    /// Puts the displacement at `start`, of an instruction that ends at `end`, to an address. If
-    /// `is_cut`, only the low half of the sum counts.
+    /// Puts the displacement at `start`, of an instruction that ends at `end`, so that it leads to
+    /// the address `to`. If `is_cut`, only the low half of the sum counts.
     fn put_displacement(
         &mut self,
         start: usize,
@@ -93,19 +94,19 @@ impl Image {
         self.put(start, &distance.to_le_bytes())
     }
 
-    /// Puts the displacement with which a jump that ends at `end` ends.
+    /// Puts the displacement at the end of a jump to `target` that ends at `end`.
     fn put_target(&mut self, end: usize, target: usize) -> Result<(), OutOfReach> {
         let is_cut = self.width != Width::W64;
         self.put_displacement(end.wrapping_sub(4), end, target, is_cut)
     }
 }
 
-impl Step {
-    /// Where slots for this instruction may be: the first and the last address.
+impl XolStep {
+    /// Returns the first and the last address at which a slot for this instruction may be.
     ///
-    /// The next instruction must be within reach of the jump, and so must be the target of a jump
-    /// or call, and an operand that is addressed relative to the instruction pointer, which may be
-    /// on the other side.
+    /// The next instruction must be within reach of the jump. The target of a jump or call, and an
+    /// operand that is addressed relative to the instruction pointer, must be within reach as well;
+    /// they may be on the other side.
     pub fn slot_range(&self) -> (usize, usize) {
         if self.width == Width::W32 {
             return (0, Width::W32.truncate(usize::MAX));
@@ -121,7 +122,7 @@ impl Step {
         }
     }
 
-    /// What has to be within reach, besides the next instruction.
+    /// Returns the address that has to be within reach besides the next instruction.
     fn reached(&self) -> Option<usize> {
         match self.after {
             After::CallTo { target, .. } | After::BranchIf { target } => Some(target),
@@ -132,7 +133,7 @@ impl Step {
         }
     }
 
-    /// The address of an operand relative to the instruction pointer.
+    /// Returns the address of an operand relative to the instruction pointer.
     fn operand(&self, relative: Relative) -> Option<usize> {
         let start = usize::from(relative.offset);
         let field = self.code.get(start..start.wrapping_add(4))?;
@@ -140,9 +141,9 @@ impl Step {
         Some(self.next.wrapping_add(field as isize as usize))
     }
 
-    /// What a slot at `slot`, within [`Step::slot_range`], must hold.
+    /// Builds the contents of a slot at `slot`, which must be within [`XolStep::slot_range`].
     pub fn slot_image(&self, slot: SlotAddr) -> Result<[u8; SLOT_SIZE], OutOfReach> {
-        let mut image = Image {
+        let mut image = SlotImage {
             bytes: [BREAKPOINT; SLOT_SIZE],
             slot,
             width: self.width,
@@ -177,24 +178,24 @@ impl Step {
         self.code.get(..self.len.into()).unwrap_or(&[])
     }
 
-    /// Whether the slot has a second copy of a repeated instruction, as it does unless the
-    /// instruction is too long for that. String instructions have no operand relative to the
-    /// instruction pointer.
+    /// Returns whether the slot has a second copy of a repeated instruction. It has one unless the
+    /// instruction is too long. String instructions have no operand relative to the instruction
+    /// pointer.
     pub(super) fn has_second_copy(&self) -> bool {
         self.after == After::Repeat && usize::from(self.len) + JUMP_SIZE <= SECOND
     }
 }
 
-/// Returns whether an offset in a slot is where an instruction begins that stands for the
-/// displaced one, which has not been executed yet then.
+/// Returns whether `offset` in a slot is the start of an instruction that stands in for the
+/// displaced instruction, which has not been executed yet at that point.
 #[inline]
 pub const fn is_at_copy(offset: usize) -> bool {
-    // Whatever its length, the copy at the beginning ends before the second.
+    // The copy at the beginning ends before the second copy, whatever its length.
     const { assert!(MAX_INSN_SIZE < SECOND) };
     offset == 0 || offset == SECOND
 }
 
-/// A push of a return address, for the first part of the slot; and its length.
+/// Returns a push of the return address, for the first part of the slot, and its length.
 pub(super) fn push_return(width: Width, next: usize) -> ([u8; MAX_INSN_SIZE], u8) {
     const RIP_RELATIVE_SIZE: u8 = 6;
     const IMMEDIATE_SIZE: u8 = 5;
@@ -213,7 +214,7 @@ pub(super) fn push_return(width: Width, next: usize) -> ([u8; MAX_INSN_SIZE], u8
     }
 }
 
-/// A conditional jump, whose displacement depends on the slot; and its length.
+/// Returns a conditional jump, with a displacement that depends on the slot, and its length.
 pub(super) fn branch_if(opcode: u8) -> ([u8; MAX_INSN_SIZE], u8) {
     let jump = [0x0f, 0x80 | (opcode & 15), 0, 0, 0, 0];
     let mut code = [0; MAX_INSN_SIZE];
@@ -221,8 +222,8 @@ pub(super) fn branch_if(opcode: u8) -> ([u8; MAX_INSN_SIZE], u8) {
     (code, jump.len() as u8)
 }
 
-/// A call for the slot in place of a relative one, to the next byte or, if it is to push to the
-/// shadow stack, to the one after that.
+/// Returns the stand-in for a relative call. It calls the next byte or, if it must push to the
+/// shadow stack, the byte after that.
 fn stand_in_call(shadowed: bool) -> [u8; 5] {
     [0xe8, shadowed.into(), 0, 0, 0]
 }
@@ -234,7 +235,7 @@ fn fill(code: &mut [u8; MAX_INSN_SIZE], bytes: &[u8]) {
 }
 
 const _: () = {
-    // The stand-in call and what it may go to; a second copy of the greatest length.
+    // The stand-in call and both of its targets fit; so does a second copy of maximum length.
     assert!(SECOND + 5 + 2 <= RETURN && RETURN + 8 <= SLOT_SIZE);
     assert!(2 * SECOND - JUMP_SIZE + BREAKPOINT_SIZE <= SLOT_SIZE);
 };

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Emulation of instructions that access memory, or jump to wherever a register says.
+//! Emulation of instructions that access memory, and of indirect jumps.
 //!
-//! An emulation either does all that the instruction does, or nothing. In the latter case the
-//! caller has the CPU execute the instruction in a slot, where whatever was in the way becomes the
-//! exception, trap or access that it would have been without a probe. That is so
+//! An emulation either does everything that the instruction does, or nothing. If it does nothing,
+//! the caller lets the CPU execute the instruction in a slot, where the CPU raises the exception or
+//! trap, or does the access, as it would without a probe. An instruction is not emulated
 //!
-//! - when a memory access fails (a fault's kind, address and signal are the CPU's to say);
-//! - when an access is to an address that is not canonical, or crosses a page, so that it might be
-//!   done in part;
-//! - when the program has alignment checks on, or a debugger has watchpoints, which an access by
-//!   the kernel would pass by;
+//! - when a memory access fails, because only the CPU knows a fault's kind, address and signal;
+//! - when an access is to a non-canonical address, or crosses a page, so that it might be done in
+//!   part;
+//! - when the program has enabled alignment checks, or a debugger has set watchpoints, because an
+//!   access by the kernel would bypass them;
 //! - when calls and returns also use a shadow stack;
-//! - when `popf` has to do with the trap flag: the CPU knows after which instruction it traps.
+//! - when `popf` changes the trap flag, or finds it set, because the CPU knows after which
+//!   instruction it traps.
 
 use super::{
     alu::{
@@ -22,13 +23,13 @@ use super::{
     in_registers::binary,
     operand::{
         Address,
+        OperandValue,
         Register,
-        Value,
         Word, //
     }, //
 };
 use crate::{
-    Thread,
+    ThreadAccess,
     Width, //
 };
 use kernel::{
@@ -52,39 +53,39 @@ const POPPED: usize = flags::CF
     | flags::AC
     | flags::ID;
 
-/// What is pushed.
+/// The source of a push.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Source {
+pub(super) enum PushSource {
     Register(u8),
     Immediate(usize),
     Memory(Address),
     Flags,
 }
 
-/// Where an indirect jump or call has its target.
+/// The location of an indirect jump's or call's target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Operand {
     Register(u8),
     Memory(Address),
 }
 
-/// Where a jump or call goes.
+/// The target of a jump or call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Target {
     Direct(usize),
     Indirect(Operand),
 }
 
-/// An instruction that accesses memory, or jumps to wherever a register says.
+/// An instruction that accesses memory, or jumps indirectly.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum MemoryOp {
-    Push(Source),
+    Push(PushSource),
     Pop(u8),
     PopFlags,
     Leave,
     Call(Target),
     Jump(Target),
-    /// Pops the return address, and then as many bytes.
+    /// Pops the return address, and then `release` bytes.
     Return {
         release: usize,
     },
@@ -95,10 +96,10 @@ pub(super) enum MemoryOp {
     },
     Store {
         to: Word,
-        from: Value,
+        from: OperandValue,
     },
-    /// The second operand is in memory. The first is not, as between reading and writing it, others
-    /// could write to it.
+    /// The second operand is in memory. The first must not be, because other threads could write to
+    /// it between the read and the write.
     Binary {
         op: Binary,
         to: Register,
@@ -108,7 +109,7 @@ pub(super) enum MemoryOp {
     CompareWord {
         op: Comparison,
         first: Word,
-        second: Value,
+        second: OperandValue,
     },
     /// The second operand is in memory.
     CompareToWord {
@@ -122,26 +123,39 @@ pub(super) enum MemoryOp {
 #[derive(Clone, Copy)]
 pub struct InMemory {
     pub(super) op: MemoryOp,
-    /// Of words on the stack and of addresses of instructions.
+    /// The width of stack words and of instruction addresses.
     pub(super) width: Width,
     pub(super) next: usize,
 }
 
 impl InMemory {
-    /// Executes the instruction, and returns whether it has branched; or changes nothing and
-    /// returns [`None`].
+    /// Returns the number of bytes of arguments that the instruction pops, if it is a return
+    /// instruction.
+    pub(super) fn return_release(&self) -> Option<usize> {
+        match self.op {
+            MemoryOp::Return { release } => Some(release),
+            _ => None,
+        }
+    }
+
+    /// Executes the instruction, and returns whether it has branched. Returns [`None`], and changes
+    /// nothing, if it cannot be emulated exactly.
     #[inline]
-    pub(super) fn execute(&self, regs: &mut PtRegs, thread: &mut impl Thread) -> Option<bool> {
+    pub(super) fn execute(
+        &self,
+        regs: &mut PtRegs,
+        thread: &mut impl ThreadAccess,
+    ) -> Option<bool> {
         if regs.flags() & flags::AC != 0 || thread.is_watched() {
             return None;
         }
         let target = match self.op {
             MemoryOp::Push(source) => {
                 let value = match source {
-                    Source::Register(n) => regs.gpr(n),
-                    Source::Immediate(value) => value,
-                    Source::Memory(address) => self.load(address.get(regs), thread)?,
-                    Source::Flags => regs.flags() & !(flags::RF | flags::VM),
+                    PushSource::Register(n) => regs.gpr(n),
+                    PushSource::Immediate(value) => value,
+                    PushSource::Memory(address) => self.load(address.get(regs), thread)?,
+                    PushSource::Flags => regs.flags() & !(flags::RF | flags::VM),
                 };
                 self.push(value, regs, thread)?;
                 None
@@ -150,14 +164,14 @@ impl InMemory {
                 let sp = regs.sp();
                 let value = self.load(sp, thread)?;
                 regs.set_sp(self.after_pop(sp));
-                // Last, as the stack pointer itself may be popped.
+                // Set the register last, because the stack pointer itself may be popped.
                 regs.set_gpr(n, value);
                 None
             }
             MemoryOp::PopFlags => {
                 let (sp, before) = (regs.sp(), regs.flags());
                 let popped = self.load(sp, thread)?;
-                // With this I/O privilege level, which Linux gives nobody, it also changes IF.
+                // With this I/O privilege level, which Linux never grants, `popf` also changes IF.
                 if (popped | before) & flags::TF != 0 || before & flags::IOPL == flags::IOPL {
                     return None;
                 }
@@ -240,7 +254,7 @@ impl InMemory {
     }
 
     #[inline]
-    fn push(&self, value: usize, regs: &mut PtRegs, thread: &mut impl Thread) -> Option<()> {
+    fn push(&self, value: usize, regs: &mut PtRegs, thread: &mut impl ThreadAccess) -> Option<()> {
         let sp = self
             .width
             .truncate(regs.sp().wrapping_sub(self.width.bytes()));
@@ -253,13 +267,18 @@ impl InMemory {
     }
 
     #[inline]
-    fn load(&self, addr: usize, thread: &mut impl Thread) -> Option<usize> {
+    fn load(&self, addr: usize, thread: &mut impl ThreadAccess) -> Option<usize> {
         let addr = within_page(addr, self.width)?;
         thread.load(addr, self.width).ok()
     }
 
     #[inline]
-    fn target(&self, target: Target, regs: &PtRegs, thread: &mut impl Thread) -> Option<usize> {
+    fn target(
+        &self,
+        target: Target,
+        regs: &PtRegs,
+        thread: &mut impl ThreadAccess,
+    ) -> Option<usize> {
         match target {
             Target::Direct(target) => Some(target),
             Target::Indirect(Operand::Register(n)) => {
@@ -271,7 +290,7 @@ impl InMemory {
         }
     }
 
-    /// Passes targets to which a jump surely raises no exception by itself.
+    /// Returns the target of a jump if the jump itself certainly raises no exception.
     #[inline]
     fn reachable(&self, target: usize) -> Option<usize> {
         (target >> 47 == 0).then_some(target)
@@ -279,12 +298,13 @@ impl InMemory {
 }
 
 #[inline]
-fn load_word(word: Word, regs: &PtRegs, thread: &mut impl Thread) -> Option<usize> {
+fn load_word(word: Word, regs: &PtRegs, thread: &mut impl ThreadAccess) -> Option<usize> {
     let addr = within_page(word.address.get(regs), word.width)?;
     thread.load(addr, word.width).ok()
 }
 
-/// Passes the addresses of accesses within one page, which happen as a whole or not at all.
+/// Returns the address of an access if it is within one page. Such an access happens as a whole or
+/// not at all.
 #[inline]
 fn within_page(addr: usize, width: Width) -> Option<usize> {
     let offset = addr & (PAGE_SIZE - 1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Emulation of instructions that only change registers. It always works.
+//! Emulation of instructions that only change registers. This emulation cannot fail.
 
 use super::{
     alu::{
@@ -12,8 +12,8 @@ use super::{
     },
     operand::{
         Address,
-        Register,
-        Value, //
+        OperandValue,
+        Register, //
     }, //
 };
 use kernel::ptregs::{
@@ -27,14 +27,14 @@ pub(super) enum RegisterOp {
     Nop,
     Move {
         to: Register,
-        from: Value,
+        from: OperandValue,
     },
     MoveIf {
         condition: Condition,
         to: Register,
         from: Register,
     },
-    /// To 1 if it holds, otherwise to 0.
+    /// Sets the register to 1 if the condition holds, else to 0.
     SetIf {
         condition: Condition,
         to: Register,
@@ -47,12 +47,12 @@ pub(super) enum RegisterOp {
     Binary {
         op: Binary,
         to: Register,
-        from: Value,
+        from: OperandValue,
     },
     Compare {
         op: Comparison,
         first: Register,
-        second: Value,
+        second: OperandValue,
     },
     Unary {
         op: Unary,
@@ -69,7 +69,7 @@ pub(super) enum RegisterOp {
         condition: Condition,
         target: usize,
     },
-    /// Branches unless the count reaches zero, or the zero flag is not as wanted.
+    /// Branches unless the count reaches zero, or the zero flag differs from `zero`.
     Loop {
         count: Register,
         zero: Option<bool>,
@@ -89,7 +89,7 @@ pub struct InRegisters {
 }
 
 impl InRegisters {
-    /// Whether the instruction does something, and can do it from a slot.
+    /// Returns whether the instruction has an effect, and can have it from a slot.
     pub(super) fn may_be_in_slot(&self) -> bool {
         match self.op {
             RegisterOp::Nop
@@ -124,13 +124,17 @@ impl InRegisters {
                 from,
             } => {
                 let holds = condition.holds(regs.flags());
-                // A register of 32 bits is written to, and its upper half cleared, in either case.
-                move_value(to, Value::Register(if holds { from } else { to }), regs);
+                // The register is written, and its upper half cleared, in either case.
+                move_value(
+                    to,
+                    OperandValue::Register(if holds { from } else { to }),
+                    regs,
+                );
                 None
             }
             RegisterOp::SetIf { condition, to } => {
                 let value = usize::from(condition.holds(regs.flags()));
-                move_value(to, Value::Immediate(value), regs);
+                move_value(to, OperandValue::Immediate(value), regs);
                 None
             }
             RegisterOp::Exchange(a, b) => {
@@ -182,10 +186,10 @@ impl InRegisters {
     }
 }
 
-// Each a function of its own, so that they do not save registers for one another.
+// Separate functions, so that none of them has to save registers for another.
 
 #[inline(never)]
-fn move_value(to: Register, from: Value, regs: &mut PtRegs) {
+fn move_value(to: Register, from: OperandValue, regs: &mut PtRegs) {
     to.set(regs, from.get(regs));
 }
 
@@ -195,7 +199,7 @@ fn load_address(to: Register, address: &Address, regs: &mut PtRegs) {
 }
 
 #[inline(never)]
-fn compare(op: Comparison, first: Register, second: Value, regs: &mut PtRegs) {
+fn compare(op: Comparison, first: Register, second: OperandValue, regs: &mut PtRegs) {
     let (a, b) = (first.get(regs), second.get(regs));
     regs.set_flags(op.execute(a, b, first.width(), regs.flags()));
 }
@@ -207,7 +211,7 @@ fn unary(op: Unary, to: Register, regs: &mut PtRegs) {
     regs.set_flags(bits);
 }
 
-/// Executes an operation of which the second operand is `value`.
+/// Executes an operation with `value` as the second operand.
 #[inline(never)]
 pub(super) fn binary(op: Binary, to: Register, value: usize, regs: &mut PtRegs) {
     let (result, bits) = op.execute(to.get(regs), value, to.width(), regs.flags());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The operands of instructions that are emulated: where an instruction has them, and their values.
+//! Operands of emulated instructions: their locations and values.
 
 use super::{
     decode::{
@@ -16,7 +16,7 @@ use kernel::ptregs::PtRegs;
 /// A general-purpose register, or a part of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Register {
-    /// So many low bits.
+    /// The low bits of a register, as many as `width` has.
     Low { number: u8, width: Width },
     /// The second byte of one of the first four registers: `ah`, `ch`, `dh`, `bh`.
     SecondByte { number: u8 },
@@ -30,7 +30,7 @@ impl Register {
         }
     }
 
-    /// What it holds, with zeroes above.
+    /// Returns the value of the register, zero-extended.
     #[inline]
     pub(super) fn get(self, regs: &PtRegs) -> usize {
         match self {
@@ -39,10 +39,10 @@ impl Register {
         }
     }
 
-    /// Puts the low bits of `value` there.
+    /// Writes the low bits of `value` to the register.
     ///
-    /// That clears the upper half of the register if it is the lower half, and leaves the rest as
-    /// it is if it is less.
+    /// A write of 32 bits clears the upper half of the register; a narrower write leaves the other
+    /// bits unchanged.
     #[inline]
     pub(super) fn set(self, regs: &mut PtRegs, value: usize) {
         let (number, mask, value) = match self {
@@ -63,16 +63,16 @@ impl Register {
 
 /// An operand that is read without accessing memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Value {
+pub(super) enum OperandValue {
     Register(Register),
     /// The register, sign-extended.
     Signed(Register),
-    /// The register's highest bit, in all bits.
+    /// The sign bit of the register, in all bits.
     SignOf(Register),
     Immediate(usize),
 }
 
-impl Value {
+impl OperandValue {
     #[inline]
     pub(super) fn get(self, regs: &PtRegs) -> usize {
         match self {
@@ -89,14 +89,14 @@ fn signed(register: Register, regs: &PtRegs) -> isize {
     register.width().sign_extend(register.get(regs)) as isize
 }
 
-/// What an instruction calculates from its ModRM and SIB bytes and its displacement: where a
-/// memory operand is in its segment, or what `lea` loads.
+/// The result of the address calculation from the ModRM and SIB bytes and the displacement: the
+/// offset of a memory operand in its segment, or the value that `lea` loads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Address {
     pub(super) base: Option<u8>,
     pub(super) index: Option<u8>,
     pub(super) scale: u8,
-    /// The displacement; with the address of the next instruction added if it is relative to that.
+    /// The displacement, plus the address of the next instruction if it is relative to that.
     pub(super) displacement: usize,
     pub(super) is_32bit: bool,
 }
@@ -124,7 +124,7 @@ pub(super) struct Word {
     pub(super) width: Width,
 }
 
-/// The size of the operands of opcodes that are even in their form for bytes.
+/// Returns the size of the operands, for opcodes with a form for bytes, which is even.
 pub(super) fn width_by_opcode(insn: &Decoded) -> Width {
     if insn.opcode & 1 == 0 {
         Width::W8
@@ -133,7 +133,7 @@ pub(super) fn width_by_opcode(insn: &Decoded) -> Width {
     }
 }
 
-/// The size of what MOVZX and MOVSX extend.
+/// Returns the size of the operand that MOVZX or MOVSX extends.
 pub(super) fn extended_width(insn: &Decoded) -> Width {
     if insn.opcode & 1 == 0 {
         Width::W8
@@ -142,17 +142,18 @@ pub(super) fn extended_width(insn: &Decoded) -> Width {
     }
 }
 
-/// The immediate operand. It is as wide as the other operand, or sign-extended to that.
-pub(super) fn immediate(insn: &Decoded) -> Value {
-    Value::Immediate(match insn.immediate64 {
+/// Returns the immediate operand. It is as wide as the other operand, or sign-extended to that
+/// width.
+pub(super) fn immediate(insn: &Decoded) -> OperandValue {
+    OperandValue::Immediate(match insn.immediate64 {
         Some(value) => value as usize,
         None => sign_extend(insn.immediate),
     })
 }
 
-/// The register that an instruction calls `number`.
+/// Returns the register that an instruction encodes as `number`.
 pub(super) fn register(insn: &Decoded, number: u8, width: Width) -> Register {
-    // With any REX prefix, these would be the low bytes of the registers of that number.
+    // With any REX prefix, these numbers encode the low bytes of the registers 4 to 7.
     if width == Width::W8 && insn.rex == 0 && matches!(number, 4..=7) {
         Register::SecondByte { number: number - 4 }
     } else {
@@ -160,20 +161,20 @@ pub(super) fn register(insn: &Decoded, number: u8, width: Width) -> Register {
     }
 }
 
-/// The operand in the `reg` field.
+/// Returns the operand in the `reg` field.
 pub(super) fn reg(insn: &Decoded, width: Width) -> Option<Register> {
     Some(register(insn, insn.reg(insn.modrm?), width))
 }
 
-/// The operand in the `rm` field, if that is a register.
+/// Returns the operand in the `rm` field, if it is a register.
 pub(super) fn rm(insn: &Decoded, width: Width) -> Option<Register> {
     let modrm = insn.modrm.filter(|modrm| modrm.is_register())?;
     Some(register(insn, insn.rm(modrm), width))
 }
 
-/// The operand in the `rm` field, if that is memory whose address can be evaluated.
+/// Returns the operand in the `rm` field, if it is in memory at an address that can be evaluated.
 pub(super) fn word(insn: &Decoded, next: usize, width: Width) -> Option<Word> {
-    // Elsewhere, segments have bases that are not known here.
+    // The base of the segment is not known in 32-bit code and with FS and GS.
     if insn.mode != Mode::Bits64 || insn.prefixes.any(Prefixes::FS_GS) {
         return None;
     }
@@ -183,10 +184,11 @@ pub(super) fn word(insn: &Decoded, next: usize, width: Width) -> Option<Word> {
     })
 }
 
-/// What the ModRM and SIB bytes and the displacement say, if that is not a register.
+/// Returns the address that the ModRM and SIB bytes and the displacement encode, if `rm` is not a
+/// register.
 pub(super) fn address(insn: &Decoded, next: usize) -> Option<Address> {
     let modrm = insn.modrm.filter(|modrm| !modrm.is_register())?;
-    // 16-bit addresses have a form of their own, and are rare.
+    // 16-bit addresses have a different encoding, and are rare.
     if insn.address_size == 2 {
         return None;
     }

@@ -1,55 +1,55 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The choice of how an instruction is resumed.
+//! Plans: how an instruction is resumed.
 
 use super::{
+    choose::{
+        memory_op,
+        register_op, //
+    },
     decode::Decoded,
     in_memory::InMemory,
     in_registers::{
         InRegisters,
         RegisterOp, //
     },
-    select::{
-        memory_op,
-        register_op, //
-    },
     step::{
         Boost,
-        Step, //
+        XolStep, //
     },
     Mode,
+    Plan,
     MAX_INSN_SIZE, //
 };
 use crate::{
-    PlanKind,
     Refusal,
     Vaddr,
     Width, //
 };
 
-/// How an instruction is resumed.
+/// The plan by which an instruction is resumed.
 ///
-/// The fastest way is a copy in a slot from which the thread comes back by itself: the thread is
-/// sent there, and the CPU does the rest. Emulations are for what would do something else in a
-/// slot, for when there is none, and for threads that step.
+/// The fastest way is a boosted copy in a slot: the thread is sent to the slot, the CPU executes
+/// the copy, and the thread comes back by itself. Instructions are emulated if they would behave
+/// differently in a slot, if there is no slot, or if the thread is being stepped.
 #[derive(Clone, Copy)]
-pub enum Plan {
-    /// By changing the saved registers; that always works.
+pub enum ResumePlan {
+    /// By changing the saved registers. This always works.
     Emulate(InRegisters),
-    /// As before; or in a slot, if there is one.
-    EmulateOrBoost(InRegisters, Step),
+    /// By changing the saved registers; or in a slot, if there is one.
+    EmulateOrBoost(InRegisters, XolStep),
     /// By changing the saved registers and accessing memory; or in a slot, if there is one from
-    /// which the thread comes back by itself. If the access fails, or would not be all that the CPU
-    /// does, then by stepping, so that the CPU raises the exact exception.
-    EmulateOrStep(InMemory, Step),
-    /// By a copy in a slot, which a jump to the next instruction follows: there is no second trap.
-    /// A thread that steps anyway is stepped through the copy.
-    Boost(Step),
+    /// which the thread comes back by itself. If the access fails, or would not do everything that
+    /// the CPU does, the instruction is stepped, so that the CPU raises the exact exception.
+    EmulateOrStep(InMemory, XolStep),
+    /// By a copy in a slot, followed by a jump to the next instruction: there is no second trap. If
+    /// the thread is being stepped anyway, it is stepped through the copy.
+    Boost(XolStep),
     /// By stepping a copy in a slot.
-    Step(Step),
+    Step(XolStep),
 }
 
-impl Plan {
+impl ResumePlan {
     pub(super) fn new(
         insn: &Decoded,
         bytes: &[u8; MAX_INSN_SIZE],
@@ -65,7 +65,7 @@ impl Plan {
             return Err(Refusal::TargetOutOfRange);
         }
 
-        let step = Step::new(insn, bytes, at, width, next, target);
+        let step = XolStep::new(insn, bytes, at, width, next, target);
         let boost = step.boost();
         if let Some(op) = register_op(insn, next, target) {
             let emulation = InRegisters { op, next };
@@ -82,9 +82,9 @@ impl Plan {
         })
     }
 
-    /// The form in which it is executed in a slot, if it may be.
+    /// Returns the form in which the instruction is executed in a slot, if it may be.
     #[inline]
-    pub fn step(&self) -> Option<&Step> {
+    pub fn step(&self) -> Option<&XolStep> {
         match self {
             Self::Emulate(_) => None,
             Self::EmulateOrBoost(_, step)
@@ -94,8 +94,8 @@ impl Plan {
         }
     }
 
-    /// Whether every hit needs the slot. Otherwise one is needed if an emulation cannot be exact,
-    /// as when it would fault.
+    /// Returns whether every hit needs the slot. With other plans, a hit needs a slot only if the
+    /// emulation cannot be exact, for example because it would fault.
     pub fn needs_slot(&self) -> bool {
         match self {
             Self::Emulate(_) | Self::EmulateOrBoost(..) | Self::EmulateOrStep(..) => false,
@@ -103,7 +103,7 @@ impl Plan {
         }
     }
 
-    /// Whether it is faster with a slot, though it works without one.
+    /// Returns whether a slot makes hits faster, although none is necessary.
     pub fn gains_by_slot(&self) -> bool {
         match self {
             Self::EmulateOrBoost(..) => true,
@@ -112,23 +112,21 @@ impl Plan {
         }
     }
 
-    /// What it is, for those who need not know more.
-    pub fn kind(&self) -> PlanKind {
+    /// Returns the kind of the plan, without its details.
+    pub fn kind(&self) -> Plan {
         match self {
-            Self::Emulate(_) | Self::EmulateOrBoost(..) | Self::EmulateOrStep(..) => {
-                PlanKind::Emulate
-            }
-            Self::Boost(_) => PlanKind::Boost,
-            Self::Step(_) => PlanKind::Step,
+            Self::Emulate(_) | Self::EmulateOrBoost(..) | Self::EmulateOrStep(..) => Plan::Emulate,
+            Self::Boost(_) => Plan::Boost,
+            Self::Step(_) => Plan::Step,
         }
     }
 }
 
-/// What a plan is to [`Insn::emulate_at_once`](super::Insn::emulate_at_once).
-// With a tag of its own, which takes no calculation to get at.
+/// The part of a plan that [`ProbedInsn::emulate_fast`](super::ProbedInsn::emulate_fast) uses.
+// An explicit tag, so that reading the tag takes no calculation.
 #[repr(u8)]
 #[derive(Clone, Copy)]
-pub(super) enum Quick {
+pub(super) enum FastPath {
     Nop {
         next: usize,
     },
@@ -140,36 +138,36 @@ pub(super) enum Quick {
     Other,
 }
 
-impl Quick {
-    pub(super) fn of(plan: &Plan) -> Self {
+impl FastPath {
+    pub(super) fn new(plan: &ResumePlan) -> Self {
         match plan {
-            Plan::Emulate(emulation) => match emulation.op {
+            ResumePlan::Emulate(emulation) => match emulation.op {
                 RegisterOp::Nop => Self::Nop {
                     next: emulation.next,
                 },
                 _ => Self::Emulate(*emulation),
             },
-            Plan::Boost(_) | Plan::EmulateOrBoost(..) => Self::Boost,
-            Plan::EmulateOrStep(_, step) => match step.boost() {
+            ResumePlan::Boost(_) | ResumePlan::EmulateOrBoost(..) => Self::Boost,
+            ResumePlan::EmulateOrStep(_, step) => match step.boost() {
                 Boost::Always => Self::Boost,
                 Boost::Unshadowed => Self::BoostUnshadowed,
                 Boost::Never => Self::Other,
             },
-            Plan::Step(_) => Self::Other,
+            ResumePlan::Step(_) => Self::Other,
         }
     }
 }
 
-/// Fills the bits above with the highest one.
+/// Sign-extends a 32-bit value.
 pub(super) const fn sign_extend(value: i32) -> usize {
     value as isize as usize
 }
 
-/// Whether a jump from one address to the other surely stays within user space.
+/// Returns whether a jump between the two addresses certainly stays within user space.
 ///
-/// A jump to an address that is not canonical raises an exception at the jump itself, which the
-/// emulation would not. User space ends at 2^47 or, with five levels of page tables, at 2^56: in
-/// either case a jump out of it crosses a multiple of 2^47.
+/// A jump to a non-canonical address raises an exception at the jump itself, which the emulation
+/// would not. User space ends at 2^47 or, with five levels of page tables, at 2^56: in either case
+/// a jump out of it crosses a multiple of 2^47.
 fn stays_in_user_space(at: usize, target: usize) -> bool {
     const SHIFT: u32 = 47;
     at >> SHIFT == target >> SHIFT

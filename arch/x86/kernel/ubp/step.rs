@@ -1,35 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Instructions done by the CPU, on a copy in a slot.
+//! Execution of a displaced instruction by the CPU, on a copy in an XOL slot.
 //!
-//! Most do the same wherever they are, if only an operand relative to the instruction pointer is
-//! adjusted. Their copy is followed by a jump to the next instruction of the program, and the
-//! thread is simply sent there ([`Step::boost`]). So it is to the copy of a conditional jump, which
-//! itself goes to its target. In place of a call by a displacement there are a push of the return
-//! address and a jump to the target; that is not all a call does if there is a shadow stack.
+//! Most instructions do the same at any address, once an operand relative to the instruction
+//! pointer is adjusted. Their copy is followed by a jump to the next instruction of the program, so
+//! that the thread only has to be sent to the slot ([`XolStep::boost`]). This also works for a
+//! conditional jump, since its copy itself leads to the target. A relative call is replaced by a
+//! push of the return address and a jump to the target; this replacement does not push to a shadow
+//! stack.
 //!
-//! A repeated instruction that is to be finished before a signal is delivered would trap after each
-//! iteration if it were stepped. So its slot holds a second copy, with a breakpoint behind it
-//! ([`Step::begin_in_second_copy`]).
+//! A repeated instruction that must finish before a signal is delivered would trap after each
+//! iteration if it were stepped. Therefore its slot holds a second copy, followed by a breakpoint
+//! ([`XolStep::begin_in_second_copy`]).
 //!
-//! With the others, and if the program is being stepped, the thread is sent to the slot with the
-//! trap flag set, and comes back by the debug trap after one instruction. What the instruction has
-//! got from its unusual address, or from the trap flag, is then put right before anybody else can
-//! see it:
+//! With the other instructions, and if the program is being stepped, the thread is sent to the slot
+//! with the trap flag set, and comes back by the debug trap after one instruction. The effects of
+//! the slot's address and of the trap flag are then corrected before anyone else can see them:
 //!
 //! - the instruction pointer, unless the instruction has set it to an absolute address;
 //! - the return address that a call has pushed, on the stack and on the shadow stack. A relative
-//!   call cannot be copied: what is stepped in its place is a call to an address close by, which
-//!   has the same effect on both stacks, and the thread is sent to the real target afterwards;
+//!   call cannot be copied: a call to a nearby address, which has the same effect on both stacks,
+//!   is stepped instead, and the thread is sent to the real target afterwards;
 //! - the trap flag in a word that `pushf` has pushed.
 //!
-//! The reads and writes of `ret` and of indirect jumps need no correction, also with a shadow
-//! stack: all addresses are the program's.
+//! The reads and writes of `ret` and of indirect jumps need no correction, even with a shadow
+//! stack, because all addresses are the program's.
 
 use super::{
     decode::{
         Decoded,
-        Map,
+        OpcodeMap,
         Prefixes, //
     },
     image::{
@@ -47,7 +47,7 @@ use crate::{
     Fault,
     Finished,
     SlotAddr,
-    Thread,
+    ThreadAccess,
     Vaddr,
     Width, //
 };
@@ -56,7 +56,7 @@ use kernel::ptregs::{
     PtRegs, //
 };
 
-/// What has to be done after the copy has been executed.
+/// The corrections that are necessary after the copy has been executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum After {
     /// The next instruction follows.
@@ -65,32 +65,32 @@ pub(super) enum After {
     Repeat,
     /// The instruction has set the instruction pointer.
     Branch,
-    /// So it has, or the next instruction follows.
+    /// The instruction has set the instruction pointer, or the next instruction follows.
     BranchIf { target: usize },
     /// The instruction has set the instruction pointer, and pushed a return address.
     Call,
-    /// The slot holds another call in place of this one. It pushes to a shadow stack unless it goes
-    /// to the next instruction: that is the CPU's rule.
+    /// The slot holds another call instead of this one. A call pushes to a shadow stack unless it
+    /// goes to the next instruction: that is the CPU's rule.
     CallTo { target: usize, shadowed: bool },
-    /// A word of so many bytes with the flags has been pushed.
+    /// A word of `size` bytes with the flags has been pushed.
     PushFlags { size: u8 },
     /// The flags have been popped.
     PopFlags,
 }
 
-/// Whether a thread that is sent to the copy comes back by itself: by the jump behind it, or as the
-/// instruction itself goes to an address of the program's.
+/// Whether a thread that is sent to the copy comes back by itself: by the jump behind the copy, or
+/// because the instruction itself leads to an address of the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Boost {
     Always,
-    /// If the thread has no shadow stack.
+    /// Only if the thread has no shadow stack.
     Unshadowed,
     Never,
 }
 
-/// An instruction that is to be executed from a slot.
+/// An instruction that is executed from a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Step {
+pub struct XolStep {
     pub(super) at: Vaddr,
     pub(super) next: usize,
     pub(super) width: Width,
@@ -100,7 +100,7 @@ pub struct Step {
     pub(super) after: After,
 }
 
-/// What [`Step::begin`] has changed in the state of a thread.
+/// The state of a thread that [`XolStep::begin`] has changed.
 #[must_use = "the step must be finished or aborted"]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StepState {
@@ -111,20 +111,20 @@ pub struct StepState {
 }
 
 impl StepState {
-    /// The slot in which the thread is.
+    /// Returns the slot in which the thread is.
     #[inline]
     pub fn slot(&self) -> SlotAddr {
         self.slot
     }
 
-    /// Whether [`Step::forget`] has ended the step.
+    /// Returns whether [`XolStep::forget`] has ended the step.
     #[inline]
     pub fn is_forgotten(&self) -> bool {
         self.is_forgotten
     }
 }
 
-impl Step {
+impl XolStep {
     pub(super) fn new(
         insn: &Decoded,
         bytes: &[u8; MAX_INSN_SIZE],
@@ -153,7 +153,8 @@ impl Step {
         }
     }
 
-    /// Whether nothing has to be corrected after the copy, so that the thread need not be stepped.
+    /// Returns whether nothing has to be corrected after the copy, so that the thread need not be
+    /// stepped.
     pub(super) fn boost(&self) -> Boost {
         match self.after {
             After::Next | After::Repeat | After::Branch | After::BranchIf { .. } => Boost::Always,
@@ -162,12 +163,12 @@ impl Step {
         }
     }
 
-    /// Whether the copy in a slot is followed by a jump.
+    /// Returns whether a jump follows the copy in a slot.
     pub(super) fn is_followed_by_jump(&self) -> bool {
         self.boost() != Boost::Never && self.after != After::Branch
     }
 
-    /// Where the program goes on when the thread is behind the copy.
+    /// Returns the address at which the program continues when the thread is behind the copy.
     pub fn behind(&self) -> usize {
         match self.after {
             After::CallTo { target, .. } => target,
@@ -181,7 +182,7 @@ impl Step {
         }
     }
 
-    /// Where in the slot the thread begins if it is stepped.
+    /// Returns the offset in the slot at which a stepped thread begins.
     #[inline]
     fn start(&self) -> usize {
         match self.after {
@@ -190,15 +191,21 @@ impl Step {
         }
     }
 
-    /// Sends the thread to the slot, from which it returns by a debug trap. It may be there before.
+    /// Sends the thread to the slot, from which it returns by a debug trap. The thread may already
+    /// be in the slot.
     ///
-    /// `slot` must hold the [`Step::slot_image`] for it. Must be called with interrupts enabled, as
-    /// must be [`Step::finish`] and [`Step::abort`].
+    /// `slot` must hold the [`XolStep::slot_image`] for it. This function, [`XolStep::finish`] and
+    /// [`XolStep::abort`] must be called with interrupts enabled.
     #[inline]
-    pub fn begin(&self, regs: &mut PtRegs, slot: SlotAddr, thread: &mut impl Thread) -> StepState {
+    pub fn begin(
+        &self,
+        regs: &mut PtRegs,
+        slot: SlotAddr,
+        thread: &mut impl ThreadAccess,
+    ) -> StepState {
         let block_step = thread.block_step();
         if block_step {
-            // It would not trap after most instructions.
+            // With block stepping, the CPU would not trap after most instructions.
             thread.set_block_step(false);
         }
         let state = StepState {
@@ -212,8 +219,8 @@ impl Step {
         state
     }
 
-    /// Sends the thread to the second copy in the slot, if there is one, from which it returns by a
-    /// breakpoint: [`Step::finish_second_copy`]. The thread is not stepped otherwise.
+    /// Sends the thread to the second copy in the slot, if there is one. The thread returns from it
+    /// by a breakpoint ([`XolStep::finish_second_copy`]), and is not stepped.
     pub fn begin_in_second_copy(&self, regs: &mut PtRegs, slot: SlotAddr) -> Option<StepState> {
         if !self.has_second_copy() {
             return None;
@@ -227,8 +234,8 @@ impl Step {
         })
     }
 
-    /// Takes the thread out of the slot if it has executed the second copy, and perhaps the
-    /// breakpoint behind it. Returns whether that is so.
+    /// Takes the thread out of the slot, and returns `true`, if it has executed the second copy,
+    /// and possibly the breakpoint behind it.
     pub fn finish_second_copy(&self, state: StepState, regs: &mut PtRegs) -> bool {
         let behind = SECOND + usize::from(self.len);
         let offset = regs.ip().wrapping_sub(state.slot.as_usize());
@@ -248,11 +255,11 @@ impl Step {
         &self,
         state: StepState,
         regs: &mut PtRegs,
-        thread: &mut impl Thread,
+        thread: &mut impl ThreadAccess,
     ) -> Finished {
         let slot = state.slot.as_usize();
         if self.has_second_copy() {
-            // Somebody steps the thread who has not been told where it is.
+            // Someone else steps the thread, and does not know about the second copy.
             let offset = regs.ip().wrapping_sub(slot);
             if (SECOND..SLOT_SIZE).contains(&offset) {
                 regs.set_ip(slot.wrapping_add(offset - SECOND));
@@ -263,7 +270,7 @@ impl Step {
         }
         if let Err(fault) = self.correct_stacks(state, regs, thread) {
             if !self.has_pushed_to_shadow_stack(thread) {
-                // The CPU executes the copy once more, and raises the fault in user mode.
+                // The CPU executes the copy again, and raises the fault in user mode.
                 regs.set_ip(slot.wrapping_add(self.start()));
                 return Finished::Again;
             }
@@ -274,7 +281,7 @@ impl Step {
         let branched = match self.after {
             After::Next | After::Repeat | After::PushFlags { .. } | After::PopFlags => {
                 let distance = regs.ip().wrapping_sub(slot);
-                // A thread that is outside has executed the jump behind the copy as well.
+                // A thread outside of the slot has also executed the jump behind the copy.
                 if distance < SLOT_SIZE {
                     let ip = self.at.as_usize().wrapping_add(distance);
                     regs.set_ip(self.width.truncate(ip));
@@ -294,7 +301,7 @@ impl Step {
                 true
             }
         };
-        // `popf` has already said what the flag is to be.
+        // `popf` has already set the trap flag to its final value.
         if self.after != After::PopFlags {
             restore_trap_flag(state, regs);
         }
@@ -306,13 +313,13 @@ impl Step {
         Finished::Done { deliver_trap }
     }
 
-    /// Takes the thread out of the slot, back to the instruction: because it has raised an
-    /// exception, or because the thread is not to execute it now.
+    /// Takes the thread out of the slot, back to the original ip, because it has raised an
+    /// exception, or because it must not execute the instruction now.
     ///
     /// The thread must not have executed the instruction in the slot, except for iterations of a
-    /// repeated one: see [`Step::finish_second_copy`].
+    /// repeated instruction: see [`XolStep::finish_second_copy`].
     #[inline]
-    pub fn abort(&self, state: StepState, regs: &mut PtRegs, thread: &mut impl Thread) {
+    pub fn abort(&self, state: StepState, regs: &mut PtRegs, thread: &mut impl ThreadAccess) {
         if self.after == After::Call {
             self.hide_slot(state, regs.sp(), thread);
         }
@@ -323,11 +330,11 @@ impl Step {
         }
     }
 
-    /// Ends the step of a thread whose instruction pointer has been changed meanwhile: it was in
-    /// the slot, and had not executed the instruction. May be called with interrupts disabled.
+    /// Ends the step of a thread whose instruction pointer has been changed while it was in the
+    /// slot and had not executed the instruction. May be called with interrupts disabled.
     ///
-    /// A debugger that steps by blocks gets its next trap after one instruction. Returns the state,
-    /// with which the step must be neither finished nor aborted.
+    /// A debugger that steps by blocks gets its next trap after one instruction. The step must be
+    /// neither finished nor aborted with the returned state.
     #[inline]
     pub fn forget(&self, state: StepState, regs: &mut PtRegs) -> StepState {
         restore_trap_flag(state, regs);
@@ -337,13 +344,13 @@ impl Step {
         }
     }
 
-    /// Corrects what has been pushed, or takes the push back.
+    /// Corrects the pushed value, or undoes the push.
     #[inline]
     fn correct_stacks(
         &self,
         state: StepState,
         regs: &mut PtRegs,
-        thread: &mut impl Thread,
+        thread: &mut impl ThreadAccess,
     ) -> Result<(), Fault> {
         let sp = regs.sp();
         let (size, result) = match self.after {
@@ -359,8 +366,8 @@ impl Step {
             ),
             After::PushFlags { .. } if state.trap_flag => return Ok(()),
             After::PushFlags { size } => {
-                // The trap flag is in the second byte, and the only one there that is not as it
-                // was pushed.
+                // The trap flag is in the second byte; no other flag in that byte differs from the
+                // pushed value.
                 let byte = (regs.flags() & !flags::TF) >> 8;
                 let addr = self.width.truncate(sp.wrapping_add(1));
                 let result = thread.store(addr, Width::W8, Width::W8.truncate(byte));
@@ -373,8 +380,8 @@ impl Step {
         result
     }
 
-    /// Returns whether the copy, which has been executed, has pushed to a shadow stack.
-    fn has_pushed_to_shadow_stack(&self, thread: &impl Thread) -> bool {
+    /// Returns whether the executed copy has pushed to a shadow stack.
+    fn has_pushed_to_shadow_stack(&self, thread: &impl ThreadAccess) -> bool {
         let pushes = match self.after {
             After::Call => true,
             After::CallTo { shadowed, .. } => shadowed,
@@ -388,36 +395,36 @@ impl Step {
         pushes && thread.has_shadow_stack()
     }
 
-    /// Corrects what a call may have left below the top of the stack.
+    /// Corrects the return address that a call may have left below the top of the stack.
     ///
-    /// Processors write the return address before they find that the target is not canonical.
+    /// Processors write the return address before they detect that the target is not canonical.
     #[inline]
-    fn hide_slot(&self, state: StepState, sp: usize, thread: &mut impl Thread) {
+    fn hide_slot(&self, state: StepState, sp: usize, thread: &mut impl ThreadAccess) {
         let below = self.width.truncate(sp.wrapping_sub(self.width.bytes()));
         let pushed = state.slot.as_usize().wrapping_add(self.len.into());
         if thread.load(below, self.width) == Ok(pushed) {
-            // If that is not possible, nobody can read it either.
+            // If the store fails, the address cannot be read by the program either.
             let _ = thread.store(below, self.width, self.next);
         }
     }
 
-    /// Corrects the return address that has been pushed.
+    /// Corrects the pushed return address.
     #[inline]
     fn correct_return(
         &self,
         sp: usize,
         shadowed: bool,
-        thread: &mut impl Thread,
+        thread: &mut impl ThreadAccess,
     ) -> Result<(), Fault> {
         thread.store(sp, self.width, self.next)?;
         if shadowed && thread.has_shadow_stack() {
-            thread.amend_shadow_stack(self.next)?;
+            thread.update_shadow_stack(self.next)?;
         }
         Ok(())
     }
 }
 
-/// What has to be done after stepping the instruction.
+/// Returns the corrections that are necessary after the instruction has been stepped.
 fn after(insn: &Decoded, next: usize, target: usize) -> After {
     let repeated = insn.prefixes.any(Prefixes::REP.and(Prefixes::REPNE));
     if insn.is_string() && repeated {
@@ -426,7 +433,7 @@ fn after(insn: &Decoded, next: usize, target: usize) -> After {
     if insn.is_branch_if() {
         return After::BranchIf { target };
     }
-    if insn.map != Map::Primary {
+    if insn.map != OpcodeMap::Primary {
         return After::Next;
     }
     match insn.opcode {
@@ -450,7 +457,7 @@ fn after(insn: &Decoded, next: usize, target: usize) -> After {
     }
 }
 
-/// Gives the trap flag the value that it had before the step.
+/// Restores the trap flag to its value before the step.
 #[inline]
 fn restore_trap_flag(state: StepState, regs: &mut PtRegs) {
     let bits = regs.flags() & !flags::TF;

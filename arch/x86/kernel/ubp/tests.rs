@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KUnit tests of instructions, without processes: registers are made up and memory is an array.
+//! KUnit tests of instructions. They use no processes: registers are made up, and memory is an
+//! array.
 
 mod alu;
 mod analyze;
 mod apx;
-mod at_once;
 mod data;
 mod emulate;
+mod fast_path;
 mod frame;
 mod image;
 mod step;
 
 use super::{
     analyze,
-    Insn,
-    Mode, //
+    Mode,
+    ProbedInsn, //
 };
 use crate::{
     Fault,
-    Thread,
+    ThreadAccess,
     Vaddr,
     Width, //
 };
@@ -28,10 +29,10 @@ use kernel::{
     ptregs::PtRegs, //
 };
 
-/// Where probed instructions are.
+/// The address of probed instructions.
 const AT: usize = 0x40_1000;
 
-/// Where the memory of a [`MockThread`] begins, in 32-bit and in 64-bit code: on a page.
+/// The page-aligned start of the memory of a [`MockThread`], in 32-bit and in 64-bit code.
 const MEMORY: usize = 0x7000_0000;
 
 /// A stack pointer in the middle of the memory.
@@ -64,13 +65,13 @@ impl MockThread {
             .get_mut(start..start.checked_add(width.bytes())?)
     }
 
-    /// Whether nothing has been written.
+    /// Returns whether no one has written to the memory.
     fn is_untouched(&self) -> bool {
         self.memory.iter().all(|byte| *byte == 0xaa)
     }
 }
 
-impl Thread for MockThread {
+impl ThreadAccess for MockThread {
     fn load(&mut self, addr: usize, width: Width) -> Result<usize, Fault> {
         let bytes = self
             .slice(addr, width)
@@ -97,7 +98,7 @@ impl Thread for MockThread {
         self.shadow.is_some()
     }
 
-    fn amend_shadow_stack(&mut self, return_addr: usize) -> Result<(), Fault> {
+    fn update_shadow_stack(&mut self, return_addr: usize) -> Result<(), Fault> {
         self.shadow = Some(return_addr);
         Ok(())
     }
@@ -115,10 +116,10 @@ impl Thread for MockThread {
     }
 }
 
-/// Registers of a thread at [`AT`] with its stack pointer at [`STACK`], and a different value in
-/// each of the others.
+/// Returns registers of a thread at [`AT`] with its stack pointer at [`STACK`], and a different
+/// value in each of the other registers.
 fn registers(mode: Mode) -> PtRegs {
-    let mut regs = PtRegs::made_up(mode == Mode::Bits64);
+    let mut regs = PtRegs::for_test(mode == Mode::Bits64);
     for n in 0..16 {
         regs.set_gpr(n, 0x1111_1111 * usize::from(n) + 7);
     }
@@ -129,9 +130,9 @@ fn registers(mode: Mode) -> PtRegs {
     regs
 }
 
-/// The instruction at [`AT`].
-fn insn(bytes: &[u8], mode: Mode) -> Result<Insn> {
-    // The decoder is given what may follow.
+/// Returns the instruction at [`AT`].
+fn insn(bytes: &[u8], mode: Mode) -> Result<ProbedInsn> {
+    // The decoder may also read the bytes behind the instruction.
     let mut padded = [0x90; 16];
     for (to, from) in padded.iter_mut().zip(bytes) {
         *to = *from;

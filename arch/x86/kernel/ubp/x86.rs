@@ -4,21 +4,23 @@
 //!
 //! # Exactness
 //!
-//! Whatever the way an instruction is resumed, the thread ends up with the registers, flags and
-//! memory that the instruction would have left, or gets the exception that the instruction would
-//! have raised, at the instruction's own address. Known exceptions to that:
+//! However an instruction is resumed, the thread ends up with the registers, flags and memory that
+//! the instruction would have left, or gets the exception that the instruction would have raised,
+//! at the address of the instruction itself. Known exceptions to this rule:
 //!
-//! - An x87 instruction that is executed in a slot leaves its address there in the FPU's last
+//! - An x87 instruction that is executed in a slot leaves its address in the slot in the FPU's last
 //!   instruction pointer.
-//! - A repeated string instruction that is stepped, by the program or a debugger, is one step
-//!   instead of one for each iteration.
+//! - A repeated string instruction that the program or a debugger steps is one step instead of one
+//!   for each iteration.
 //! - An emulated branch leaves the bounds of MPX as they are; a jump in a slot resets them.
-//! - A call in a slot reads its return address there: a thread that denies itself the reading of
+//! - A call in a slot reads its return address from the slot: a thread that denies itself reading
 //!   memory without a protection key (`PKRU`) gets a fault.
 //! - If another thread unmaps or protects the stack while a stepped `call` or `pushf` is corrected,
-//!   the thread gets the fault after its shadow stack has been pushed to.
+//!   the thread gets the fault after the CPU has already pushed to its shadow stack.
 
 mod alu;
+mod blacklist;
+mod choose;
 mod decode;
 mod flow;
 mod image;
@@ -26,18 +28,17 @@ mod in_memory;
 mod in_registers;
 mod operand;
 mod plan;
-mod refuse;
-mod select;
+
 mod step;
 
 #[cfg(CONFIG_UBP_KUNIT_TEST)]
 mod tests;
 
 use crate::{
-    AtOnce,
     Emulated,
+    EmulatedFast,
     Refusal,
-    Thread,
+    ThreadAccess,
     Vaddr, //
 };
 use decode::Decoded;
@@ -53,7 +54,7 @@ pub use flow::{
     flow,
     Depth,
     Flow,
-    Flowed, //
+    FlowStep, //
 };
 pub use image::{
     is_at_copy,
@@ -63,45 +64,47 @@ pub use in_memory::InMemory;
 pub use in_registers::InRegisters;
 pub use kernel::insn::{
     Mode,
+    Plan,
     MAX_INSN_SIZE, //
 };
-pub use plan::Plan;
-use plan::Quick;
+use plan::FastPath;
+pub use plan::ResumePlan;
 pub use step::{
-    Step,
-    StepState, //
+    StepState,
+    XolStep, //
 };
 
-/// The instruction that is written over the first byte of a probed one: `int3`.
+/// The breakpoint instruction, `int3`, which is written over the first byte of a probed
+/// instruction.
 pub const BREAKPOINT: u8 = 0xcc;
 
 /// Length of [`BREAKPOINT`].
 pub const BREAKPOINT_SIZE: usize = 1;
 
-/// An instruction that can be probed, and how it is resumed.
+/// An instruction that can be probed, and its plan.
 #[derive(Clone, Copy)]
-pub struct Insn {
+pub struct ProbedInsn {
     at: Vaddr,
     mode: Mode,
-    /// A code segment that is of this mode for sure; 0, which is none, if there is none.
+    /// A code segment that implies this mode; 0, the null selector, if no segment does.
     sure_segment: u16,
     len: u8,
     known: u8,
     bytes: [u8; MAX_INSN_SIZE],
-    plan: Plan,
-    at_once: Quick,
+    plan: ResumePlan,
+    fast_path: FastPath,
 }
 
-/// Decides how the instruction at `at`, with which `bytes` begin, is resumed.
+/// Analyzes the instruction that `bytes` begin with, at `at`, and chooses how to resume it.
 ///
-/// There should be [`MAX_INSN_SIZE`] bytes, unless the mapping ends before that. They must be those
-/// of the program, without breakpoints of our own.
-pub fn analyze(bytes: &[u8], at: Vaddr, mode: Mode) -> Result<Insn, Refusal> {
+/// `bytes` should have [`MAX_INSN_SIZE`] bytes, unless the mapping ends before that. They must be
+/// the bytes of the program, without our own breakpoints.
+pub fn analyze(bytes: &[u8], at: Vaddr, mode: Mode) -> Result<ProbedInsn, Refusal> {
     if bytes.first() == Some(&BREAKPOINT) {
         return Err(Refusal::Breakpoint);
     }
     let decoded = Decoded::new(bytes, mode)?;
-    refuse::check(&decoded)?;
+    blacklist::check(&decoded)?;
 
     let mut copy = [0; MAX_INSN_SIZE];
     let mut known = 0;
@@ -109,9 +112,9 @@ pub fn analyze(bytes: &[u8], at: Vaddr, mode: Mode) -> Result<Insn, Refusal> {
         *to = *from;
         known += 1;
     }
-    let plan = Plan::new(&decoded, &copy, at)?;
-    let at_once = Quick::of(&plan);
-    Ok(Insn {
+    let plan = ResumePlan::new(&decoded, &copy, at)?;
+    let fast_path = FastPath::new(&plan);
+    Ok(ProbedInsn {
         at,
         mode,
         sure_segment: mode.sure_segment().unwrap_or(0),
@@ -119,17 +122,17 @@ pub fn analyze(bytes: &[u8], at: Vaddr, mode: Mode) -> Result<Insn, Refusal> {
         known,
         bytes: copy,
         plan,
-        at_once,
+        fast_path,
     })
 }
 
-/// The length of the instruction with which `bytes` begin, whether that can be probed or not, if it
-/// is known.
+/// Returns the length of the instruction that `bytes` begin with, whether it can be probed or not,
+/// if the length is known.
 pub fn length(bytes: &[u8], mode: Mode) -> Option<usize> {
     const UD2_SIZE: usize = 2;
 
     let insn = insn::Insn::decode(bytes, mode).ok()?;
-    // To the CPU, what the decoder takes for a prefix is an instruction, and the rest another one.
+    // The decoder takes `ud2` for a prefix; to the CPU it is an instruction, and the rest another.
     Some(if insn.has_emulate_prefix() {
         UD2_SIZE
     } else {
@@ -137,34 +140,32 @@ pub fn length(bytes: &[u8], mode: Mode) -> Option<usize> {
     })
 }
 
-impl Insn {
-    /// Where the program has it.
+impl ProbedInsn {
+    /// Returns the address of the instruction in the program.
     #[inline]
     pub fn at(&self) -> Vaddr {
         self.at
     }
 
-    /// The kind of code that it has been taken for.
-    ///
-    /// A thread that hits the breakpoint in the other mode (see [`Mode::of`]) executes another
-    /// instruction: the one that [`Insn::in_mode`] gives.
+    /// Returns the mode that the instruction has been decoded in.
     #[inline]
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// Whether `regs` are of a thread that executes code of [`Insn::mode`].
+    /// Returns whether `regs` belong to a thread that executes code of [`ProbedInsn::mode`].
     pub fn is_of_mode(&self, regs: &PtRegs) -> bool {
-        Mode::of(regs) == Some(self.mode())
+        Mode::from_regs(regs) == Some(self.mode())
     }
 
-    /// Whether that is certain by the code segment alone.
+    /// Returns whether the code segment alone proves that the thread executes code of
+    /// [`ProbedInsn::mode`].
     #[inline]
     pub fn is_of_usual_segment(&self, regs: &PtRegs) -> bool {
         regs.code_segment() == self.sure_segment
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the instruction.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len.into()).unwrap_or(&[])
@@ -176,9 +177,9 @@ impl Insn {
         self.bytes.get(..self.known.into()).unwrap_or(&[])
     }
 
-    /// Returns whether it is one of the instructions that functions with a frame pointer begin or
-    /// end with, outside of their frame: the top of the stack is the return address then, and the
-    /// frame pointer is the caller's.
+    /// Returns whether this is one of the instructions with which functions with a frame pointer
+    /// begin or end, outside of their frame: the top of the stack is then the return address, and
+    /// the frame pointer is the caller's.
     ///
     /// C's uprobes assume the same of `push %rbp` and `endbr64`. A target of an indirect jump
     /// within a function may also be an `endbr`.
@@ -192,58 +193,64 @@ impl Insn {
         }
     }
 
-    /// How it is resumed.
+    /// Returns the plan by which the instruction is resumed.
     #[inline]
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &ResumePlan {
         &self.plan
     }
 
-    /// What the same bytes are in the other kind of code.
-    pub fn in_mode(&self, mode: Mode) -> Result<Self, Refusal> {
-        analyze(self.known_bytes(), self.at, mode)
+    /// Returns the number of bytes of arguments that the instruction pops, if it is a return
+    /// instruction that can be emulated.
+    pub fn return_release(&self) -> Option<usize> {
+        match &self.plan {
+            ResumePlan::EmulateOrStep(in_memory, _) => in_memory.return_release(),
+            _ => None,
+        }
     }
 
-    /// Executes the instruction for the thread, if that takes nothing but the registers.
+    /// Executes the instruction for the thread, if it only needs the registers.
     ///
-    /// `regs` as for [`Insn::emulate`]. May be called in any context.
+    /// `regs` must be as for [`ProbedInsn::emulate`]. May be called in any context.
     #[inline(always)]
-    pub fn emulate_at_once(&self, regs: &mut PtRegs, thread: &impl Thread) -> AtOnce {
-        // Who steps expects a trap.
+    pub fn emulate_fast(&self, regs: &mut PtRegs, thread: &impl ThreadAccess) -> EmulatedFast {
+        // A thread with the trap flag expects a trap.
         if regs.flags() & flags::TF != 0 {
-            return AtOnce::Other;
+            return EmulatedFast::Other;
         }
-        match &self.at_once {
-            Quick::Nop { next } => {
+        match &self.fast_path {
+            FastPath::Nop { next } => {
                 regs.set_ip(*next);
-                AtOnce::Done
+                EmulatedFast::Done
             }
-            Quick::Emulate(emulation) => {
+            FastPath::Emulate(emulation) => {
                 emulation.execute(regs);
-                AtOnce::Done
+                EmulatedFast::Done
             }
-            Quick::Boost => AtOnce::Boost,
-            Quick::BoostUnshadowed if !thread.has_shadow_stack() => AtOnce::Boost,
-            Quick::BoostUnshadowed | Quick::Other => AtOnce::Other,
+            FastPath::Boost => EmulatedFast::Boost,
+            FastPath::BoostUnshadowed if !thread.has_shadow_stack() => EmulatedFast::Boost,
+            FastPath::BoostUnshadowed | FastPath::Other => EmulatedFast::Other,
         }
     }
 
-    /// Executes the instruction for the thread, if that can be done without it.
+    /// Executes the instruction for the thread, if it can be emulated.
     ///
-    /// `regs` must be those of a thread that has hit the breakpoint and executes code of
-    /// [`Insn::mode`]; its instruction pointer does not matter. Must be called with interrupts
-    /// enabled, in task context.
+    /// `regs` must be the registers of a thread that has hit the breakpoint and executes code of
+    /// [`ProbedInsn::mode`]; the instruction pointer in them does not matter. Must be called with
+    /// interrupts enabled, in task context.
     #[inline]
-    pub fn emulate(&self, regs: &mut PtRegs, thread: &mut impl Thread) -> Emulated<'_> {
+    pub fn emulate(&self, regs: &mut PtRegs, thread: &mut impl ThreadAccess) -> Emulated<'_> {
         let branched = match &self.plan {
-            Plan::Emulate(emulation) | Plan::EmulateOrBoost(emulation, _) => {
+            ResumePlan::Emulate(emulation) | ResumePlan::EmulateOrBoost(emulation, _) => {
                 emulation.execute(regs)
             }
-            Plan::EmulateOrStep(emulation, step) => match emulation.execute(regs, thread) {
+            ResumePlan::EmulateOrStep(emulation, step) => match emulation.execute(regs, thread) {
                 Some(branched) => branched,
                 None => return Emulated::Step(step),
             },
-            Plan::Boost(step) if regs.flags() & flags::TF == 0 => return Emulated::Boost(step),
-            Plan::Boost(step) | Plan::Step(step) => return Emulated::Step(step),
+            ResumePlan::Boost(step) if regs.flags() & flags::TF == 0 => {
+                return Emulated::Boost(step)
+            }
+            ResumePlan::Boost(step) | ResumePlan::Step(step) => return Emulated::Step(step),
         };
         Emulated::Done {
             deliver_trap: trap_is_due(regs, thread, branched),
@@ -251,15 +258,15 @@ impl Insn {
     }
 }
 
-/// Whether the CPU would have trapped after an instruction that has been emulated.
+/// Returns whether the CPU would have trapped after the instruction that has been emulated.
 #[inline]
-fn trap_is_due(regs: &PtRegs, thread: &mut impl Thread, branched: bool) -> bool {
+fn trap_is_due(regs: &PtRegs, thread: &mut impl ThreadAccess, branched: bool) -> bool {
     if regs.flags() & flags::TF == 0 {
         return false;
     }
     if thread.block_step() {
         if branched {
-            // As the CPU does when it delivers the trap.
+            // The CPU does the same when it delivers the trap.
             thread.set_block_step(false);
         }
         branched

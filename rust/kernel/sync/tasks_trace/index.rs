@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The index of a map: a hash table, so that a lookup costs the same however many entries there
-//! are.
+//! Index of a map: a hash table, so that a lookup takes the same time for any number of entries.
 //!
 //! Collisions go to the next slots (linear probing). There are more slots than the hash has values,
-//! so that nobody comes to the end. A key stays in its slot when its entry is taken out, so that
-//! those behind it are still found; it is dropped when the table is replaced, which is done when
-//! there are half as many keys as the hash has values, or when most keys have no entry any more.
+//! so that no search reaches the end. A key stays in its slot when its entry is removed, so that
+//! searches still find the keys behind it. It is dropped when the table is replaced: when half as
+//! many keys exist as the hash has values, or when most keys have no entry.
 
 use super::{
     read_lock,
     BuiltIn,
     Guard,
-    Published, //
+    RcuPointer, //
 };
 
 use crate::{
@@ -30,76 +29,76 @@ use crate::{
     }, //
 };
 
-/// The key of a slot that has none.
+/// Key of an empty slot.
 const NO_KEY: usize = usize::MAX;
 
-/// Values that a hash has at least, as a power of two.
+/// Minimum number of values of a hash, as a power of two.
 const MIN_BITS: u32 = 4;
 
-/// 2^64 divided by the golden ratio: multiples of it are spread evenly, whatever the distance
-/// between keys (Knuth, The Art of Computer Programming, volume 3, 6.4).
+/// 2^64 divided by the golden ratio: multiples of it are spread evenly, for any distance between
+/// keys (Knuth, The Art of Computer Programming, volume 3, 6.4).
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// # Invariants
 ///
-/// A slot that has a key keeps it. The value is null while there is no entry of that key.
-struct Slot<T> {
+/// A slot that has a key keeps it. The value is null while the key has no entry.
+struct IndexSlot<T> {
     key: Atomic<usize>,
     value: Atomic<*mut T>,
 }
 
 /// # Invariants
 ///
-/// With `1 << (64 - shift)` values of the hash, there are keys for half of them at most, and slots
-/// for half as many again and one more. So the last slot has no key.
-struct Table<T> {
+/// The hash has `1 << (64 - shift)` values. There are keys for at most half of them. The number of
+/// slots is one and a half times the number of values, plus one. So the last slot has no key.
+struct IndexTable<T> {
     shift: u32,
-    slots: KVVec<Slot<T>>,
+    slots: KVVec<IndexSlot<T>>,
 }
 
-// SAFETY: Slots hold pointers, which are of no particular thread.
-unsafe impl<T> Send for Table<T> {}
-// SAFETY: As above, and they are accessed by atomic operations.
-unsafe impl<T> Sync for Table<T> {}
+// SAFETY: Slots hold pointers, which are not bound to a thread.
+unsafe impl<T> Send for IndexTable<T> {}
+// SAFETY: Slots hold pointers, which are accessed by atomic operations only.
+unsafe impl<T> Sync for IndexTable<T> {}
 
-impl<T> Table<T> {
-    /// Makes an empty table for a hash of `1 << bits` values.
+impl<T> IndexTable<T> {
+    /// Creates an empty table for a hash of `1 << bits` values.
     fn new(bits: u32, flags: Flags) -> Result<Self> {
         let values = 1usize.checked_shl(bits).ok_or(ENOMEM)?;
         let len = values.checked_add(values / 2 + 1).ok_or(ENOMEM)?;
         let mut slots = KVVec::with_capacity(len, flags)?;
         for _ in 0..len {
-            let slot = Slot {
+            let slot = IndexSlot {
                 key: Atomic::new(NO_KEY),
                 value: Atomic::new(core::ptr::null_mut()),
             };
             slots.push_within_capacity(slot).map_err(|_| ENOMEM)?;
         }
-        // INVARIANT: So many have been pushed, none with a key.
+        // INVARIANT: The loop has pushed `len` slots, none with a key.
         let shift = u64::BITS - bits;
         Ok(Self { shift, slots })
     }
 
-    /// How many keys there may be.
+    /// Returns how many keys the table may have.
     fn room(&self) -> usize {
         1 << (u64::BITS - self.shift - 1)
     }
 
-    /// Returns the slot that has `key`, or else the one that is to get it, and what key it has.
+    /// Returns the slot that has `key`, or else the empty slot for it, and the key in that slot.
     #[inline]
-    fn slot(&self, key: usize) -> (&Slot<T>, usize) {
+    fn slot(&self, key: usize) -> (&IndexSlot<T>, usize) {
         let first = ((key as u64).wrapping_mul(GOLDEN) >> self.shift) as usize;
         // SAFETY: By the type invariants there are more slots than the shift leaves values.
         let mut slot = unsafe { self.slots.as_ptr().add(first) };
         loop {
-            // SAFETY: By the type invariants the last slot has no key, and nobody goes on from one
-            // that has none.
+            // SAFETY: By the type invariants the last slot has no key, and the loop ends at a slot
+            // without one.
             let here = unsafe { &*slot };
             let found = here.key.load(Acquire);
             if found == key || found == NO_KEY {
                 return (here, found);
             }
-            // SAFETY: As above: it was not the last one.
+            // SAFETY: The slot has a key, so by the type invariants it is not the last one.
             slot = unsafe { slot.add(1) };
         }
     }
@@ -110,7 +109,7 @@ impl<T> Table<T> {
         self.slot(key).0.value.load(Acquire)
     }
 
-    /// Makes a larger or smaller one, of the same entries, with room for one more.
+    /// Creates a larger or smaller table with the same entries and room for one more.
     fn remade(&self, flags: Flags) -> Result<(Self, usize)> {
         let entries = || {
             self.slots.iter().filter_map(|slot| {
@@ -126,36 +125,36 @@ impl<T> Table<T> {
         Ok((new, count))
     }
 
-    /// Sets an entry of a key that has none, and for which there is room. Returns whether the key
+    /// Sets the entry of a key that has none, and for which there is room. Returns whether the key
     /// is new.
     fn set(&self, key: usize, value: *mut T) -> bool {
         let (slot, found) = self.slot(key);
         slot.value.store(value, Release);
         let is_new = found == NO_KEY;
         if is_new {
-            // Who sees the key sees the value.
+            // A reader that sees the key also sees the value.
             slot.key.store(key, Release);
         }
         is_new
     }
 }
 
-/// The size of a table, as a power of two, that is a quarter full at most.
+/// Returns the size, as a power of two, of a table that is at most a quarter full.
 fn bits_for(count: usize) -> u32 {
     let slots = count.saturating_mul(4);
     MIN_BITS.max(usize::BITS - slots.leading_zeros())
 }
 
-/// Finds entries by their keys, for a [`super::Map`], which owns them.
+/// Lookup of entries by their keys. A [`super::Map`] owns the entries.
 ///
 /// # Invariants
 ///
-/// `table` always holds one.
+/// `table` always has a table.
 pub(super) struct Index<T: 'static> {
-    table: Published<Table<T>>,
+    table: RcuPointer<IndexTable<T>>,
 }
 
-/// How much of an index is used. Who has it is the one who changes the index.
+/// Usage of an index. The holder may change the index.
 #[derive(Default)]
 pub(super) struct Used {
     /// Slots that have a key.
@@ -164,13 +163,13 @@ pub(super) struct Used {
 }
 
 impl Used {
-    /// Whether most keys have no entry. Those only delay who comes by.
+    /// Returns whether most keys have no entry. Such keys only slow searches down.
     fn is_mostly_left_over(&self) -> bool {
         self.keys > self.entries.saturating_mul(2).saturating_add(1)
     }
 
-    /// The lock of a map's index.
-    // One lock class for all maps, of whatever type and crate: lockdep compares names by address.
+    /// Creates the lock of a map's index.
+    // One lock class for all maps, of any type and crate: lockdep compares names by address.
     #[inline(never)]
     pub(super) fn new_lock() -> impl PinInit<Mutex<Self>> {
         new_mutex!(Self::default(), "tasks_trace::Map")
@@ -179,15 +178,15 @@ impl Used {
 
 impl<T: 'static> Index<T> {
     pub(super) fn new(built_in: BuiltIn) -> Result<Self> {
-        let table = Published::empty(built_in);
-        table.publish(Table::new(MIN_BITS, GFP_KERNEL)?, GFP_KERNEL)?;
-        // INVARIANT: It has been published, and nothing but other tables are published later.
+        let table = RcuPointer::empty(built_in);
+        table.publish(IndexTable::new(MIN_BITS, GFP_KERNEL)?, GFP_KERNEL)?;
+        // INVARIANT: A table has been published, and it is only ever replaced by other tables.
         Ok(Self { table })
     }
 
     #[inline]
-    fn table<'a>(&'a self, guard: &'a Guard) -> &'a Table<T> {
-        // SAFETY: By the type invariants.
+    fn table<'a>(&'a self, guard: &'a Guard) -> &'a IndexTable<T> {
+        // SAFETY: By the type invariants `table` has a table.
         unsafe { self.table.read(guard).unwrap_unchecked() }
     }
 
@@ -197,7 +196,7 @@ impl<T: 'static> Index<T> {
         self.table(guard).get(key)
     }
 
-    /// Makes room for one more key. May sleep if `flags` allow it.
+    /// Makes room for one more key. May sleep if `flags` permit it.
     pub(super) fn reserve(&self, used: &mut Used, flags: Flags) -> Result {
         let guard = read_lock();
         let table = self.table(&guard);
@@ -216,7 +215,7 @@ impl<T: 'static> Index<T> {
         used.entries += 1;
     }
 
-    /// Takes out the entry of `key`, if there is one.
+    /// Removes the entry of `key`, if there is one.
     pub(super) fn take_out(&self, used: &mut Used, key: usize) {
         let guard = read_lock();
         let (slot, found) = self.table(&guard).slot(key);
@@ -235,15 +234,16 @@ mod tests {
     // SAFETY: The `kernel` crate is built in.
     const BUILT_IN: BuiltIn = unsafe { BuiltIn::new() };
 
-    /// An entry that can be told from others.
+    /// Creates a distinguishable entry.
     fn entry(number: usize) -> *mut u8 {
         core::ptr::without_provenance_mut(number + 1)
     }
 
     #[test]
-    fn entries_are_found_by_their_keys() -> Result {
+    fn find_by_key() -> Result {
         let (index, mut used) = (Index::new(BUILT_IN)?, Used::default());
-        // Keys as those of functions and of pages, and such that differ in the upper bits only.
+        // Distances as between functions and between pages, and keys that differ only in the upper
+        // bits.
         for distance in [1, 16, 4096, 1 << 40] {
             for number in 0..1000 {
                 index.reserve(&mut used, GFP_KERNEL)?;
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_out_hides_nobody() -> Result {
+    fn removal_keeps_other_entries() -> Result {
         let (index, mut used) = (Index::new(BUILT_IN)?, Used::default());
         for round in 0..200 {
             for number in 0..7 {
@@ -275,14 +275,14 @@ mod tests {
                 }
             }
         }
-        // It has been remade many times, and has not grown.
+        // The table has been replaced many times, and has not grown.
         assert!(used.keys < 16);
         assert_eq!(used.entries, 0);
         Ok(())
     }
 
     #[test]
-    fn what_is_taken_out_is_soon_forgotten() -> Result {
+    fn removed_keys_are_dropped() -> Result {
         let (index, mut used) = (Index::new(BUILT_IN)?, Used::default());
         index.set(&mut used, 0, entry(0));
         for key in 1..100 {
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_that_none_has_is_not_found() -> Result {
+    fn unused_key_is_not_found() -> Result {
         let (index, mut used) = (Index::<u8>::new(BUILT_IN)?, Used::default());
         assert!(index.get(NO_KEY, &read_lock()).is_null());
         index.reserve(&mut used, GFP_KERNEL)?;
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_a_quarter_full_at_most() {
+    fn load_factor() {
         assert_eq!(bits_for(0), MIN_BITS);
         for count in 1..5000 {
             assert!(4 * count <= 1 << bits_for(count));

@@ -8,8 +8,8 @@ use super::{
         Used, //
     },
     BuiltIn,
-    Cell,
-    Guard, //
+    Guard,
+    RcuBox, //
 };
 
 use crate::{
@@ -29,21 +29,21 @@ use core::{
 
 /// A map from `usize` to `T`, read under a Tasks Trace RCU [`Guard`].
 ///
-/// Lookups and walks take no lock and write nothing. A lookup takes the same time however many
-/// entries there are. Changes take a mutex, under which nothing is done but to change the map, and
-/// to allocate for that.
+/// Lookups and walks take no lock and write nothing. A lookup takes the same time for any number of
+/// entries. Changes take a mutex, which only protects changes of the map and the allocations for
+/// them.
 ///
 /// C header: [`include/linux/maple_tree.h`](srctree/include/linux/maple_tree.h)
 ///
 /// # Invariants
 ///
-/// `tree` is in RCU mode, and each entry of it, of one index, owns a [`Cell`], which is retired
-/// when it is taken out of the tree. The entries of `index` are entries of the tree.
+/// `tree` is in RCU mode. Each of its entries has one index and owns an [`RcuBox`], which is
+/// retired when it is removed from the tree. The entries of `index` are entries of the tree.
 #[pin_data(PinnedDrop)]
 pub struct Map<T: Send + Sync + 'static> {
     #[pin]
     tree: Opaque<bindings::maple_tree>,
-    index: Index<Cell<T>>,
+    index: Index<RcuBox<T>>,
     #[pin]
     used: Mutex<Used>,
     _owns: PhantomData<T>,
@@ -51,7 +51,8 @@ pub struct Map<T: Send + Sync + 'static> {
 
 // SAFETY: The tree is protected by its own lock and by RCU, and owns values that are `Send`.
 unsafe impl<T: Send + Sync + 'static> Send for Map<T> {}
-// SAFETY: As above, and what is handed out are references to values that are `Sync`.
+// SAFETY: The tree is protected by its own lock and by RCU. The map returns references to values
+// that are `Sync`.
 unsafe impl<T: Send + Sync + 'static> Sync for Map<T> {}
 
 impl<T: Send + Sync + 'static> Map<T> {
@@ -69,12 +70,12 @@ impl<T: Send + Sync + 'static> Map<T> {
     }
 
     /// Returns the entry of `index`.
-    // Always, for what calls this in several places: it is short.
+    // Always inlined: it is short, and some callers call it in several places.
     #[inline(always)]
     pub fn get<'a>(&'a self, index: usize, guard: &'a Guard) -> Option<&'a T> {
         let cell = self.index.get(index, guard);
         // SAFETY: By the type invariants an entry is a valid cell, and `guard` keeps it allocated
-        // if it is taken out meanwhile.
+        // if it is removed during `'a`.
         unsafe { cell.as_ref() }.map(|cell| &cell.value)
     }
 
@@ -88,15 +89,16 @@ impl<T: Send + Sync + 'static> Map<T> {
         // SAFETY: By the type invariants the tree is valid and in RCU mode; `next` is valid for
         // reads and writes.
         let cell = unsafe { bindings::mt_find(self.tree.get(), &mut next, *range.end()) }
-            .cast::<Cell<T>>();
-        // SAFETY: As in `get`.
+            .cast::<RcuBox<T>>();
+        // SAFETY: By the type invariants an entry is a valid cell, and `_guard` keeps it allocated
+        // if it is removed during `'a`.
         let cell = unsafe { cell.as_ref() }?;
-        // An entry has one index, and `next` is the one after.
+        // An entry has one index, and `next` is the index after it.
         Some((next.wrapping_sub(1), &cell.value))
     }
 
-    /// Returns the entries within `range`, in their order. An entry that is added or taken out
-    /// meanwhile is seen or not.
+    /// Returns the entries within `range`, in order. An entry that is added or removed during the
+    /// iteration may be missed.
     pub fn range<'a>(
         &'a self,
         range: RangeInclusive<usize>,
@@ -124,15 +126,15 @@ impl<T: Send + Sync + 'static> Map<T> {
         if index == usize::MAX {
             return Err(EINVAL);
         }
-        let cell = Cell::new(value, flags)?;
+        let cell = RcuBox::new(value, flags)?;
         self.insert_cell(index, cell, flags).inspect_err(|_| {
-            // SAFETY: The cell is of `Cell::new`, which takes it from a `KBox`, and the tree did
-            // not take it.
+            // SAFETY: The cell is from `RcuBox::new`, which takes it from a `KBox`, and the tree
+            // did not take it.
             drop(unsafe { KBox::from_raw(cell.as_ptr()) })
         })
     }
 
-    fn insert_cell(&self, index: usize, cell: NonNull<Cell<T>>, flags: Flags) -> Result {
+    fn insert_cell(&self, index: usize, cell: NonNull<RcuBox<T>>, flags: Flags) -> Result {
         let mut used = self.used.lock();
         self.index.reserve(&mut used, flags)?;
         // SAFETY: The tree is valid by the type invariants.
@@ -141,27 +143,27 @@ impl<T: Send + Sync + 'static> Map<T> {
         to_result(unsafe {
             bindings::mtree_insert(self.tree.get(), index, cell.as_ptr().cast(), flags.as_raw())
         })?;
-        // INVARIANT: It is in the tree.
+        // INVARIANT: The entry is in the tree.
         self.index.set(&mut used, index, cell.as_ptr());
         Ok(())
     }
 
-    /// Takes out the entry of `index`; it is dropped after a grace period, for which this does not
-    /// wait. Returns whether there was one. May sleep.
+    /// Removes the entry of `index`. It is dropped after a grace period, for which this does not
+    /// wait. Returns whether there was an entry. May sleep.
     pub fn remove(&self, index: usize) -> bool {
         let mut used = self.used.lock();
-        // INVARIANT: It leaves the index before it leaves the tree.
+        // INVARIANT: The entry leaves the index before it leaves the tree.
         self.index.take_out(&mut used, index);
         // SAFETY: By the type invariants the tree is valid.
         //
         // INVARIANT: The cell leaves the tree and is retired.
         let cell = unsafe { bindings::mtree_erase(self.tree.get(), index) };
-        let Some(cell) = NonNull::new(cell.cast::<Cell<T>>()) else {
+        let Some(cell) = NonNull::new(cell.cast::<RcuBox<T>>()) else {
             return false;
         };
-        // SAFETY: By the type invariants the entry owned the cell; having left the tree and the
-        // index it cannot be found any more, nor be retired a second time.
-        unsafe { Cell::retire(cell) };
+        // SAFETY: By the type invariants the entry owned the cell. The cell has left the tree and
+        // the index, so it cannot be found or retired again.
+        unsafe { RcuBox::retire(cell) };
         true
     }
 }
@@ -171,27 +173,27 @@ impl<T: Send + Sync + 'static> PinnedDrop for Map<T> {
     fn drop(self: Pin<&mut Self>) {
         let mut next = 0;
         loop {
-            // SAFETY: The tree is valid by the type invariants, and nobody else can use it while
+            // SAFETY: The tree is valid by the type invariants, and no other code can use it while
             // it is dropped.
             let cell = unsafe { bindings::mt_find(self.tree.get(), &mut next, usize::MAX) };
-            let Some(cell) = NonNull::new(cell.cast::<Cell<T>>()) else {
+            let Some(cell) = NonNull::new(cell.cast::<RcuBox<T>>()) else {
                 break;
             };
             // SAFETY: By the type invariants the entry owns the cell. The tree, which still refers
-            // to it, is destroyed below without looking at entries, and `next` is past it.
-            unsafe { Cell::retire(cell) };
+            // to it, is destroyed below without reading entries, and `next` is past it.
+            unsafe { RcuBox::retire(cell) };
             if next == 0 {
-                // That was the last index there is.
+                // This was the last possible index.
                 break;
             }
         }
-        // The nodes are freed at once: nobody reads them any more. Those of a tree in RCU mode are
-        // freed by `mt_free_walk()`, which takes the last slot of an inner node for a child where
-        // the node's metadata are kept in it.
+        // The nodes are freed at once, because no reader can reach them. Leaving RCU mode also
+        // avoids `mt_free_walk()`, which frees the nodes of a tree in RCU mode and takes the last
+        // slot of an inner node for a child even where the node keeps its metadata there.
         //
-        // SAFETY: The tree is valid, and nobody else can use it.
+        // SAFETY: The tree is valid by the type invariants, and no other code can use it.
         unsafe { bindings::mt_clear_in_rcu(self.tree.get()) };
-        // SAFETY: As above, and it is not used any more.
+        // SAFETY: The tree is valid, no other code can use it, and it is not used again.
         unsafe { bindings::mtree_destroy(self.tree.get()) };
     }
 }
@@ -209,7 +211,7 @@ mod tests {
         tasks_trace::{
             read_lock,
             synchronize,
-            Published, //
+            RcuPointer, //
         },
         Arc, //
     };
@@ -217,7 +219,7 @@ mod tests {
     // SAFETY: The `kernel` crate is built in.
     const BUILT_IN: BuiltIn = unsafe { BuiltIn::new() };
 
-    /// Counts how many are alive.
+    /// Value that counts how many of its kind are alive.
     struct Counted(Arc<Atomic<i32>>);
 
     impl Counted {
@@ -233,15 +235,15 @@ mod tests {
         }
     }
 
-    /// Waits for what has been retired.
+    /// Waits until all retired values have been dropped.
     fn settle() {
         synchronize();
-        // SAFETY: There are no requirements on the caller.
+        // SAFETY: The function may be called in any context that may sleep.
         unsafe { bindings::rcu_barrier_tasks_trace() };
     }
 
     #[test]
-    fn entries_are_found_in_order() -> Result {
+    fn entries_are_ordered() -> Result {
         let map = KBox::pin_init(Map::<u32>::new(BUILT_IN), GFP_KERNEL)?;
         for index in [30, 10, 20] {
             map.insert(index, index as u32 * 2, GFP_KERNEL)?;
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_outlive_readers_and_nothing_leaks() -> Result {
+    fn entries_outlive_readers() -> Result {
         let alive = Arc::new(Atomic::new(0), GFP_KERNEL)?;
         let map = KBox::pin_init(Map::new(BUILT_IN), GFP_KERNEL)?;
         for index in 0..100 {
@@ -285,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_of_all_shapes_are_dropped() -> Result {
+    fn maps_are_dropped() -> Result {
         let mut random = 1u64;
         let mut below = |limit: usize| {
             random = random
@@ -296,15 +298,15 @@ mod tests {
         for round in 0..60 {
             let map = KBox::pin_init(Map::new(BUILT_IN), GFP_KERNEL)?;
             for count in 1..=2000 {
-                // In the one order of indexes, in the other one, or in any.
+                // In ascending, descending or random order of indexes.
                 let index = match round % 3 {
                     0 => count,
                     1 => 2000 - count,
                     _ => below(1 << 20),
                 };
-                // The few that come twice do not matter.
+                // Duplicate indexes are rare and do not matter.
                 let _ = map.insert(index * 16, (), GFP_KERNEL);
-                // And many go again.
+                // Many entries are removed again.
                 if round % 4 > 0 && count % (64 << (round % 4)) == 0 {
                     let guard = read_lock();
                     for (index, ()) in map.range(0..=usize::MAX, &guard) {
@@ -318,15 +320,15 @@ mod tests {
         settle();
         // Nodes are freed by RCU.
         //
-        // SAFETY: There are no requirements on the caller.
+        // SAFETY: The function may be called in any context that may sleep.
         unsafe { bindings::rcu_barrier() };
         Ok(())
     }
 
     #[test]
-    fn a_published_value_is_replaced_as_a_whole() -> Result {
+    fn rcu_pointer_replaces_value() -> Result {
         let alive = Arc::new(Atomic::new(0), GFP_KERNEL)?;
-        let published = Published::empty(BUILT_IN);
+        let published = RcuPointer::empty(BUILT_IN);
         assert!(published.read(&read_lock()).is_none());
         published.publish(Counted::new(&alive), GFP_KERNEL)?;
         published.publish(Counted::new(&alive), GFP_KERNEL)?;

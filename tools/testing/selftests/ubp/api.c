@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Breakpoints through UBP alone: what they count, what is refused, who may have them. */
+/* Tests of breakpoints through UBP alone: counts, refusals, and permissions. */
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -8,7 +8,7 @@
 #define CALLS	1000
 #define PAGE	4096
 
-/* The number of calls out of CALLS that returned something wrong. */
+/* Returns how many of CALLS calls returned a wrong value. */
 static unsigned int call_many(probed_fn function)
 {
 	unsigned int i, wrong = 0;
@@ -20,7 +20,7 @@ static unsigned int call_many(probed_fn function)
 
 static const probed_fn functions[] = { probed_nop, probed_push, probed_lea };
 
-/* Every way to execute the instruction, with every set of handlers. */
+/* Each way to execute the instruction, with each set of handlers. */
 TEST_F_TIMEOUT(ubp, hits_are_counted_where_there_is_a_handler, TIMEOUT)
 {
 	unsigned int i, flags, plan;
@@ -74,7 +74,10 @@ static const char *instruction(unsigned int i)
 	return (const char *)probed_push + offsets[i % NEIGHBOURS];
 }
 
-/* Each instruction of a function: most are within the bytes that are read of another one. */
+/*
+ * Each instruction of a function: most are within the bytes that UBP reads for
+ * another one.
+ */
 TEST_F_TIMEOUT(ubp, neighbours_do_not_disturb_each_other, TIMEOUT)
 {
 	unsigned int first, i, inserted;
@@ -87,7 +90,7 @@ TEST_F_TIMEOUT(ubp, neighbours_do_not_disturb_each_other, TIMEOUT)
 			for (i = 0; i <= inserted; i++)
 				EXPECT_HITS((inserted - i + 1) * CALLS, ids[i]);
 		}
-		/* In the same order as they came. */
+		/* Remove them in the order of insertion. */
 		for (i = 0; i < NEIGHBOURS; i++) {
 			REMOVE(ids[i]);
 			EXPECT_EQ(0, call_many(probed_push));
@@ -108,7 +111,7 @@ TEST_F(ubp, thread_number_means_its_process)
 	ASSERT_LT(0, id);
 	EXPECT_EQ(3 * CALLS, target_call(&target, probed_lea, 1, 2, CALLS));
 	EXPECT_HITS(CALLS, id);
-	/* The same file's page in this process. */
+	/* The page of the same file in this process. */
 	EXPECT_TRUE(page_is_of_file(getpid(), probed_lea));
 	EXPECT_EQ(0, call_many(probed_lea));
 	EXPECT_HITS(CALLS, id);
@@ -124,13 +127,13 @@ TEST_F(ubp, thread_number_means_its_process)
 	REMOVE(id);
 }
 
-/* Executable memory of this process. */
+/* Maps executable memory of this process. */
 static unsigned char *map_code(unsigned int flags, int fd)
 {
 	return mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, flags, fd, 0);
 }
 
-/* What inserting fails with is what asking beforehand does. */
+/* Insertion and validation fail with the same error. */
 #define EXPECT_REFUSED(error, pid, at) do {					\
 	EXPECT_EQ(-(error), ubp_insert(self->dev, pid, at, BOTH, NULL));	\
 	EXPECT_EQ(-(error), ubp_validate(self->dev, pid, at));			\
@@ -165,7 +168,7 @@ TEST_F(ubp, esrch_without_a_process)
 	EXPECT_REFUSED(ESRCH, pid, probed_nop);
 	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
 	EXPECT_REFUSED(ESRCH, pid, probed_nop);
-	/* A thread of the kernel. */
+	/* A kernel thread. */
 	EXPECT_REFUSED(ESRCH, 2, probed_nop);
 }
 
@@ -180,7 +183,10 @@ TEST_F(ubp, eexist_beside_other_breakpoints)
 
 	id = INSERT(probed_nop);
 	EXPECT_EQ(-EEXIST, ubp_insert(self->dev, 0, probed_nop, BOTH, NULL));
-	/* There could be one, as there is. */
+	/*
+	 * Validation succeeds, because a breakpoint is possible at this
+	 * address.
+	 */
 	EXPECT_EQ(0, ubp_validate(self->dev, 0, probed_nop));
 	EXPECT_EQ(0, call_many(probed_nop));
 	EXPECT_HITS(CALLS, id);
@@ -233,7 +239,10 @@ static bool write_file(const char *path, const char *text)
 	return done;
 }
 
-/* Lets the @nth allocation of this thread fail; whether the last one asked for has. */
+/*
+ * Makes the @nth allocation of this thread fail. Returns whether the previous
+ * request has failed an allocation.
+ */
 static bool fail_nth(unsigned int nth)
 {
 	char path[64], text[16] = "";
@@ -248,7 +257,7 @@ static bool fail_nth(unsigned int nth)
 	return atoi(text) == 0;
 }
 
-/* Each allocation fails in turn, until there is none left to fail. */
+/* Each allocation fails in turn, until none is left to fail. */
 TEST_F_TIMEOUT(ubp, enomem_leaves_nothing_behind, TIMEOUT)
 {
 	unsigned int nth, failures = 0;
@@ -286,7 +295,7 @@ TEST_F_TIMEOUT(ubp, enomem_leaves_nothing_behind, TIMEOUT)
 	write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "Y");
 }
 
-/* A probe, and a breakpoint without one, at the same address. */
+/* A uprobe, and a breakpoint without a uprobe, at the same address. */
 TEST_F(ubp, eexist_beside_uprobes)
 {
 	int uprobes = dev_open(), id, probe;
@@ -302,7 +311,7 @@ TEST_F(ubp, eexist_beside_uprobes)
 	probe = dev_register(uprobes, getpid(), probed_nop, UPROBES_TEST_TASK);
 	ASSERT_LT(0, probe);
 	EXPECT_EQ(-EEXIST, ubp_insert(self->dev, 0, probed_nop, BOTH, NULL));
-	/* Beside each other they are no trouble. */
+	/* At different addresses they do not conflict. */
 	id = INSERT((const char *)probed_nop + 1);
 	EXPECT_EQ(0, call_many(probed_nop));
 	EXPECT_EQ(CALLS, dev_hits(uprobes, probe));
@@ -319,7 +328,7 @@ TEST_F(ubp, analysis_tells_length_plan_and_reason)
 	struct ubp_test_insn insns[] = {
 		/* push %rbp */
 		{ .bytes = { 0x55 }, .avail = 15 },
-		/* inc %eax; as 64-bit code a prefix, here of another push */
+		/* inc %eax; in 64-bit code a prefix, here of another push */
 		{ .bytes = { 0x40, 0x50 }, .avail = 15, .is_32bit = 1 },
 		{ .bytes = { 0x40, 0x50 }, .avail = 15 },
 		/* syscall */
@@ -328,7 +337,10 @@ TEST_F(ubp, analysis_tells_length_plan_and_reason)
 		{ .bytes = { 0xe8 }, .avail = 4 },
 		{ .bytes = { 0xcc }, .avail = 1 },
 		{ .avail = 0 },
-		/* ud2, and what the kernel's decoder takes for its second half */
+		/*
+		 * ud2, followed by bytes that make the kernel's decoder take it
+		 * for a prefix
+		 */
 		{ .bytes = { 0x0f, 0x0b, 0x6b, 0x76, 0x6d, 0x90 }, .avail = 15 },
 	};
 	unsigned int i;

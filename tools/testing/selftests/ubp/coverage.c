@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How much of real programs can be probed, and at which cost.
+ * Share of the instructions of real programs that can be probed, and the plans
+ * for them.
  *
- * Every function of a file is decoded from its first to its last instruction, and
- * UBP is asked what it would make of each. That is a linear walk: where a function
- * has data in it, the walk may lose the instructions' boundaries, and what follows
- * is counted as UBP sees it.
+ * Every function of a file is decoded from its first to its last instruction,
+ * and UBP analyzes each instruction. This is a linear walk: if a function
+ * contains data, the walk may lose the instruction boundaries, and the
+ * instructions behind the data are counted as UBP decodes them.
  *
  *   coverage                a test: bash, python3 and the C library
- *   coverage FILE...        the figures of these, in reStructuredText
+ *   coverage FILE...        the figures of these files, in reStructuredText
  */
 #include <errno.h>
 #include <stdio.h>
@@ -24,7 +25,7 @@
 #define REASONS	32
 #define BATCH	1024
 
-/* Why instructions are refused, and how many. */
+/* A reason for which instructions are refused, and their number. */
 struct reason {
 	char text[UBP_TEST_REASON_SIZE];
 	unsigned long count;
@@ -33,7 +34,7 @@ struct reason {
 struct coverage {
 	unsigned long functions;
 	unsigned long plans[PLANS];
-	/* Bytes after an instruction whose length is not known. */
+	/* Bytes that follow an instruction of unknown length. */
 	unsigned long undecoded;
 	struct reason reasons[REASONS];
 };
@@ -77,7 +78,7 @@ static void count_reason(struct coverage *coverage, const char *text, unsigned l
 	}
 }
 
-/* A function that is being walked through. */
+/* A function that the walk has reached. */
 struct walk {
 	const struct function *function;
 	uint64_t at;
@@ -94,11 +95,11 @@ static void ask(const struct walk *walk, struct ubp_test_insn *insn)
 	memcpy(insn->bytes, function->code + (walk->at - function->start), insn->avail);
 }
 
-/* Goes on to the next instruction. */
+/* Evaluates an instruction, and advances to the next one. */
 static void learn(struct coverage *coverage, struct walk *walk, const struct ubp_test_insn *insn)
 {
 	if (insn->plan >= PLANS)
-		ksft_exit_fail_msg("the module knows a plan of number %u\n", insn->plan);
+		ksft_exit_fail_msg("unknown plan %u\n", insn->plan);
 	coverage->plans[insn->plan]++;
 	if (insn->plan == UBP_TEST_REFUSED)
 		count_reason(coverage, insn->reason, 1);
@@ -109,7 +110,10 @@ static void learn(struct coverage *coverage, struct walk *walk, const struct ubp
 	}
 }
 
-/* Walks through many functions at a time, an instruction of each in a call. */
+/*
+ * Walks through many functions in parallel. Each call analyzes one instruction
+ * of each.
+ */
 static int walk_all(int dev, const struct elf_functions *functions, struct coverage *coverage)
 {
 	static struct ubp_test_insn insns[BATCH];
@@ -133,14 +137,17 @@ static int walk_all(int dev, const struct elf_functions *functions, struct cover
 			return ret;
 		for (i = 0; i < walking; i++)
 			learn(coverage, &walks[i], &insns[i]);
-		/* From the end: what takes the place of one that is done has been looked at. */
+		/*
+		 * Backwards: the walk that replaces a finished one has already
+		 * been checked.
+		 */
 		while (i--)
 			if (walks[i].at >= walks[i].function->end)
 				walks[i] = walks[--walking];
 	}
 }
 
-/* Adds what a file has. */
+/* Adds the figures of a file. */
 static int cover(int dev, const char *path, struct coverage *coverage)
 {
 	struct elf_functions functions;
@@ -173,7 +180,7 @@ static const char *base_name(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-/* The table of figures. */
+/* The table of plans. */
 #define RULE	"==================== ========= ============ ============ ============ " \
 		"============ ======== =========== =========="
 
@@ -193,7 +200,7 @@ static int compare_reasons(const void *left, const void *right)
 	return a->count > b->count ? -1 : a->count < b->count;
 }
 
-/* The table of reasons, the most frequent first. */
+/* The table of reasons, with the most frequent first. */
 #define REASON_RULE	"================================================== ========"
 
 static void print_reasons(struct coverage *coverage)
@@ -236,7 +243,7 @@ static int print_tables(int dev, int count, char **paths)
 	return 0;
 }
 
-/* The C library that this program uses. */
+/* Returns the path of the C library that this program uses. */
 static const char *libc_path(void)
 {
 	static char path[4096];
@@ -254,7 +261,10 @@ static const char *libc_path(void)
 
 static void test(int dev)
 {
-	/* The C library alone has more system calls than one in a thousand instructions. */
+	/*
+	 * The C library alone has more than one system call per thousand
+	 * instructions.
+	 */
 	const char *paths[] = { "/bin/bash", libc_path(), "/usr/bin/python3" };
 	struct coverage coverage = { 0 };
 	unsigned int i;
@@ -270,7 +280,7 @@ static void test(int dev)
 	ksft_print_msg("%lu instructions: %.3f %% can be probed, %.3f %% with one trap\n",
 		       all(&coverage), probeable(&coverage),
 		       percent(with_one_trap(&coverage), all(&coverage)));
-	/* Enough for a walk to have taken place. */
+	/* A lower count means that the walk has failed. */
 	ksft_test_result(all(&coverage) > 100000, "functions are decoded\n");
 	ksft_test_result(probeable(&coverage) >= 99.9, "99.9 %% of instructions can be probed\n");
 	ksft_test_result(percent(with_one_trap(&coverage), all(&coverage)) >= 99,

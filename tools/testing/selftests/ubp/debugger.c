@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A debugger sees the same with and without breakpoints of the kernel's: the
- * places where a single-step, a watchpoint and an instruction breakpoint stop,
- * what the stop says, and how far a block step gets.
+ * Tests that kernel breakpoints are invisible to a debugger: single-steps,
+ * block steps, watchpoints and instruction breakpoints must stop at the same
+ * addresses, and report the same, with and without them.
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -21,7 +21,7 @@
 #include "kselftest_harness.h"
 
 #define STEPS	60
-/* The bits that are set in DR6 when there is nothing to say. */
+/* The bits of DR6 that are set when it reports nothing. */
 #define DR6_RESERVED	0xffff0ff0
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -34,9 +34,9 @@ struct stop {
 
 enum how {
 	SINGLE,		/* by instructions */
-	BLOCK,		/* by branches, or instructions where the CPU cannot */
-	WATCH,		/* to writes to a variable */
-	EXECUTE,	/* to the execution of an instruction */
+	BLOCK,		/* by branches, or instructions if the CPU cannot */
+	WATCH,		/* for writes to a variable */
+	EXECUTE,	/* for the execution of an instruction */
 };
 
 FIXTURE(debugger)
@@ -66,7 +66,7 @@ static int prepare(pid_t child, enum how how)
 {
 	switch (how) {
 	case WATCH:
-		/* Eight bytes, writes. */
+		/* Eight bytes, for writes. */
 		return set_debug_register(child, 0, (uintptr_t)watched) |
 		       set_debug_register(child, 7, 0x1 | (0x9 << 16));
 	case EXECUTE:
@@ -95,7 +95,7 @@ static int look(pid_t child, int status, struct stop *stop)
 	return 0;
 }
 
-/* Returns how many stops there were on the way through walk(), or -1. */
+/* Returns the number of stops on the way through walk(), or -1. */
 static int follow(int dev, enum how how, bool with_probes, struct stop *stops, int max)
 {
 	static const int requests[] = {
@@ -121,7 +121,7 @@ static int follow(int dev, enum how how, bool with_probes, struct stop *stops, i
 	if (prepare(child, how))
 		goto fail;
 	for (;;) {
-		/* Nothing must be left of the stop before. */
+		/* Clear the report of the previous stop. */
 		if (how == SINGLE && set_debug_register(child, 6, DR6_RESERVED))
 			goto fail;
 		if (ptrace(request, child, NULL, NULL) || waitpid(child, &status, 0) != child)
@@ -130,7 +130,7 @@ static int follow(int dev, enum how how, bool with_probes, struct stop *stops, i
 			return status ? -1 : count;
 		if (count == max || look(child, status, &stops[count]))
 			goto fail;
-		/* The C library's part is not of interest. */
+		/* Skip stops in the C library. */
 		if (stops[count].ip >= (uintptr_t)walk &&
 		    stops[count].ip < (uintptr_t)walk_end)
 			count++;
@@ -141,7 +141,7 @@ fail:
 	return -1;
 }
 
-/* Offsets in walk() of the stops, for people. */
+/* Lists the offsets of the stops in walk(), for messages. */
 static const char *places(const struct stop *stops, int count)
 {
 	static char text[STEPS * 8];
@@ -185,7 +185,10 @@ TEST_F(debugger, steps_by_blocks)
 {
 	static struct stop stops[STEPS + 1];
 
-	/* QEMU traps after each instruction, and UBP knows the CPU's rule only. */
+	/*
+	 * QEMU traps after each instruction, but UBP only implements the CPU's
+	 * rule.
+	 */
 	if (follow(self->dev, BLOCK, false, stops, STEPS) ==
 	    follow(self->dev, SINGLE, false, stops, STEPS))
 		SKIP(return, "the CPU does not step by blocks");
@@ -194,7 +197,7 @@ TEST_F(debugger, steps_by_blocks)
 
 TEST_F(debugger, watches_a_variable)
 {
-	/* By xadd, and by rep stosb. */
+	/* One stop for xadd, and one for rep stosb. */
 	compare(_metadata, self->dev, WATCH, 2);
 }
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-# How differential and differential_32 are built; included after lib.mk.
+# Rules for differential and differential_32; included after lib.mk.
 
 DIFFERENTIAL_SRCS := $(filter-out %/decode.c, $(wildcard differential.d/*.c))
 DIFFERENTIAL_SRCS += ../uprobes/selftest_process.c
 DIFFERENTIAL_HDRS := $(wildcard differential.d/*.h) $(top_srcdir)/kernel/ubp/test/ubp_test.h
 
-# Signal handlers run before they have the thread's own segments again.
+# Signal handlers run before the thread's own segments are restored.
 DIFFERENTIAL_CFLAGS := $(CFLAGS) -fno-stack-protector -I$(top_srcdir)/kernel/ubp/test -I../uprobes
 
 TOOLS := $(top_srcdir)/tools
@@ -16,7 +16,7 @@ $(INAT): $(TOOLS)/arch/x86/lib/x86-opcode-map.txt
 	$(call msg,GEN,,$@)
 	$(Q)awk -f $(TOOLS)/arch/x86/tools/gen-insn-attr-x86.awk $< > $@
 
-# The kernel's decoder has headers of its own.
+# The kernel's decoder has its own headers.
 DECODE_CFLAGS := -O2 -g -Wall -I$(OUTPUT) -I$(TOOLS)/arch/x86/include -I$(TOOLS)/include
 
 $(OUTPUT)/decode.o: differential.d/decode.c differential.d/encoding.h $(INAT)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The functions of an ELF file. */
+/* Search for the functions of an ELF file. */
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +27,9 @@ static const Elf64_Ehdr *header(const struct elf_functions *functions)
 	return (const Elf64_Ehdr *)functions->data;
 }
 
-/* What lies at an offset of the file, if it is all in there. */
+/*
+ * Returns the data at an offset of the file, if all of it is within the file.
+ */
 static const void *at_offset(const struct elf_functions *functions, uint64_t offset,
 			     uint64_t size)
 {
@@ -79,7 +81,7 @@ static const Elf64_Shdr *section_of_name(const struct elf_functions *functions, 
 	return NULL;
 }
 
-/* The bytes of [start, end), if that is in one section of code. */
+/* Returns the bytes of [start, end), if they are in one section of code. */
 static const uint8_t *code_at(const struct elf_functions *functions, uint64_t start, uint64_t end)
 {
 	const Elf64_Shdr *found;
@@ -136,7 +138,7 @@ static bool add_symbols(struct elf_functions *functions)
 	return true;
 }
 
-/* A part of .eh_frame that is being read. Beyond the end everything is 0. */
+/* A cursor in .eh_frame. Reads beyond the end return 0. */
 struct reader {
 	const uint8_t *at;
 	const uint8_t *end;
@@ -161,7 +163,10 @@ static void skip_leb128(struct reader *reader)
 		;
 }
 
-/* Bytes of a pointer; 0 if the encoding is one that compilers do not use here. */
+/*
+ * Returns the size of a pointer; 0 if compilers do not use the encoding in
+ * .eh_frame.
+ */
 static size_t pointer_size(uint8_t encoding)
 {
 	switch (encoding & PTR_SIZE_MASK) {
@@ -176,7 +181,7 @@ static size_t pointer_size(uint8_t encoding)
 	return 0;
 }
 
-/* The encoding of the addresses in the entries of a CIE. */
+/* Returns the encoding of the addresses in the entries of a CIE. */
 static uint8_t address_encoding(struct reader cie)
 {
 	const char *augmentation;
@@ -210,7 +215,10 @@ static uint8_t address_encoding(struct reader cie)
 	return PTR_ABSOLUTE;
 }
 
-/* An entry. @base is what is added to a place in the file for its address. */
+/*
+ * Adds the function of an entry. @base is the difference between address and
+ * file offset.
+ */
 static bool add_frame(struct elf_functions *functions, struct reader entry, uint8_t encoding,
 		      uint64_t base)
 {
@@ -243,7 +251,10 @@ static bool add_frames(struct elf_functions *functions)
 		return true;
 	start = contents(functions, table);
 	frames = (struct reader) { start, start + table->sh_size };
-	/* An entry of length 0 ends the table; those with 64 bits are not in use. */
+	/*
+	 * An entry of length 0 ends the table. Entries with 64-bit lengths are
+	 * not in use.
+	 */
 	while ((length = take(&frames, 4)) && length <= frames.end - frames.at) {
 		entry = (struct reader) { frames.at, frames.at + length };
 		frames.at += length;
@@ -266,11 +277,11 @@ static int compare(const void *left, const void *right)
 
 	if (a->start != b->start)
 		return a->start < b->start ? -1 : 1;
-	/* The longer first. */
+	/* The longer function first. */
 	return a->end > b->end ? -1 : a->end < b->end;
 }
 
-/* Leaves out what is within, or begins within, one that comes before. */
+/* Removes functions that begin within a preceding one. */
 static void sort(struct elf_functions *functions)
 {
 	uint64_t covered = 0;

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The functions of an ELF file. */
+/* Search for the functions of an ELF file. */
 #ifndef _ELF_FUNCTIONS_H
 #define _ELF_FUNCTIONS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* A function, or what is left of it: no two have a byte in common. */
+/*
+ * A function. No two have a byte in common: a function that begins within
+ * another is left out.
+ */
 struct function {
 	uint64_t start;
 	uint64_t end;
@@ -14,19 +17,19 @@ struct function {
 };
 
 struct elf_functions {
-	/* The file. */
+	/* The mapped file. */
 	const uint8_t *data;
 	size_t size;
-	/* In the order of their addresses. */
+	/* The functions, sorted by address. */
 	struct function *list;
 	size_t count;
 	size_t room;
 };
 
 /*
- * Maps a file for x86-64 and finds its functions: by its symbols, those of the
- * dynamic linker if there are no others, and by the tables for unwinding.
- * Returns 0, or a negative errno.
+ * Maps a file for x86-64 and finds its functions: from its symbols, or from
+ * those of the dynamic linker if there are no others, and from the unwind
+ * tables. Returns 0, or a negative errno.
  */
 int elf_functions_open(struct elf_functions *functions, const char *path);
 void elf_functions_close(struct elf_functions *functions);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Engines of utrace on threads that hit breakpoints: steps that engines request,
- * or take back, while a displaced instruction is stepped; and signals that
- * engines hold.
+ * Tests of utrace engines on threads that hit breakpoints: engines request
+ * steps or cancel them while a displaced instruction is stepped, and engines
+ * hold signals.
  */
 #define _GNU_SOURCE
 #include <stdint.h>
@@ -16,7 +16,7 @@
 
 #define ATTACH_FOR_STEPS()	ATTACH(EVENT(QUIESCE) | UTRACE_EVENT_SIGNAL_ALL)
 
-/* A breakpoint of the target, which goes when the test ends. */
+/* Inserts a breakpoint in the target, which is removed when the test ends. */
 #define PROBE(at) ({							\
 	int __ubp = ubp_open();						\
 	int __id = ubp_insert(__ubp, self->target.pid, at, UBP_TEST_TASK, NULL); \
@@ -29,7 +29,7 @@ struct probe {
 	int dev, id;
 };
 
-/* Whether the target handles a signal soon. */
+/* Returns whether the target handles a signal soon. */
 static bool handles_signals(pid_t pid)
 {
 	long before = shared->value;
@@ -56,9 +56,9 @@ static long do_load(long until)
 }
 
 /*
- * An engine that steps the target is detached, most often while the target is on
- * the way to, in or from a slot. The step must neither become a signal nor keep
- * signals from the target.
+ * An engine that steps the target is detached, mostly while the target is on
+ * the way to a slot, in it, or on the way back. The step must neither become a
+ * signal nor keep signals from the target.
  */
 DEVICE_TEST(detached_during_a_step)
 {
@@ -89,7 +89,10 @@ DEVICE_TEST(detached_during_a_step)
 	close(probes[1].dev);
 }
 
-/* Calls with a stack that is not present, which the CPU has to find out in a slot. */
+/*
+ * Calls with a stack that is not present, which only the CPU detects, in a
+ * slot.
+ */
 static long do_call(long until)
 {
 	char *stack = mmap(NULL, UBP_PAGE, PROT_READ | PROT_WRITE,
@@ -106,7 +109,10 @@ static long do_call(long until)
 	return 0;
 }
 
-/* An engine requests a step of a thread that is stepped for a breakpoint: it gets it. */
+/*
+ * An engine requests a step of a thread that is being stepped for a breakpoint,
+ * and gets it.
+ */
 DEVICE_TEST(requested_during_a_step)
 {
 	unsigned int i, rounds = scaled(300);
@@ -140,7 +146,7 @@ static long do_fill_holding(long arg)
 	if (memory == MAP_FAILED)
 		return -errno;
 	do_handle(SIGUSR1);
-	/* As of an exception, but an engine holds it. */
+	/* The signal looks like an exception's, but an engine holds it. */
 	if (syscall(SYS_rt_tgsigqueueinfo, getpid(), getpid(), SIGSEGV, &info))
 		return -errno;
 	shared->phase = 1;
@@ -149,7 +155,10 @@ static long do_fill_holding(long arg)
 	return shared->value;
 }
 
-/* Other signals still wait for an instruction when an engine holds an exception's signal. */
+/*
+ * While an engine holds an exception's signal, other signals still wait for an
+ * instruction.
+ */
 DEVICE_TEST(held_signal_of_an_exception)
 {
 	struct probe probe = PROBE(fill_rep);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Displaced instructions whose page faults wait for user mode: others must not wait
- * for them.
+ * Tests of displaced instructions with page faults that wait for user mode:
+ * other threads must not wait for them.
  */
 #define _GNU_SOURCE
 #include <linux/userfaultfd.h>
@@ -24,7 +24,7 @@
 #include "ubp_selftest.h"
 #include "kselftest_harness.h"
 
-/* @page is served by nobody but the test, through @uffd. */
+/* Only the test serves faults of @page, through @uffd. */
 FIXTURE(faults)
 {
 	int dev;
@@ -58,7 +58,7 @@ static void serve(int uffd, char *page)
 		abort();
 }
 
-/* Waits until a thread waits in a page fault. */
+/* Waits until a thread sleeps in a page fault. */
 static bool wait_for_fault(int uffd)
 {
 	struct uffd_msg message;
@@ -104,7 +104,7 @@ TEST_F(faults, removals_do_not_wait_for_an_emulated_instruction)
 	EXPECT_EQ(0, ubp_remove(self->dev, self->id));
 }
 
-/* Its own breakpoint too can be removed while the thread waits. */
+/* The thread's own breakpoint can also be removed while the thread waits. */
 TEST_F(faults, a_breakpoint_goes_while_its_instruction_is_emulated)
 {
 	self->id = ubp_insert(self->dev, 0, call_indirect, UBP_TEST_TASK, NULL);
@@ -152,7 +152,7 @@ static void *load_in_thread(void *from)
 	return (void *)load_first(from);
 }
 
-/* The signal's handler brings the memory for which the instruction waits. */
+/* The signal's handler serves the fault that the instruction waits for. */
 TEST_F(faults, a_signal_does_not_wait_for_a_boosted_instruction)
 {
 	void *value;
@@ -181,7 +181,7 @@ static void *call_on_altstack(void *stack)
 	return call_in_thread(stack);
 }
 
-/* The instruction is emulated where its memory is present, and stepped here. */
+/* The instruction is emulated if its memory is present, and stepped here. */
 TEST_F(faults, a_signal_does_not_wait_for_a_stepped_instruction)
 {
 	handler.uffd = self->uffd;
@@ -200,7 +200,10 @@ TEST_F(faults, a_signal_does_not_wait_for_a_stepped_instruction)
 	EXPECT_EQ(0, ubp_remove(self->dev, self->id));
 }
 
-/* A process whose only thread waits for memory, which it gets when told so. */
+/*
+ * A process with a single thread, which waits for a fault that is served on
+ * request.
+ */
 struct waiting {
 	pid_t pid;
 	int waits[2];
@@ -272,7 +275,10 @@ TEST_F(faults, a_forced_signal_does_not_wait)
 	EXPECT_EQ(0, ubp_remove(self->dev, self->id));
 }
 
-/* Finds in what the kernel logs from now on a line that contains all of the words. */
+/*
+ * Returns whether the kernel logs, from now on, a line that contains both
+ * words.
+ */
 static bool logged(int kmsg, const char *first, const char *second)
 {
 	char record[2048];

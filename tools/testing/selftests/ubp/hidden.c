@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * No address in a slot is seen from outside: not by perf samples, their call
- * chains and registers, not by signals, and not by another process.
+ * Tests that no address in a slot is visible outside of UBP: not in perf
+ * samples with their call chains and registers, not in signals, and not to
+ * another process.
  *
  * The thread spends nearly all its time in one probed instruction, a rep stos,
- * so that whoever interrupts it finds it there.
+ * so that most interruptions hit that instruction.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -39,7 +40,7 @@
 
 static char memory[LENGTH];
 
-/* The address of the area with the slots. */
+/* Returns the address of the area with the slots. */
 static uintptr_t area(void)
 {
 	FILE *maps = fopen("/proc/self/maps", "r");
@@ -85,7 +86,7 @@ static bool is_hidden(uintptr_t area, uint64_t ip)
 	return ip - area >= 4096;
 }
 
-/* What of a sample is looked at. */
+/* The part of a sample that the test uses. */
 struct sample {
 	struct perf_event_header header;
 	uint64_t ip;
@@ -150,14 +151,14 @@ TEST_F(hidden, from_perf)
 		ASSERT_TRUE(is_hidden(self->area, sample->ip));
 		for (i = 0; i < (int)sample->depth; i++)
 			ASSERT_TRUE(is_hidden(self->area, sample->chain[i]));
-		/* The ABI, then the one register. */
+		/* The ABI, followed by the only register. */
 		registers = sample->chain + sample->depth;
 		if (registers[0] != PERF_SAMPLE_REGS_ABI_NONE)
 			ASSERT_TRUE(is_hidden(self->area, registers[1]));
 	}
 	TH_LOG("%d of %d samples at the instruction", there, total);
 	EXPECT_GT(total, 20);
-	/* The translation was needed. */
+	/* Many samples had to be translated. */
 	EXPECT_GT(there, total / 4);
 }
 
@@ -166,7 +167,10 @@ static int bpf(int command, union bpf_attr *attr)
 	return syscall(SYS_bpf, command, attr, sizeof(*attr));
 }
 
-/* Counts the perf events whose instruction pointer is in the page at @page, in entry 1. */
+/*
+ * Counts perf events with an instruction pointer in the page at @page, in entry
+ * 1.
+ */
 static int load_counter(int map, uintptr_t page)
 {
 	const struct bpf_insn code[] = {
@@ -179,7 +183,7 @@ static int load_counter(int map, uintptr_t page)
 		{ BPF_ST | BPF_MEM | BPF_W, 10, 0, -4, 0 },
 		{ BPF_JMP | BPF_JGE | BPF_K, 6, 0, 1, 4096 },
 		{ BPF_ST | BPF_MEM | BPF_W, 10, 0, -4, 1 },
-		/* map[that]++ */
+		/* map[*(u32 *)(r10 - 4)]++ */
 		{ BPF_ALU64 | BPF_MOV | BPF_X, 2, 10, 0, 0 },
 		{ BPF_ALU64 | BPF_ADD | BPF_K, 2, 0, 0, -4 },
 		{ BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_MAP_FD, 0, map },
@@ -250,7 +254,7 @@ static void on_alarm(int sig, siginfo_t *info, void *context)
 	signals++;
 	if (!is_hidden(slots, ip))
 		seen_in_slot++;
-	/* The instruction has been finished, or not begun. */
+	/* The instruction has been completed, or has not begun. */
 	if (ip == (uintptr_t)fill_rep)
 		elsewhere++;
 }
@@ -266,7 +270,10 @@ TEST_F(hidden, from_signal_handlers)
 	slots = self->area;
 	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
 	ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, NULL));
-	/* If a signal made it step, each of these would take a second and more. */
+	/*
+	 * If a signal made the instruction step, each call would take more than
+	 * a second.
+	 */
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	for (i = 0; i < 200; i++)
 		fill(memory, LENGTH);
@@ -282,7 +289,7 @@ TEST_F(hidden, from_signal_handlers)
 
 static atomic_bool enough;
 
-/* Takes the processor away from the others. */
+/* Competes for the CPU with other threads. */
 static void *compete(void *unused)
 {
 	while (!enough)
@@ -299,7 +306,10 @@ static void stay_on_one_processor(void)
 	sched_setaffinity(0, sizeof(first), &first);
 }
 
-/* Of those that are preempted or get a signal in the instruction, none may go on. */
+/*
+ * Each run that is preempted, or gets a signal, in the instruction must be
+ * aborted.
+ */
 TEST_F(hidden, from_restartable_sequences)
 {
 	struct itimerval often = { { 0, 3000 }, { 0, 3000 } }, never = {};
@@ -323,7 +333,7 @@ TEST_F(hidden, from_restartable_sequences)
 	EXPECT_GT(native, 0);
 	EXPECT_GT(probed, native / 4);
 
-	/* Signals have it finished first. */
+	/* The instruction is completed before a signal is delivered. */
 	slots = self->area;
 	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
 	ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, NULL));
@@ -344,7 +354,7 @@ TEST_F(hidden, from_ptrace)
 	uintptr_t ip;
 	pid_t child;
 
-	/* The child, which has no breakpoints of its parent's. */
+	/* A child, which does not inherit breakpoints of its parent. */
 	child = fork();
 	ASSERT_GE(child, 0);
 	if (!child) {
@@ -362,7 +372,10 @@ TEST_F(hidden, from_ptrace)
 		inside += ip >= (uintptr_t)fill && ip <= (uintptr_t)fill_next + 2;
 		ASSERT_EQ(0, ptrace(PTRACE_CONT, child, NULL, NULL));
 	}
-	/* It does not do much else; the rest are system calls' way back, at most. */
+	/*
+	 * Nearly all stops are in fill(); the others are on the way back from
+	 * system calls.
+	 */
 	EXPECT_GT(inside, 150);
 	kill(child, SIGKILL);
 	waitpid(child, &status, 0);

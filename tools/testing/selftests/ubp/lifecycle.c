@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What becomes of breakpoints, and of who set them. */
+/* Lifecycle tests of breakpoints and of their owners. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -83,7 +83,7 @@ static bool wait_hit(int dev, int id)
 	return false;
 }
 
-/* Threads execute the instruction all the time, however it is executed. */
+/* Threads execute the instruction all the time, by each of the plans. */
 TEST_F_TIMEOUT(ubp, removal_while_it_is_executed, 2 * TIMEOUT)
 {
 	unsigned int i, rounds = scaled(200), hit = 0;
@@ -102,7 +102,9 @@ TEST_F_TIMEOUT(ubp, removal_while_it_is_executed, 2 * TIMEOUT)
 			sched_yield();
 		}
 		ASSERT_EQ(0, ubp_count(self->dev, id, &count));
-		/* A call that has been hit may not have returned. */
+		/*
+		 * A call that was counted as a hit may not have returned yet.
+		 */
 		EXPECT_GE(calls - from + THREADS, count.task_hits);
 		hit += count.interrupt_hits > 0;
 		REMOVE(id);
@@ -116,7 +118,7 @@ TEST_F_TIMEOUT(ubp, removal_while_it_is_executed, 2 * TIMEOUT)
 	EXPECT_EQ(0, wrong);
 }
 
-/* A process that calls @function for ever. */
+/* Starts a process that calls @function forever. */
 static pid_t start_caller(probed_fn function)
 {
 	pid_t pid = fork();
@@ -141,7 +143,7 @@ TEST_F_TIMEOUT(ubp, process_is_killed_in_the_middle, TIMEOUT)
 		ASSERT_LT(0, id);
 		ASSERT_TRUE(wait_hit(self->dev, id));
 		ASSERT_EQ(0, kill(pid, SIGKILL));
-		/* Where exit and the removal meet in either order. */
+		/* Exit and removal may meet in either order. */
 		if (i % 2)
 			REMOVE(id);
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
@@ -168,7 +170,10 @@ TEST_F_TIMEOUT(ubp, process_exits_with_breakpoints, TIMEOUT)
 	REMOVE(nop);
 }
 
-/* It probes itself, and whatever is left goes with its file. */
+/*
+ * The process probes itself; closing the file removes the breakpoints that are
+ * left.
+ */
 TEST_F_TIMEOUT(ubp, process_exits_with_its_own_breakpoints, TIMEOUT)
 {
 	pid_t pid = fork();
@@ -222,7 +227,7 @@ TEST_F_TIMEOUT(ubp, file_is_closed_with_breakpoints, TIMEOUT)
 	EXPECT_EQ(3, variant->function(1, 2));
 }
 
-/* Whoever has set a breakpoint in this process is killed. */
+/* The owner of a breakpoint in this process is killed. */
 TEST_F_TIMEOUT(ubp, owner_is_killed, TIMEOUT)
 {
 	pid_t parent = getpid(), pid = fork();
@@ -259,7 +264,7 @@ TEST_F_TIMEOUT(ubp, copy_has_none, TIMEOUT)
 	REMOVE(id);
 }
 
-/* The mapping is gone, and something else may be at the address. */
+/* The mapping is gone, and another may be at the address. */
 TEST_F_TIMEOUT(ubp, mapping_is_gone, TIMEOUT)
 {
 	unsigned char *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
@@ -278,7 +283,7 @@ TEST_F_TIMEOUT(ubp, mapping_is_gone, TIMEOUT)
 	EXPECT_EQ(3, copy(1, 2));
 	EXPECT_HITS(1, id);
 
-	/* The old one's removal leaves the new one alone. */
+	/* Removing the old breakpoint does not affect the new one. */
 	again = INSERT(code);
 	REMOVE(id);
 	EXPECT_EQ(3, copy(1, 2));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Slots: when a process gets the mapping in which displaced instructions are
- * executed, and that it goes again, whoever may be in it.
+ * Tests of slots: when a process gets the mapping in which displaced
+ * instructions are executed, and when the mapping is removed, even if threads
+ * may be in it.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -23,7 +24,7 @@
 
 #define MANY		1000
 
-/* Counts the areas of the process. */
+/* Returns the number of areas of the process. */
 static int areas(void)
 {
 	FILE *maps = fopen("/proc/self/maps", "r");
@@ -37,7 +38,7 @@ static int areas(void)
 	return count;
 }
 
-/* Slots are freed by a worker: waits until no area is left, or two seconds. */
+/* Waits until a worker has freed all areas, for at most two seconds. */
 static int areas_left(void)
 {
 	int tries;
@@ -122,7 +123,10 @@ TEST_F(slots, the_mapping_goes_with_the_last_breakpoint)
 
 TEST_F(slots, as_many_areas_as_needed)
 {
-	/* bswap %rax, so often that several pages of slots are needed, then ret. */
+	/*
+	 * Code with enough bswap %rax to need several pages of slots, followed
+	 * by ret.
+	 */
 	static const unsigned char bswap[] = { 0x48, 0x0f, 0xc8 };
 	unsigned char *code = mmap(NULL, UBP_PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
 				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -139,7 +143,7 @@ TEST_F(slots, as_many_areas_as_needed)
 		ids[i] = ubp_insert(self->dev, 0, code + i * 3, UBP_TEST_INTERRUPT, NULL);
 		ASSERT_GT(ids[i], 0);
 	}
-	/* There are at most 128 slots in a page. */
+	/* A page has at most 128 slots. */
 	EXPECT_GE(areas(), MANY / 128);
 	run();
 	run();
@@ -147,7 +151,7 @@ TEST_F(slots, as_many_areas_as_needed)
 		ASSERT_EQ(0, ubp_count(self->dev, ids[i], &count));
 		ASSERT_EQ(2, count.interrupt_hits);
 	}
-	/* With the file goes everything. */
+	/* Closing the file removes all breakpoints. */
 	close(self->dev);
 	EXPECT_EQ(0, areas_left());
 	for (i = 0; i < MANY; i++)
@@ -167,8 +171,8 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 }
 
 /*
- * Has the thread fault at a call that pushes to no memory. Returns the stack
- * pointer then, or NULL if that could not be.
+ * Makes the thread fault at a call that pushes to inaccessible memory. Returns
+ * the stack pointer at the fault, or NULL on failure.
  */
 static char *fault_at_call(int direct)
 {
@@ -231,7 +235,7 @@ static void *load_in_thread(void *from)
 	return (void *)load_first(from);
 }
 
-/* The instruction pointer of a thread that waits, as /proc tells it. */
+/* Returns the instruction pointer of a waiting thread, as shown in /proc. */
 static uintptr_t proc_ip(pid_t tid)
 {
 	uintptr_t ip = 0;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Many threads in one probed function, in a storm of signals, forks, and of
- * breakpoints that come and go next to those that stay.
+ * Stress test: many threads in one probed function, with a storm of signals,
+ * forks, and breakpoints that come and go next to permanent ones.
  *
- * Each call knows its result and is counted by its caller; breakpoints that
- * stay must have been hit as often as there were calls, those of signal
- * handlers included, and those of children not.
+ * Each call has a known result and is counted by its caller. The permanent
+ * breakpoints must have been hit as often as there were calls, including the
+ * calls in signal handlers and excluding the calls in children.
  *
- * STORM_SECONDS says how long (8), STORM_THREADS how many threads (64).
+ * STORM_SECONDS sets the duration (8), STORM_THREADS the number of threads
+ * (64).
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -53,7 +54,7 @@ static unsigned int setting(const char *name, unsigned int otherwise)
 	return value ? strtoul(value, NULL, 10) : otherwise;
 }
 
-/* Executable mappings before there were slots. */
+/* Records the executable mappings that exist before there are slots. */
 static void note_texts(void)
 {
 	FILE *maps = fopen("/proc/self/maps", "r");
@@ -87,7 +88,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 	if (i == text_count)
 		wrong_places++;
 	signals++;
-	/* On top of whatever was being executed. */
+	/* Call the function on top of the interrupted code. */
 	check_call(ip % COUNT(expected));
 	in_handlers++;
 }
@@ -100,14 +101,16 @@ static void *work(void *arg)
 	while (!stop) {
 		check_call(self->calls % COUNT(expected));
 		self->calls++;
-		/* A thread that is preempted within a hit holds up every removal. */
+		/*
+		 * A thread that is preempted within a hit delays every removal.
+		 */
 		if (self->calls % 16 == 0)
 			nanosleep(&moment, NULL);
 	}
 	return NULL;
 }
 
-/* Returns whether a child, in which there are no breakpoints, fared well. */
+/* Returns whether a child, which has no breakpoints, gets correct results. */
 static bool fork_one(void)
 {
 	int status, i;
@@ -176,7 +179,7 @@ TEST_F_TIMEOUT(storm, counts_are_exact, 1200)
 	ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, NULL));
 
 	for (end = now() + seconds; now() < end; rounds++) {
-		/* Comes in one round, and goes in the next. */
+		/* Insert it in one round, remove it in the next. */
 		i = rounds / 2 % COUNT(storm_passing);
 		if (passers[i]) {
 			ASSERT_EQ(0, ubp_count(self->dev, passers[i], &count));
@@ -213,7 +216,10 @@ TEST_F_TIMEOUT(storm, counts_are_exact, 1200)
 	EXPECT_GT(passed, 0);
 	EXPECT_GT(signals, seconds);
 	for (i = 0; i < COUNT(storm_staying); i++) {
-		/* rep stosb is one execution, however many bytes it fills. */
+		/*
+		 * rep stosb is executed once, regardless of how many bytes it
+		 * fills.
+		 */
 		ASSERT_EQ(0, ubp_count(self->dev, ids[i], &count));
 		EXPECT_EQ(calls, count.task_hits + count.interrupt_hits) {
 			TH_LOG("breakpoint %zu", i);

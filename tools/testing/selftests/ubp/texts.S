@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The functions that the tests probe. */
+/* Functions that the tests probe. */
 
 .macro label name
 	.globl	\name
@@ -7,7 +7,7 @@
 .endm
 
 	.text
-/* slots.c: what is emulated, whether there is a slot or not. */
+/* slots.c: instructions that are emulated, with or without a slot. */
 label branch_first
 	nop
 label branch_jump
@@ -19,7 +19,7 @@ label branch_call
 	ret
 2:	ret
 
-/* slots.c: all of these are boosted. */
+/* slots.c: instructions that are boosted. */
 	.balign	4096
 label load_first
 	push	%rdi
@@ -33,8 +33,8 @@ label load_ret
 	ret
 
 /*
- * slots.c: a call of the kind that esi says, with the stack wherever rdi points;
- * the stack pointer is put back.
+ * slots.c: a direct call if esi is not 0, else an indirect one, with the stack
+ * pointer from rdi, which is restored afterwards.
  */
 label call_first
 	lea	call_fault(%rip), %rcx
@@ -50,7 +50,7 @@ label call_fault
 	mov	%rax, %rsp
 	ret
 
-/* hidden.c: nearly all of the time is spent in one instruction. */
+/* hidden.c: a function that spends nearly all its time in one instruction. */
 	.balign	64
 label fill
 	mov	%rsi, %rcx
@@ -61,7 +61,10 @@ label fill_next
 	nop
 	ret
 
-/* hidden.c: the same as a restartable sequence, which returns whether it was aborted. */
+/*
+ * hidden.c: fill as a restartable sequence, which returns whether it was
+ * aborted.
+ */
 	.balign	64
 label fill_section
 	lea	section(%rip), %rax
@@ -84,9 +87,9 @@ section:
 	.text
 
 /*
- * debugger.c: emulated, boosted and stepped ones. A repeated one is repeated
- * once: a step over a probed one is over all repetitions, which is said in
- * Documentation/trace/ubp.rst.
+ * debugger.c: emulated, boosted and stepped instructions. The repeated
+ * instruction has only one iteration, because a step over a probed one covers
+ * all iterations, as Documentation/trace/ubp.rst says.
  */
 	.balign	64
 label walk
@@ -119,8 +122,8 @@ label walk_probed
 	.quad	walk_leaf, 12b
 
 /*
- * storm.c: emulated, boosted and, as signals arrive, stepped ones; a repeated
- * one, calls, accesses to memory.
+ * storm.c: emulated and boosted instructions, which are stepped when signals
+ * arrive; a repeated instruction, calls, and accesses to memory.
  */
 	.text
 	.balign	64

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The fixture of the tests that insert breakpoints. */
+/* Fixture for tests that insert breakpoints. */
 #ifndef _UBP_FIXTURE_H
 #define _UBP_FIXTURE_H
 
@@ -32,7 +32,7 @@ FIXTURE_SETUP(ubp)
 		SKIP(return, "no " UBP_TEST_DEVICE);
 }
 
-/* Whatever a test leaves goes with the file. */
+/* Closing the file removes everything that a test has left. */
 FIXTURE_TEARDOWN(ubp)
 {
 	close(self->dev);
@@ -40,7 +40,7 @@ FIXTURE_TEARDOWN(ubp)
 	EXPECT_TRUE(page_is_of_file(getpid(), probed_nop));
 }
 
-/* A breakpoint of this process, counted in both contexts. */
+/* Inserts a breakpoint in this process, which counts hits in both contexts. */
 #define INSERT(at) ({							\
 	int __id = ubp_insert(self->dev, 0, (const void *)(at), BOTH, NULL); \
 	ASSERT_LT(0, __id);						\
@@ -49,7 +49,7 @@ FIXTURE_TEARDOWN(ubp)
 
 #define REMOVE(id)	ASSERT_EQ(0, ubp_remove(self->dev, id))
 
-/* Both contexts have counted the same. */
+/* Both contexts must have counted the same number of hits. */
 #define EXPECT_HITS(expected, id) do {					\
 	struct ubp_test_count __count;					\
 	ASSERT_EQ(0, ubp_count(self->dev, id, &__count));		\

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the selftests of UBP share. */
+/* Common functions of the UBP selftests. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>

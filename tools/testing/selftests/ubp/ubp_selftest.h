@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the selftests of UBP share. */
+/* Common functions of the UBP selftests. */
 #ifndef _UBP_SELFTEST_H
 #define _UBP_SELFTEST_H
 
@@ -9,10 +9,15 @@
 
 #include "ubp_test.h"
 
-/* The module. All return a value, or a negative errno. */
+/*
+ * Interface of the test module. All functions return a value, or a negative
+ * errno.
+ */
 int ubp_open(void);
 int ubp_analyze(int dev, struct ubp_test_insn *insns, size_t count);
-/* The id; how the instruction is executed goes to @plan, if that is not NULL. */
+/*
+ * Returns the id, and the plan of the instruction in @plan unless that is NULL.
+ */
 int ubp_insert(int dev, pid_t pid, const void *at, unsigned int flags, unsigned int *plan);
 int ubp_validate(int dev, pid_t pid, const void *at);
 int ubp_remove(int dev, int id);
@@ -21,8 +26,8 @@ int ubp_count(int dev, int id, struct ubp_test_count *count);
 #define UBP_PAGE	4096UL
 
 /*
- * A page whose first access waits until it is served through @uffd; NULL if that
- * cannot be had.
+ * Returns a page whose first access waits until the fault is served through
+ * @uffd; NULL if such a page is not available.
  */
 char *ubp_unserved_page(int *uffd);
 

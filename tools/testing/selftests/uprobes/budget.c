@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Handlers that take longer than the administrator lets them. */
+/* The time budget of handlers (uprobe_handler_budget_us). */
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -10,7 +10,7 @@
 
 #define BUDGET	"/proc/sys/kernel/uprobe_handler_budget_us"
 
-/* Machines that are emulated stand still at times, so times are long. */
+/* Emulated machines stall at times, so the times are long. */
 #define TAKES	1000000
 
 static int set_budget(const char *value)
@@ -123,9 +123,8 @@ static void *keep_busy(void *arg)
 }
 
 /*
- * Where there is no better clock than the ticks of one processor, that is to be
- * another one than the one whose interrupts are off: one that has nothing to do
- * gives this office up.
+ * Without a better clock than the ticks of one CPU, the ticking CPU must not be the one that
+ * disables interrupts. An idle CPU gives this duty up, so a busy thread keeps CPU 0 from idling.
  */
 static void leave_ticks_to_another(pthread_t *thread)
 {
@@ -147,7 +146,7 @@ TEST_F_TIMEOUT(budget, overdrawn, TIMEOUT)
 	leave_ticks_to_another(&thread);
 	id = PROBE_SLOW();
 	after = PROBE(returns_leaf);
-	/* As long as it likes. */
+	/* Without a budget, the handler may take any time. */
 	ASSERT_EQ(3, call_probed(returns_leaf, 1, 2));
 	ASSERT_EQ(3, call_probed(returns_leaf, 1, 2));
 	count = COUNT(id);
@@ -170,7 +169,7 @@ TEST_F_TIMEOUT(budget, overdrawn, TIMEOUT)
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 }
 
-/* Within the budget, or for as long as the administrator says nothing. */
+/* Handlers within the budget, or without one, stay armed. */
 TEST_F_TIMEOUT(budget, kept, TIMEOUT)
 {
 	struct uprobes_test_count count;
@@ -196,7 +195,7 @@ static bool profile_says_disarmed(void)
 	return says;
 }
 
-/* An event that is disarmed, since its argument takes long to be fetched, says so. */
+/* uprobe_profile shows an event as disarmed when its argument takes too long to fetch. */
 TEST(event_says_so)
 {
 	static const char enable[] = "events/selftest/slow/enable";
@@ -227,7 +226,7 @@ TEST(event_says_so)
 	EXPECT_EQ(1, log_lines(log, "", "disarmed"));
 	close(log);
 
-	/* Enabled again, it is armed again. */
+	/* Enabling the event again arms it again. */
 	ASSERT_EQ(0, tracefs_replace(enable, "0"));
 	EXPECT_FALSE(profile_says_disarmed());
 	ASSERT_EQ(0, tracefs_replace(enable, "1"));

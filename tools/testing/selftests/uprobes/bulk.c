@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Many probes registered and unregistered at once: all, or none. */
+/* Registration and unregistration of many probes at once, all or none. */
 #include <stdatomic.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
@@ -71,14 +71,14 @@ TEST_F_TIMEOUT(module, all, TIMEOUT)
 	singly = now_ms() - start;
 	EXPECT_EQ(0, memcmp(text, before, PAGE));
 	EXPECT_EQ(0, BULK_HITS(id));
-	/* Once more, all of them. */
+	/* Unregister all of them once more. */
 	UNPROBE(id);
 	TH_LOG("%u probes unregistered at once: %llu ms, one by one: %llu ms", PROBES,
 	       (unsigned long long)at_once, (unsigned long long)singly);
 	EXPECT_LE(at_once, singly);
 }
 
-/* Whichever is refused, none stays. */
+/* Whichever probe is refused, none stays registered. */
 TEST_F_TIMEOUT(module, none, TIMEOUT)
 {
 	static const unsigned int bad[] = { 0, 1, PROBES / 2, PROBES - 1 };
@@ -95,7 +95,7 @@ TEST_F_TIMEOUT(module, none, TIMEOUT)
 		EXPECT_EQ(0, memcmp(text, before, PAGE));
 		EXPECT_EQ(PROBES + i, ((probed_fn)text)(i, 0));
 	}
-	/* The same one twice. */
+	/* The same probe is passed twice. */
 	how.bad = PROBES;
 	for (i = 1; i < 4; i++) {
 		how.twice = bad[i];
@@ -103,7 +103,7 @@ TEST_F_TIMEOUT(module, none, TIMEOUT)
 		EXPECT_EQ(0, memcmp(text, before, PAGE));
 		EXPECT_EQ(PROBES + i, ((probed_fn)text)(i, 0));
 	}
-	/* What one of them is to displace is somebody else's breakpoint. */
+	/* One of the probes is at a foreign breakpoint. */
 	how.twice = 0;
 	text[STRIDE * 300] = 0xcc;
 	EXPECT_EQ(-EEXIST, BULK(how));
@@ -117,7 +117,7 @@ TEST_F_TIMEOUT(module, none, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* Several at the same place, among probes of others. */
+/* Several probes at one address, among other consumers. */
 TEST_F_TIMEOUT(module, at_one_place, TIMEOUT)
 {
 	struct uprobes_test_bulk how = bulk_of(probed_lea);
@@ -146,7 +146,7 @@ static void *call_until_stop(void *arg)
 	return NULL;
 }
 
-/* Threads hit them as they come and go, or fail to. */
+/* Threads hit the probes while they are registered and unregistered, or fail to register. */
 TEST_F_TIMEOUT(module, while_hit, TIMEOUT)
 {
 	unsigned int i, rounds = scaled(20);
@@ -172,7 +172,7 @@ TEST_F_TIMEOUT(module, while_hit, TIMEOUT)
 	EXPECT_EQ(0, wrong);
 }
 
-/* A process that goes with all its probes. */
+/* A process exits with all its probes. */
 TEST_F_TIMEOUT(module, process_ends, TIMEOUT)
 {
 	struct uprobes_test_bulk how = bulk_of(probed_lea);
@@ -192,7 +192,7 @@ TEST_F_TIMEOUT(module, process_ends, TIMEOUT)
 	EXPECT_EQ(-ESRCH, BULK(how));
 }
 
-/* So many that what fork() notes of them takes some memory. */
+/* So many probes that fork()'s record of them takes some memory. */
 TEST_F_TIMEOUT(module, many_and_fork, TIMEOUT)
 {
 	enum { PARTS = 36 };

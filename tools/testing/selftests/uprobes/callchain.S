@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Functions with frame pointers that call each other, to probe the innermost:
+ * Functions with frame pointers that call each other, with the innermost one to probe:
  * call_chain() -> chain_outer() -> chain_inner() -> the function in the argument.
- * With __i386__, a program of them, without a library: see callchain32 in Makefile.
+ * With __i386__, they are a program without a library: see callchain32 in Makefile.
  */
 
 #ifdef __i386__
@@ -19,7 +19,7 @@
 
 #include "function.S"
 
-/* A function with a frame, and the address that its callee returns to. */
+/* A function with a frame, and the return address of its callee. */
 .macro calls name callee:vararg
 function \name
 	push	BP
@@ -55,7 +55,7 @@ function chain_endbr
 
 #ifdef __i386__
 	.section .data, "aw"
-	/* What the program writes when it starts. */
+	/* Output of the program at its start. */
 addresses:
 	.long	chain_push, chain_endbr, chain_inner_site, chain_outer_site, call_chain_site
 	.set	addresses_len, . - addresses

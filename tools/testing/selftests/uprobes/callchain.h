@@ -12,7 +12,7 @@ void chain_endbr(void);
 
 /* An instruction within the frame of chain_push(). */
 extern const char chain_push_inside[];
-/* Where the callees of these functions return to. */
+/* Return addresses of the callees of these functions. */
 extern const char chain_inner_site[], chain_outer_site[], call_chain_site[];
 
 #endif /* _CALLCHAIN_H */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The kernel API: who is called, in what order, in what context, with what effect. */
+/* Consumers of the kernel API: order, context and effect of their handlers. */
 #include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -75,7 +75,7 @@ TEST_F_TIMEOUT(module, only_the_handlers_there_are, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* In the order in which they came; whatever goes leaves the others in place. */
+/* Consumers are called in the order of registration. Removing one keeps the others' order. */
 TEST_F_TIMEOUT(module, order_of_clients, TIMEOUT)
 {
 	enum { CLIENTS = 10 };
@@ -99,11 +99,11 @@ TEST_F_TIMEOUT(module, order_of_clients, TIMEOUT)
 			last_task = count.task_sequence;
 			last_interrupt = count.interrupt_sequence;
 		}
-		/* All in interrupt context before any in task context. */
+		/* All interrupt handlers run before any task handler. */
 		ASSERT_EQ(0, dev_count(self->dev, id[0], &count));
 		EXPECT_LT(last_interrupt, count.task_sequence);
 
-		/* The one in the middle goes to the end. */
+		/* The consumer in the middle moves to the end. */
 		UNPROBE(id[CLIENTS / 2]);
 		for (i = CLIENTS / 2; i < CLIENTS - 1; i++)
 			id[i] = id[i + 1];
@@ -115,7 +115,7 @@ TEST_F_TIMEOUT(module, order_of_clients, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(getpid(), probed_push));
 }
 
-/* A client comes and goes while another one stays. */
+/* A consumer is registered and unregistered while another one stays. */
 TEST_F_TIMEOUT(module, one_stays, TIMEOUT)
 {
 	int stays = PROBE(probed_lea);
@@ -146,7 +146,7 @@ TEST_F_TIMEOUT(module, neighbouring_probes, TIMEOUT)
 	for (i = 0; i < 5; i++) {
 		EXPECT_EQ(100 + i, HITS(id[i]));
 		UNPROBE(id[i]);
-		/* One more hit of those that are left. */
+		/* The remaining probes are hit once more. */
 		EXPECT_EQ(3, probed_push(1, 2));
 	}
 }
@@ -170,7 +170,7 @@ TEST_F_TIMEOUT(module, handler_sleeps, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* What a handler writes to the registers is what the program goes on with. */
+/* The program continues with the register values that a handler has written. */
 static void change_registers(struct __test_metadata *_metadata, int dev, unsigned int flags,
 			     probed_fn function)
 {
@@ -217,7 +217,7 @@ TEST_F_TIMEOUT(module, instruction_is_skipped, TIMEOUT)
 			.pid = getpid(),
 			.vaddr = (unsigned long)probed_lea,
 			.flags = flags[i],
-			.add_ip = 4,	/* The whole lea: what call_probed left in AX stays. */
+			.add_ip = 4,	/* The whole lea: AX keeps the value from call_probed. */
 		};
 		int id = dev_register_how(self->dev, &how);
 
@@ -238,7 +238,7 @@ TEST_F_TIMEOUT(module, errors, TIMEOUT)
 	ASSERT_NE(MAP_FAILED, text);
 	/* No handler. */
 	EXPECT_EQ(-EINVAL, register_at(self->dev, probed_nop, 0));
-	/* No such process, and one that is no process of a user. */
+	/* No such process, invalid pids, and a kernel thread. */
 	ended = fork();
 	if (!ended)
 		_exit(0);
@@ -247,12 +247,12 @@ TEST_F_TIMEOUT(module, errors, TIMEOUT)
 	EXPECT_EQ(-EINVAL, dev_register(self->dev, 0, probed_nop, UPROBES_TEST_TASK));
 	EXPECT_EQ(-EINVAL, dev_register(self->dev, -1, probed_nop, UPROBES_TEST_TASK));
 	EXPECT_EQ(-EINVAL, dev_register(self->dev, 2, probed_nop, UPROBES_TEST_TASK));
-	/* Not where code is. */
+	/* Addresses without code. */
 	EXPECT_EQ(-EINVAL, register_at(self->dev, NULL, UPROBES_TEST_TASK));
 	EXPECT_EQ(-EINVAL, register_at(self->dev, &id, UPROBES_TEST_TASK));
 	EXPECT_EQ(-EINVAL, register_at(self->dev, (void *)~0UL, UPROBES_TEST_TASK));
 	EXPECT_EQ(-EINVAL, register_at(self->dev, (void *)0xffffffff81000000, UPROBES_TEST_TASK));
-	/* What cannot be probed, and what somebody else probes. */
+	/* An instruction that cannot be probed, and a foreign breakpoint. */
 	text[0] = 0xf4;
 	text[1] = 0xcc;
 	EXPECT_EQ(-EPERM, register_at(self->dev, text, UPROBES_TEST_TASK));
@@ -260,7 +260,7 @@ TEST_F_TIMEOUT(module, errors, TIMEOUT)
 	EXPECT_EQ(0xf4, text[0]);
 	EXPECT_EQ(0xcc, text[1]);
 
-	/* The same one again: it stays as it was. */
+	/* Registering a registered probe fails and leaves it as it was. */
 	id = PROBE(probed_nop);
 	EXPECT_EQ(-EBUSY, dev_again(self->dev, id));
 	probed_nop(0, 0);
@@ -271,7 +271,7 @@ TEST_F_TIMEOUT(module, errors, TIMEOUT)
 	EXPECT_EQ(0, munmap(text, 4096));
 }
 
-/* Only the process that was named. */
+/* Only the named process hits the probe. */
 TEST_F_TIMEOUT(module, another_process, TIMEOUT)
 {
 	struct target target;
@@ -300,7 +300,7 @@ static void *wait_in_thread(void *arg)
 	return NULL;
 }
 
-/* Any thread's pid names the process. */
+/* The pid of any thread names the process. */
 TEST_F_TIMEOUT(module, through_a_thread, TIMEOUT)
 {
 	pthread_t thread;
@@ -317,7 +317,7 @@ TEST_F_TIMEOUT(module, through_a_thread, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* Pids are those of the caller's namespace. */
+/* Pids are relative to the caller's namespace. */
 TEST_F_TIMEOUT(module, pid_namespace, TIMEOUT)
 {
 	int status = -1, id;
@@ -335,7 +335,7 @@ TEST_F_TIMEOUT(module, pid_namespace, TIMEOUT)
 		if (id <= 0 || probed_nop(1, 2) != 3 || dev_count(self->dev, id, &count) ||
 		    count.task_hits != 1 || count.last_tgid != 1)
 			_exit(2);
-		/* A pid of the namespace outside. */
+		/* A pid outside the namespace. */
 		if (dev_register(self->dev, 999999, probed_nop, UPROBES_TEST_TASK) != -ESRCH)
 			_exit(3);
 		_exit(dev_unregister(self->dev, id) ? 4 : 0);
@@ -344,7 +344,7 @@ TEST_F_TIMEOUT(module, pid_namespace, TIMEOUT)
 	EXPECT_EQ(0, status);
 }
 
-/* More than fit in a page of slots. */
+/* More probes than a page of slots holds. */
 TEST_F_TIMEOUT(module, many_probes, TIMEOUT)
 {
 	enum { PROBES = 500 };
@@ -365,7 +365,7 @@ TEST_F_TIMEOUT(module, many_probes, TIMEOUT)
 	for (i = 0; i < PROBES; i++)
 		EXPECT_EQ(10, HITS(id[i]));
 
-	/* Half of them go and come again. */
+	/* Half of the probes are unregistered and registered again. */
 	for (j = 0; j < 2; j++) {
 		for (i = j; i < PROBES; i += 2)
 			UNPROBE(id[i]);

@@ -12,7 +12,7 @@
 
 #define STEPS	64
 
-/* A traced child that is stopped before it calls @fn(1, 2) and exits with 0. */
+/* Forks a traced child that is stopped before it calls @fn(1, 2) and exits with 0. */
 static pid_t start_traced(probed_fn fn)
 {
 	pid_t pid = fork();
@@ -32,7 +32,7 @@ static unsigned long ip_of(pid_t pid)
 	return ptrace(PTRACE_PEEKUSER, pid, offsetof(struct user, regs.rip), NULL);
 }
 
-/* Runs to @at with a breakpoint of the debugger, which it takes away again. */
+/* Runs the child to @at by a debugger's breakpoint, and removes this breakpoint. */
 static bool run_to(pid_t pid, const void *at)
 {
 	long word = ptrace(PTRACE_PEEKTEXT, pid, at, NULL);
@@ -57,7 +57,7 @@ static int finish(pid_t pid)
 	return status;
 }
 
-/* The registers after each step from call_probed to its caller. */
+/* Collects the registers after each step from call_probed to its caller. */
 static int step_through(pid_t pid, struct user_regs_struct *regs)
 {
 	int i, status;
@@ -138,7 +138,7 @@ TEST_F_TIMEOUT(module, breakpoint_beside_probe, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* Where the debugger's breakpoint came first, no probe can be. */
+/* A probe cannot be registered at a breakpoint that the debugger has set before. */
 TEST_F_TIMEOUT(module, breakpoint_before_probe, TIMEOUT)
 {
 	pid_t pid = start_traced(probed_lea);
@@ -152,8 +152,8 @@ TEST_F_TIMEOUT(module, breakpoint_before_probe, TIMEOUT)
 }
 
 /*
- * A debugger sees the program's text, and may write that back without harm to the probe. Its own
- * breakpoint takes the probe's place until it takes that away.
+ * A debugger reads the original text, and may write it back without harm to the probe. The
+ * debugger's own breakpoint replaces the probe's until the debugger removes it.
  */
 TEST_F_TIMEOUT(module, debugger_reads_and_writes, TIMEOUT)
 {
@@ -174,7 +174,7 @@ TEST_F_TIMEOUT(module, debugger_reads_and_writes, TIMEOUT)
 	EXPECT_EQ(0, finish(pid));
 }
 
-/* Probes are placed and removed while the debugger holds the program. */
+/* Probes are registered and unregistered while the debugger keeps the program stopped. */
 TEST_F_TIMEOUT(module, register_in_ptrace_stop, TIMEOUT)
 {
 	pid_t pid = start_traced(probed_lea);
@@ -194,7 +194,7 @@ TEST_F_TIMEOUT(module, register_in_ptrace_stop, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* A debugger that dies lets go of a probed program. */
+/* A debugger attaches to a probed program and detaches from it. */
 TEST_F_TIMEOUT(module, attach_and_detach, TIMEOUT)
 {
 	struct target target;
@@ -216,7 +216,7 @@ TEST_F_TIMEOUT(module, attach_and_detach, TIMEOUT)
 	EXPECT_EQ(0, target_stop(&target));
 }
 
-/* Every system call of a probed program stops for its tracer, twice. */
+/* Every system call of a probed program stops for its tracer, at entry and exit. */
 TEST_F_TIMEOUT(module, system_call_stops, TIMEOUT)
 {
 	pid_t pid = fork();
@@ -264,7 +264,7 @@ static void on_trap(int signal, siginfo_t *info, void *context)
 	trap_address = user->uc_mcontext.gregs[REG_RIP];
 }
 
-/* The program's own int3 gives it its SIGTRAP, probes or not. */
+/* The program's own int3 raises SIGTRAP, with or without probes. */
 TEST_F_TIMEOUT(module, own_breakpoints, TIMEOUT)
 {
 	struct sigaction action = { .sa_sigaction = on_trap, .sa_flags = SA_SIGINFO };
@@ -289,7 +289,7 @@ TEST_F_TIMEOUT(module, own_breakpoints, TIMEOUT)
 	EXPECT_EQ(202, traps);
 }
 
-/* An int3 that the program writes where a probe was is its own again. */
+/* An int3 that the program writes after a probe is removed is its own. */
 TEST_F_TIMEOUT(module, own_breakpoint_after_probe, TIMEOUT)
 {
 	struct sigaction action = { .sa_sigaction = on_trap, .sa_flags = SA_SIGINFO };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Allocations that fail, one at a time: kernels with fault injection only. */
+/* Injection of allocation failures, one at a time, on kernels with fault injection. */
 #ifndef _FAIL_NTH_H
 #define _FAIL_NTH_H
 
@@ -23,7 +23,9 @@ static inline bool fail_write(const char *path, const char *value)
 	return done;
 }
 
-/* Allocations that may sleep fail as well, and quietly. False: the kernel cannot do it. */
+/*
+ * Makes allocations that may sleep fail as well, and quietly. Returns false if the kernel cannot.
+ */
 static inline bool fail_set_up(void)
 {
 	static const char * const kinds[] = { "failslab", "fail_page_alloc" };
@@ -44,7 +46,7 @@ static inline bool fail_set_up(void)
 	return fail_write(FAIL_DEBUGFS "fail_page_alloc/min-order", "0");
 }
 
-/* From here on the @nth allocation of this thread fails. */
+/* Makes the @nth allocation of this thread fail, counted from here. */
 static inline void fail(unsigned int nth)
 {
 	char number[16];
@@ -53,7 +55,7 @@ static inline void fail(unsigned int nth)
 	fail_write("/proc/thread-self/fail-nth", number);
 }
 
-/* Returns whether there were as many allocations. */
+/* Returns whether the thread has made that many allocations. */
 static inline bool failed(void)
 {
 	int fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Filters, and the counts that the kernel keeps. */
+/* Filters of probes, and the counts that the kernel keeps. */
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -70,7 +70,7 @@ static void start(struct __test_metadata *_metadata, unsigned int calls)
 
 	go = false;
 	for (i = 0; i < THREADS; i++) {
-		/* As many as no other one. */
+		/* Each thread makes another number of calls. */
 		workers[i] = (struct worker) { .calls = calls + i };
 		ASSERT_EQ(0, pthread_create(&workers[i].thread, NULL, work, &workers[i]));
 	}
@@ -90,7 +90,7 @@ static void finish(struct __test_metadata *_metadata)
 	}
 }
 
-/* Each handler that there is has been called so often, and the kernel says so. */
+/* Expects @calls calls of each handler in @flags, and the same of the kernel's counts. */
 static void expect_calls(struct __test_metadata *_metadata, int dev, int id, unsigned int flags,
 			 unsigned int calls)
 {
@@ -125,7 +125,7 @@ TEST_F_TIMEOUT(module, one_passes, TIMEOUT)
 	for (i = 0; i < THREADS; i++) {
 		expect_calls(_metadata, self->dev, id[i], variant->flags, workers[i].calls);
 		EXPECT_EQ(workers[i].tid, COUNT(id[i]).last_tid);
-		/* It has been asked for all of them. */
+		/* The filter was asked about all of them. */
 		EXPECT_LE(THREADS * 100 + 8, COUNT(id[i]).filter_calls);
 		UNPROBE(id[i]);
 	}
@@ -147,7 +147,7 @@ TEST_F_TIMEOUT(module, none_passes, TIMEOUT)
 	EXPECT_TRUE(text_is_of_file(getpid(), returns_at_once, 4096));
 }
 
-/* On all processors at once. */
+/* All CPUs count at once. */
 TEST_F_TIMEOUT(module, counts, TIMEOUT)
 {
 	int id = PROBE_HOW(OF(returns_leaf), .flags = variant->flags, .size = variant->size);
@@ -157,7 +157,7 @@ TEST_F_TIMEOUT(module, counts, TIMEOUT)
 	finish(_metadata);
 	expect_calls(_metadata, self->dev, id, variant->flags, THREADS * calls + 6);
 	UNPROBE(id);
-	/* A new registration begins with nothing. */
+	/* A new registration counts from zero. */
 	id = PROBE_HOW(OF(returns_leaf), .flags = variant->flags, .size = variant->size);
 	expect_calls(_metadata, self->dev, id, variant->flags, 0);
 	EXPECT_EQ(3, call_probed(returns_leaf, 1, 2));

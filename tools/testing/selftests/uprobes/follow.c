@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* UPROBE_FOLLOW_FORK: what a probed process creates is probed as well, or is not. */
+/* Probes with UPROBE_FOLLOW_FORK in the children of a probed process. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdalign.h>
@@ -34,10 +34,10 @@ FIXTURE_VARIANT_ADD(module, not_followed) {
 #define PROBE_LEAF() PROBE_HOW(OF(returns_leaf), .flags = ALL | variant->flags, \
 	.size = variant->sized ? SIZE_OF(returns_leaf) : 0)
 
-/* Calls of the children, if they count. */
+/* Calls of the children, if the probe follows into them. */
 #define OF_CHILD(calls)	(variant->flags ? (calls) : 0)
 
-/* What the program knows of the calls is what each handler has counted. */
+/* Each handler has counted as many calls as the program has made. */
 static void expect_calls(struct __test_metadata *_metadata, int dev, int id, unsigned int calls)
 {
 	struct uprobes_test_count count;
@@ -53,7 +53,7 @@ static void expect_calls(struct __test_metadata *_metadata, int dev, int id, uns
 
 #define EXPECT_CALLS(id, calls)	expect_calls(_metadata, self->dev, id, calls)
 
-/* How many of the calls return something wrong. */
+/* Returns the number of calls with a wrong result. */
 static unsigned int call_many(void)
 {
 	unsigned int i, wrong = 0;
@@ -104,7 +104,7 @@ TEST_F_TIMEOUT(module, child_and_grandchild, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(getpid(), returns_at_once));
 }
 
-/* A child whose parent is gone, and that is probed no less. */
+/* A child remains probed after its parent has exited. */
 TEST_F_TIMEOUT(module, orphan, TIMEOUT)
 {
 	struct target target;
@@ -132,7 +132,7 @@ TEST_F_TIMEOUT(module, orphan, TIMEOUT)
 	EXPECT_EQ(0, byte);
 	EXPECT_CALLS(id, OF_CHILD(CALLS));
 
-	/* The probe is gone before the child is created. */
+	/* The probe is unregistered before the child is created. */
 	UNPROBE(id);
 	ASSERT_TRUE(target_start(&target));
 	EXPECT_TRUE(text_is_clean(target.pid));
@@ -140,7 +140,7 @@ TEST_F_TIMEOUT(module, orphan, TIMEOUT)
 	EXPECT_EQ(0, target_stop(&target));
 }
 
-/* Unregistering takes the probe out of all of them. */
+/* Unregistering removes the probe from all processes. */
 TEST_F_TIMEOUT(module, unregistered, TIMEOUT)
 {
 	enum { CHILDREN = 8 };
@@ -166,7 +166,9 @@ TEST_F_TIMEOUT(module, unregistered, TIMEOUT)
 		EXPECT_EQ(300, target_call(&target[i], probed_lea, 1, 2, 100));
 	}
 	EXPECT_EQ(OF_CHILD(100 * CHILDREN), HITS(other));
-	/* Some of them are gone by then: the last ones, as they have the pipes of the others. */
+	/*
+	 * Some children exit before that: the last ones, because they hold the pipes of the others.
+	 */
 	for (i = CHILDREN - 1; i >= CHILDREN / 2; i--)
 		EXPECT_EQ(0, target_stop(&target[i]));
 	UNPROBE(other);
@@ -179,8 +181,8 @@ TEST_F_TIMEOUT(module, unregistered, TIMEOUT)
 }
 
 /*
- * The handler of one process misbehaves, so that a worker takes the probe out of all of them. The
- * text is the program's when the probe has been unregistered, also while the worker is at it.
+ * The handler of one process misbehaves, so a worker removes the probe from all processes. When
+ * unregistering returns, the text is the program's, even if the worker is still running.
  */
 TEST_F_TIMEOUT(module, unregistered_and_disarmed, TIMEOUT)
 {
@@ -202,13 +204,13 @@ TEST_F_TIMEOUT(module, unregistered_and_disarmed, TIMEOUT)
 		for (i = 0; i < CHILDREN; i++)
 			EXPECT_TRUE(page_is_of_file(target[i].pid, probed_nop));
 		EXPECT_TRUE(page_is_of_file(getpid(), probed_nop));
-		/* The last ones first, as they have the pipes of the others. */
+		/* Stop the last ones first, because they hold the pipes of the others. */
 		while (i--)
 			EXPECT_EQ(0, target_stop(&target[i]));
 	}
 }
 
-/* A child in its parent's memory, for as long as it is there. */
+/* A child runs in its parent's memory until it executes another program. */
 TEST_F_TIMEOUT(module, vfork_and_exec, TIMEOUT)
 {
 	int id = PROBE_LEAF();
@@ -257,7 +259,7 @@ TEST_F_TIMEOUT(module, shared_memory, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(getpid(), returns_at_once));
 }
 
-/* The same program again, in the child: the probe is not in that. */
+/* The child executes this program again. The new image is not probed. */
 static void __attribute__((constructor)) begin(void)
 {
 	if (getenv("UPROBES_FOLLOW_EXEC"))
@@ -282,7 +284,7 @@ TEST_F_TIMEOUT(module, exec_in_child, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* A call that returns in the parent and in the child, of which that one is not known. */
+/* A call that returns in the parent and in the child. The return in the child is not known. */
 static pid_t forked;
 
 static unsigned long fork_inside(unsigned long base, unsigned long add)
@@ -299,7 +301,7 @@ TEST_F_TIMEOUT(module, forked_inside, TIMEOUT)
 	if (!forked) {
 		unsigned int wrong = call_probed(returns_leaf, 1, 2) != 3;
 
-		/* One that is known. */
+		/* A call with a known return. */
 		wrong += call_probed(fork_inside, 3, 4) != 7;
 		if (!forked)
 			_exit(wrong);
@@ -331,7 +333,7 @@ static void *fork_until_stop(void *arg)
 	return NULL;
 }
 
-/* Probes come and go while processes do. */
+/* Probes are registered and unregistered while processes are created and exit. */
 TEST_F_TIMEOUT(module, storm, TIMEOUT)
 {
 	unsigned int i, rounds = scaled(200);

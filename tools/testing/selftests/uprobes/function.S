@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The beginning of a function that tests probe, for assembly. */
+/* The beginning of an assembly function that tests probe. */
 
 .macro function name
 	.balign	64

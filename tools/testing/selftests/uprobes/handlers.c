@@ -6,7 +6,7 @@
 #include "module_fixture.h"
 #include "returns_text.h"
 
-/* The client frees its probe when it is told that nobody is called any more. */
+/* The consumer frees its probe when it is notified that no handler is called any more. */
 #define FREES	(UPROBES_TEST_NOTIFY | UPROBES_TEST_FREE)
 #define LINGER	300000	/* usec */
 
@@ -16,7 +16,7 @@ struct which {
 	unsigned long size;
 };
 
-/* In each kind of handler. */
+/* One entry for each kind of handler. */
 static const struct which kinds[] = {
 	{ "task", UPROBES_TEST_TASK, 0 },
 	{ "interrupt", UPROBES_TEST_INTERRUPT, 0 },
@@ -58,7 +58,7 @@ TEST_F_TIMEOUT(module, unregisters_itself, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(getpid(), call_probed));
 }
 
-/* All its handlers do, which is once too often. */
+/* All handlers of the probe unregister it, which is once too often. */
 TEST_F_TIMEOUT(module, unregisters_itself_twice, TIMEOUT)
 {
 	unsigned int flags = UPROBES_TEST_TASK | UPROBES_TEST_INTERRUPT;
@@ -73,7 +73,7 @@ TEST_F_TIMEOUT(module, unregisters_itself_twice, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* The others at the address are called as before, in their order. */
+/* The other consumers at the address are called as before, in their order. */
 TEST_F_TIMEOUT(module, others_stay, TIMEOUT)
 {
 	unsigned int i;
@@ -132,7 +132,7 @@ TEST_F_TIMEOUT(module, unregisters_another, TIMEOUT)
 	}
 }
 
-/* A handler may register: in task context, as it may sleep. */
+/* A handler in task context may register a probe, because it may sleep. */
 TEST_F_TIMEOUT(module, registers_another, TIMEOUT)
 {
 	static const unsigned int handlers[] = { UPROBES_TEST_TASK, UPROBES_TEST_RETURN };
@@ -154,7 +154,7 @@ TEST_F_TIMEOUT(module, registers_another, TIMEOUT)
 		EXPECT_EQ(3, call_probed(probed_lea, 1, 2));
 		EXPECT_EQ(1, HITS(other));
 		EXPECT_EQ(1, COUNT(other).return_hits);
-		/* It is there. */
+		/* The probe is already registered. */
 		EXPECT_EQ(3, call_probed(returns_leaf, 1, 2));
 		EXPECT_EQ(-EBUSY, COUNT(id).act_result);
 		UNPROBE(id);
@@ -162,7 +162,7 @@ TEST_F_TIMEOUT(module, registers_another, TIMEOUT)
 	}
 }
 
-/* A number says nothing in a handler, which is in the context of the probed thread. */
+/* A handler cannot register by pid, because it runs in the context of the probed thread. */
 TEST_F_TIMEOUT(module, registers_by_number, TIMEOUT)
 {
 	int other = PROBE_HOW(OF(probed_lea), .flags = UPROBES_TEST_TASK | UPROBES_TEST_PREPARE);
@@ -192,7 +192,7 @@ static void wait_for_hit(struct __test_metadata *_metadata, int dev, int id)
 	ASSERT_EQ(1, dev_hits(dev, id));
 }
 
-/* While a handler that has unregistered its probe is still executing, others wait for it. */
+/* Other callers wait while a handler that has unregistered its probe is still running. */
 static void waits(struct __test_metadata *_metadata, int dev, unsigned int flags)
 {
 	struct uprobes_test_register how = {
@@ -212,7 +212,7 @@ static void waits(struct __test_metadata *_metadata, int dev, unsigned int flags
 	ASSERT_LT(0, id);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, call_once, probed_lea));
 	wait_for_hit(_metadata, dev, id);
-	/* It is known until then. */
+	/* The structure is busy until then. */
 	EXPECT_EQ(-EBUSY, dev_again(dev, id));
 	ASSERT_EQ(0, dev_end(dev, id));
 	EXPECT_LE(LINGER / 1000, now_ms() - start);
@@ -231,7 +231,7 @@ TEST_F_TIMEOUT(module, waits_for_deferred, TIMEOUT)
 	waits(_metadata, self->dev, UPROBES_TEST_NOTIFY);
 }
 
-/* Another thread is in a handler of the probe that a handler unregisters. */
+/* A handler unregisters a probe while another thread is in a handler of that probe. */
 TEST_F_TIMEOUT(module, does_not_wait_for_another, TIMEOUT)
 {
 	int other = PROBE_HOW(OF(probed_lea), .flags = UPROBES_TEST_TASK | FREES,
@@ -279,7 +279,7 @@ TEST_F_TIMEOUT(module, all_unregister, TIMEOUT)
 				   .act_in = kind->handler,
 				   .act = UPROBES_TEST_ACT_UNREGISTER);
 
-		/* At times it is not waited for, or unregistered from here meanwhile. */
+		/* In every third round this thread unregisters the probe without waiting. */
 		if (i % 3)
 			ASSERT_TRUE(dev_notified(self->dev, id));
 		UNPROBE(id);
@@ -291,7 +291,7 @@ TEST_F_TIMEOUT(module, all_unregister, TIMEOUT)
 	EXPECT_TRUE(text_is_of_file(getpid(), returns_at_once, 4096));
 }
 
-/* The client's file is closed while a handler is executing that has unregistered its probe. */
+/* The consumer's file is closed while a handler that has unregistered its probe is running. */
 TEST_F_TIMEOUT(module, client_goes, TIMEOUT)
 {
 	static const unsigned int flags[] = { 0, UPROBES_TEST_NOTIFY, FREES };
@@ -319,14 +319,14 @@ TEST_F_TIMEOUT(module, unregistered_again, TIMEOUT)
 	unsigned int i;
 	int id;
 
-	/* Never registered. */
+	/* A probe that was never registered. */
 	id = PROBE_HOW(OF(probed_lea), .flags = UPROBES_TEST_TASK | UPROBES_TEST_PREPARE);
 	EXPECT_EQ(0, dev_end(self->dev, id));
 	EXPECT_EQ(3, probed_lea(1, 2));
 	EXPECT_EQ(0, HITS(id));
 	UNPROBE(id);
 
-	/* Twice, and of no use any more. */
+	/* Unregistering a second time has no effect. */
 	id = PROBE(probed_lea);
 	EXPECT_EQ(3, probed_lea(1, 2));
 	for (i = 0; i < 3; i++)
@@ -336,7 +336,7 @@ TEST_F_TIMEOUT(module, unregistered_again, TIMEOUT)
 	EXPECT_EQ(-ENOENT, COUNT(id).counts_error);
 	UNPROBE(id);
 
-	/* The process has gone. */
+	/* The process has exited. */
 	ASSERT_TRUE(target_start(&target));
 	id = PROBE_HOW(.pid = target.pid, OF(probed_lea), .flags = UPROBES_TEST_TASK);
 	EXPECT_EQ(300, target_call(&target, probed_lea, 1, 2, 100));
@@ -348,7 +348,7 @@ TEST_F_TIMEOUT(module, unregistered_again, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* The same structure, when it has been unregistered, by whomever. */
+/* The same structure is registered again after the caller or a handler has unregistered it. */
 TEST_F_TIMEOUT(module, registered_again, TIMEOUT)
 {
 	int id = PROBE(probed_lea);
@@ -372,7 +372,9 @@ TEST_F_TIMEOUT(module, registered_again, TIMEOUT)
 		EXPECT_EQ(3, probed_lea(1, 2));
 		EXPECT_EQ(3, probed_lea(1, 2));
 		EXPECT_EQ(i, HITS(id));
-		/* It is busy until the callback is called, and then is waited for. */
+		/*
+		 * Registering returns -EBUSY until the callback is called, and then waits for it.
+		 */
 		do
 			ret = dev_again(self->dev, id);
 		while (ret == -EBUSY);
@@ -401,7 +403,7 @@ static void *unregister_until_stop(void *arg)
 	return NULL;
 }
 
-/* The same structure by several at once, and by its handler. */
+/* Several threads register and unregister one structure, and its handler unregisters it. */
 TEST_F_TIMEOUT(module, races, TIMEOUT)
 {
 	void *(*const functions[])(void *) = {
@@ -451,7 +453,7 @@ static void *wait_in_thread(void *arg)
 	return NULL;
 }
 
-/* By a task, whatever number is in the structure. */
+/* Registering by task ignores the pid in the structure. */
 TEST_F_TIMEOUT(module, by_task, TIMEOUT)
 {
 	unsigned int flags = UPROBES_TEST_TASK | UPROBES_TEST_BY_TASK;

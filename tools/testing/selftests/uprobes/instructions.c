@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Every snippet does the same when one of its instructions is probed as when
- * none is, and each run of that instruction is one hit.
+ * Probed instructions of all kinds. Each snippet has the same effect when one of its instructions
+ * is probed as when none is, and each run of that instruction is one hit.
  */
 #include "module_fixture.h"
 #include "snippet.h"
@@ -58,7 +58,7 @@ TEST_F_TIMEOUT(module, in_interrupt, TIMEOUT)
 	try_all(_metadata, self->dev, FLAGS_SET, UPROBES_TEST_INTERRUPT);
 }
 
-/* The program steps itself: it gets the same traps, at the same places. */
+/* A program that single-steps itself gets the same traps, at the same addresses. */
 TEST_F_TIMEOUT(module, stepping_itself, TIMEOUT)
 {
 	try_all(_metadata, self->dev, FLAGS_CLEAR | FLAG_TF, UPROBES_TEST_TASK);

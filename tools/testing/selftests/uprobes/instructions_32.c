@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A 32-bit program does the same when all its instructions are probed. */
+/* Probed instructions of a 32-bit program, which must not change its results. */
 #include "module_fixture.h"
 
 #define REGISTERS	4096
 
-/* What the program writes. */
+/* Output of the program. */
 struct result {
 	uint8_t registers[REGISTERS];
 	uint32_t addresses[256];
 	unsigned int count;
 };
 
-/* Lets it run, and reads what it has to say. */
+/* Lets the program run, and reads its output. */
 static bool finish(pid_t pid, int from, struct result *result)
 {
 	size_t size = sizeof(result->registers) + sizeof(result->addresses), got = 0;
@@ -44,7 +44,7 @@ static void compare(struct __test_metadata *_metadata, int dev, unsigned int han
 	ASSERT_TRUE(finish(pid, from, &native));
 	ASSERT_LT(40, native.count);
 
-	/* All at once, or a run for each. */
+	/* All at once, or one in each run. */
 	for (i = 0; i < native.count; i += all ? native.count : 1) {
 		unsigned int end = all ? native.count : i + 1;
 
@@ -75,19 +75,19 @@ TEST_F_TIMEOUT(module, all, TIMEOUT)
 	compare(_metadata, self->dev, UPROBES_TEST_TASK | UPROBES_TEST_INTERRUPT, true);
 }
 
-/* How often the program has stored its registers: nine words each, the last ones the flags. */
+/* Returns how often the program has stored its registers: nine words each, with the flags last. */
 static unsigned int stores(const struct result *result)
 {
 	const uint32_t *words = (const uint32_t *)result->registers;
 	unsigned int n = 0;
 
-	/* Of these one bit is always set. */
+	/* One bit of the flags is always set. */
 	while (9 * n + 8 < REGISTERS / sizeof(*words) && words[9 * n + 8] & 2)
 		n++;
 	return n;
 }
 
-/* Where a call instruction leads to; 0 if it is none. */
+/* Returns the target of a call instruction, or 0 if it is another one. */
 static unsigned long callee(pid_t pid, unsigned long at)
 {
 	unsigned char insn[5];
@@ -99,11 +99,11 @@ static unsigned long callee(pid_t pid, unsigned long at)
 	return at + sizeof(insn) + offset;
 }
 
-/* The function that stores, and one that calls it and returns by the next instruction. */
+/* The function that stores registers, and one that calls it and returns by the next instruction. */
 TEST_F_TIMEOUT(module, returns, TIMEOUT)
 {
 	static struct result native, probed;
-	unsigned long function = 0, store;
+	unsigned long function = 0, return_address = 0, store;
 	int unsized, by_size, stored, from;
 	struct uprobes_test_count count;
 	unsigned int i;
@@ -115,8 +115,10 @@ TEST_F_TIMEOUT(module, returns, TIMEOUT)
 	ASSERT_TRUE(finish(pid, from, &native));
 	pid = start_stopped("target32", &from);
 	ASSERT_LT(0, pid);
-	for (i = 0; i < native.count && !function; i++)
+	for (i = 0; i < native.count && !function; i++) {
 		function = callee(pid, native.addresses[i]);
+		return_address = native.addresses[i] + 5;
+	}
 	store = callee(pid, function);
 	ASSERT_NE(0, store);
 	unsized = PROBE_HOW(.pid = pid, OF(function), .flags = UPROBES_TEST_RETURN);
@@ -125,9 +127,9 @@ TEST_F_TIMEOUT(module, returns, TIMEOUT)
 	EXPECT_TRUE(finish(pid, from, &probed));
 	EXPECT_EQ(0, memcmp(&native, &probed, sizeof(native)));
 	EXPECT_EQ(1, COUNT(unsized).return_hits);
-	EXPECT_EQ(function + 5, COUNT(unsized).return_ip);
+	EXPECT_EQ(return_address, COUNT(unsized).return_ip);
 	EXPECT_EQ(1, COUNT(by_size).return_hits);
-	EXPECT_EQ(function + 5, COUNT(by_size).return_ip);
+	EXPECT_EQ(return_address, COUNT(by_size).return_ip);
 	count = COUNT(stored);
 	ASSERT_LT(40, stores(&native));
 	EXPECT_EQ(stores(&native), count.task_hits);

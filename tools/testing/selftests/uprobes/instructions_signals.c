@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Signals that arrive at probed instructions: what handlers see, what is counted. */
+/* Signals that arrive at probed instructions: the addresses that handlers see, and the counts. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdatomic.h>
@@ -16,13 +16,13 @@
 #define PROBES	9
 #define SIZE	20
 
-/* Where in probed_mixed there are instructions, in the order of their execution. */
+/* Offsets of the instructions in probed_mixed, in the order of their execution. */
 static const unsigned int offsets[PROBES] = { 0, 1, 5, 12, 15, 17, 19, 10, 11 };
 
 static unsigned long slots_start, slots_end;
 static atomic_uint signals, in_slots, in_function;
 
-/* Finds the mapping that instructions are executed out of line in. */
+/* Finds the mapping of the XOL area. */
 static void find_slots(pid_t pid)
 {
 	char path[32], line[512];
@@ -177,7 +177,7 @@ static void on_timer_call(int signal, siginfo_t *info, void *context)
 		thread_wrong++;
 }
 
-/* The handler hits the probes that it interrupted. */
+/* The signal handler hits the probes that it interrupted. */
 TEST_F_TIMEOUT(module, handler_hits_probe, TIMEOUT)
 {
 	unsigned long long rounds = 0;
@@ -204,7 +204,7 @@ static void on_timer_jump(int signal, siginfo_t *info, void *context)
 	siglongjmp(out, 1);
 }
 
-/* The handler does not return to where it came from. */
+/* The signal handler does not return to the interrupted code. */
 TEST_F_TIMEOUT(module, handler_jumps_out, TIMEOUT)
 {
 	static atomic_uint jumps, rounds, begun;
@@ -227,7 +227,7 @@ TEST_F_TIMEOUT(module, handler_jumps_out, TIMEOUT)
 	timer_delete(timer);
 	EXPECT_EQ(0, thread_wrong);
 	EXPECT_EQ(0, in_slots);
-	/* What was begun and not ended was at most hit, once. */
+	/* A call that was begun but did not end has hit each probe at most once. */
 	for (i = 0; i < PROBES; i++) {
 		EXPECT_LE(rounds + 1, HITS(id[i]));
 		EXPECT_GE(begun + 1, HITS(id[i]));
@@ -249,7 +249,7 @@ TEST_F_TIMEOUT(module, interrupted_by_debugger, TIMEOUT)
 	pid = fork();
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		/* The counts are compared: no hit before the last is set. */
+		/* The counts are compared, so no hit may precede the last probe. */
 		while (!*go)
 			sched_yield();
 		while (probed_mixed(1, 2) == 3)
@@ -271,14 +271,14 @@ TEST_F_TIMEOUT(module, interrupted_by_debugger, TIMEOUT)
 		ASSERT_EQ(0, ptrace(PTRACE_GETREGS, pid, NULL, &regs));
 		seen += is_slot(regs.rip);
 		at_probe += regs.rip - (unsigned long)probed_mixed < SIZE;
-		/* The next one must not be hit behind the debugger's back. */
+		/* The next instruction must not be hit behind the debugger's back. */
 		ASSERT_EQ(0, ptrace(PTRACE_CONT, pid, NULL, NULL));
 	}
 	EXPECT_EQ(0, seen);
 	TH_LOG("%u stops, %u at a probe", stops, at_probe);
 	ASSERT_EQ(0, kill(pid, SIGKILL));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	/* The instructions follow one another: so do their counts. */
+	/* The instructions follow one another, and so do their counts. */
 	for (i = 0; i < PROBES; i++) {
 		hits[i] = HITS(id[i]);
 		if (i) {

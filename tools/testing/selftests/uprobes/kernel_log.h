@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the kernel says to its log during a test. */
+/* Messages in the kernel log during a test. */
 #ifndef _KERNEL_LOG_H
 #define _KERNEL_LOG_H
 
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Begins behind what is there. A file descriptor, or -1. */
+/* Opens the log behind the existing messages. Returns a file descriptor, or -1. */
 static inline int log_open(void)
 {
 	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -18,14 +18,14 @@ static inline int log_open(void)
 	return fd;
 }
 
-/* The number of lines since the last call, or the opening, with both texts in them. */
+/* Returns the number of lines since the last call, or the opening, that contain both texts. */
 static inline unsigned int log_lines(int fd, const char *one, const char *two)
 {
 	char line[8192];
 	unsigned int n = 0;
 	ssize_t got;
 
-	/* A record each; what has been overwritten is told by an error, once. */
+	/* Each read returns one record. One error reports all overwritten records. */
 	while ((got = read(fd, line, sizeof(line) - 1)) > 0 || (got < 0 && errno == EPIPE)) {
 		if (got < 0)
 			continue;
@@ -37,9 +37,8 @@ static inline unsigned int log_lines(int fd, const char *one, const char *two)
 }
 
 /*
- * Tells those who look through the log for reports of bugs (scripts/splats.py)
- * that one with this text in its first line is what this test wants; or
- * "nothing", any more.
+ * Announces to scripts/splats.py, which searches the log for reports of bugs, that this test
+ * provokes a report with @text in its first line. The text "nothing" revokes this.
  */
 static inline void log_expect(const char *text)
 {
@@ -48,7 +47,7 @@ static inline void log_expect(const char *text)
 
 	if (fd < 0)
 		return;
-	/* In one write; and there is no position, which dprintf() would ask for. */
+	/* The line must be one write. /dev/kmsg has no position, which dprintf() would ask for. */
 	snprintf(line, sizeof(line), "uprobes-test-expect %s\n", text);
 	if (write(fd, line, strlen(line)) < 0)
 		perror("/dev/kmsg");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A guest of KVM with one virtual CPU, which counts until it is to end. */
+/* A KVM guest with one virtual CPU that counts until it is asked to end. */
 #ifndef _KVM_GUEST_H
 #define _KVM_GUEST_H
 
@@ -19,14 +19,14 @@
 #define GUEST_DATA	0x2000
 #define GUEST_SIZE	0x2000
 
-/* At GUEST_DATA. */
+/* The data at GUEST_DATA. */
 struct guest_data {
 	atomic_uint turns;
 	unsigned int unused;
 	atomic_uchar end;
 };
 
-/* Processes that are created later share it. */
+/* Shared with processes that are created later. */
 static char *guest_memory;
 
 static inline struct guest_data *guest_data(void)
@@ -57,7 +57,7 @@ struct guest {
 	struct kvm_run *run;
 };
 
-/* 0, or a negative errno. */
+/* Returns 0, or a negative errno. */
 static inline int guest_create(struct guest *guest)
 {
 	struct kvm_userspace_memory_region memory = {
@@ -85,8 +85,8 @@ static inline int guest_create(struct guest *guest)
 }
 
 /*
- * Why there can be no guest; NULL if there can. KVM_RUN never gets to the guest if
- * the kernel could not measure the TSC at boot, as on a machine that is emulated.
+ * Returns the reason why no guest can run, or NULL if one can. KVM_RUN never enters the guest if
+ * the kernel could not measure the TSC at boot, as on an emulated machine.
  */
 static inline const char *no_kvm(void)
 {
@@ -104,7 +104,10 @@ static inline const char *no_kvm(void)
 	return khz > 0 ? NULL : "KVM does not know the frequency of the TSC";
 }
 
-/* Executes the guest, once: why it was left (KVM_EXIT_IO: by itself), or a negative errno. */
+/*
+ * Executes the guest once. Returns the exit reason (KVM_EXIT_IO: the guest left by itself), or a
+ * negative errno.
+ */
 static inline int guest_run(struct guest *guest)
 {
 	if (ioctl(guest->cpu, KVM_RUN, 0))
@@ -112,7 +115,7 @@ static inline int guest_run(struct guest *guest)
 	return guest->run->exit_reason;
 }
 
-/* Whether the guest makes a turn, soon. */
+/* Waits for the guest to make a turn, and returns whether it did. */
 static inline bool guest_counts(void)
 {
 	unsigned int before = guest_data()->turns;

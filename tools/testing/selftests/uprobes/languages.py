@@ -1,25 +1,28 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""Programs in several languages, while the functions that keep them busy are probed.
+"""Programs in several languages with probes on the functions that keep them busy.
 
-Arguments: those that shall run, of cxx, golang, node, python and rust; all if there are none.
+Arguments: the languages to run, of cxx, golang, node, python and rust; by default all. With c,
+programs in C are run, one for each of several sets of compiler options, for 64 and 32 bits
+(compilers.py).
 
-Each runs without probes, with them, and without them again. What it computes has
-to be the same, and what the probes have counted has to be what the program
-itself has counted: calls, and calls that have returned.
+Each program runs without probes, with them, and without them again. Its results must
+be the same, and the counts of the probes must be the program's own counts of calls and
+of calls that have returned.
 
-A program says "ready". Then, for each line that it is given, it works for so many
-seconds, at least once, and says
+A program prints "ready". Then, for each line of its input, which is a number of seconds,
+it works for that long, at least one iteration, and prints
 
     count FUNCTION CALLS RETURNS        for each of its functions
     iterations NUMBER
-    sum RESULT                          "differs" if not each iteration has the same
+    sum RESULT                          "differs" if iterations have different results
     done
 
-Environment: UPROBES_SECONDS   how long each works with probes (3)
-             UPROBES_RETURNS=0 only calls are probed
+Environment: UPROBES_SECONDS   seconds that each program works with probes (3)
+             UPROBES_RETURNS=0 probe only calls
 """
 import functools
+import glob
 import os
 import re
 import shutil
@@ -33,12 +36,12 @@ TRACEFS = "/sys/kernel/tracing"
 HERE = os.path.dirname(os.path.abspath(__file__))
 SECONDS = os.environ.get("UPROBES_SECONDS") or "3"
 RETURNS = os.environ.get("UPROBES_RETURNS") != "0"
-PATIENCE = 200      # seconds that a program may take in addition
+PATIENCE = 200      # additional seconds that a program may take
 GROUP = "languages"
 SKIPPED = 4         # as in kselftest
 
-# What Node's compiler must not do, to code that is probed: replace it, move it, drop it, or write
-# into it. Not every version has every one of the options.
+# These options keep Node's compiler from replacing, moving, dropping or writing probed code. Not
+# every version has all of them.
 NODE_OPTIONS = ("--no-opt", "--always-sparkplug", "--no-compact", "--never-compact",
                 "--no-compact-code-space", "--no-flush-bytecode")
 NODE_MAP = ("--perf-basic-prof", "--perf-basic-prof-only-functions")
@@ -64,7 +67,7 @@ class Results:
 
 @functools.cache
 class Elf:
-    """The functions of a file, and where it is in a process."""
+    """Functions of a file, and their addresses in a process."""
 
     def __init__(self, path):
         self.path = path
@@ -80,7 +83,7 @@ class Elf:
             self.functions[words[3].split("@")[0]] = (int(words[0], 16), int(words[1], 16))
 
     def first_segment(self):
-        """The address and the offset in the file of what is mapped first."""
+        """Returns the address and the file offset of the first loaded segment."""
         with open(self.path, "rb") as f:
             header = f.read(64)
             start, = struct.unpack_from("<Q", header, 32)
@@ -92,7 +95,14 @@ class Elf:
                     return address, offset
         raise ValueError(f"{self.path} has no segments")
 
+    def is_fixed(self):
+        """Returns whether the file is always loaded at its addresses, as ET_EXEC is."""
+        with open(self.path, "rb") as f:
+            return struct.unpack_from("<H", f.read(18), 16)[0] == 2
+
     def bias(self, pid):
+        if self.is_fixed():
+            return 0
         address, offset = self.first_segment()
         with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
             for line in maps:
@@ -122,7 +132,7 @@ def text_of(pid, start, end):
 
 
 class Program:
-    """One that is running."""
+    """A running program."""
 
     def __init__(self, arguments, folder):
         self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -132,7 +142,7 @@ class Program:
         self.iterations = self.sum = None
 
     def expect(self, last):
-        """Reads what it says, up to a line."""
+        """Reads the program's output up to the line LAST."""
         for line in self.process.stdout:
             words = line.split() or [""]
             if words[0] == "count":
@@ -160,12 +170,12 @@ class Program:
 
 
 class Language:
-    """A program, and the symbols of its functions: by the name that it reports."""
+    """A program, and the symbols of its functions by the names that it reports."""
 
-    returns_by_instruction = ()     # of functions that no direct jump leaves
+    returns_by_instruction = ()     # functions that no direct jump leaves
 
     def __init__(self, name, symbols, binary=None):
-        self.name = name
+        self.name = self.title = name
         self.symbols = symbols
         self.binary = binary or os.path.join(HERE, f"language_{name}")
 
@@ -176,7 +186,7 @@ class Language:
         return Elf(os.path.realpath(self.binary)).extent(pid, self.symbols[function])
 
     def probes(self, pid):
-        """Of each event its name, what it counts, and where: (name, function, what, command)."""
+        """Yields each event: its name, function, count ("calls", "returns"), and command."""
         for function in self.symbols:
             start, end = self.extent(pid, function)
             yield f"{function}_calls", function, "calls", f"p {start:#x}"
@@ -186,7 +196,7 @@ class Language:
                     yield f"{function}_ret", function, "returns", f"r {start:#x}-{end:#x}"
 
     def wrong(self, _pid, _hits):
-        """More to be said about the hits: what is wrong with them, by what has been looked at."""
+        """Checks more of the hits. Returns the error of each check by its name, or ""."""
         return {}
 
 
@@ -196,12 +206,26 @@ class Compiled(Language):
         self.returns_by_instruction = by_instruction.split()
 
 
-class Go(Language):
-    """Stacks move, so that a return is its instruction. A function whose stack has
-    to grow, or that is preempted, begins again: it has begun when it has passed the
-    check for that, which is its first branch."""
+class Options(Language):
+    """A C program that is built with a set of options."""
 
-    # The comparison of the stack pointer, or of what is in %r12, and a branch.
+    FUNCTIONS = ("leaf recurse tail pointer tail_pointer table large uses_large popping "
+                 "uses_popping frame variadic interpret jump catches floats cold")
+
+    def __init__(self, binary):
+        super().__init__("c", {f: f"probed_{f}" for f in self.FUNCTIONS.split()}, binary)
+        self.title = os.path.basename(binary)
+
+    def arguments(self):
+        return [self.binary]
+
+
+class Go(Language):
+    """Stacks move, so returns are detected at return instructions. A function begins
+    again if its stack must grow or if it is preempted. Therefore, calls are counted
+    after the check for that, which is the function's first branch."""
+
+    # The comparison of the stack pointer, or of %r12, and a branch.
     CHECK = re.compile(rb"(?:\x4c\x8d\x64\x24.|\x4c\x8d\xa4\x24.{4})?[\x49\x4d]\x3b\x66\x10"
                        rb"(?:\x76(.)|\x0f\x86(.{4}))", re.DOTALL)
 
@@ -211,7 +235,7 @@ class Go(Language):
                          {"square": "main.(*squares).area"})
 
     def check(self, pid, start, end):
-        """Where a function goes on after the check, and if its stack has to grow."""
+        """Returns the addresses after the check, and of the code that grows the stack."""
         found = self.CHECK.match(text_of(pid, start, end))
         if not found:
             return start, None
@@ -257,8 +281,8 @@ class Python(Language):
 
 
 class Node(Language):
-    """Code that a compiler makes while the program runs, and lists in a file. It is
-    left by a jump to code that all functions share."""
+    """A compiler makes the code at run time, and lists it in a file. Functions end
+    with a jump to code that they all share."""
 
     def __init__(self):
         functions = ("leaf", "recurse", "throw", "callback", "construct", "variadic", "wait")
@@ -275,7 +299,7 @@ class Node(Language):
 
     @staticmethod
     def compiled(pid):
-        """For each function where its code is, and all the places where it has been."""
+        """Returns the extents of each function's code, former ones first."""
         functions = {}
         with open(f"/tmp/perf-{pid}.map", encoding="utf-8", errors="replace") as f:
             for line in f:
@@ -296,6 +320,7 @@ class Node(Language):
 
 
 LANGUAGES = [
+    *(Options(path) for path in sorted(glob.glob(os.path.join(HERE, "options_*_[36][24]")))),
     Compiled("cxx",
              "leaf recurse descend throw square circle group tail target jump handler escape leave",
              by_instruction="leaf recurse group jump handler leave"),
@@ -307,7 +332,7 @@ LANGUAGES = [
 ]
 
 
-# Python's own mode "a" seeks the end, which these files do not have.
+# open() in mode "a" seeks the end, which these files do not have.
 def control(name, text, how=os.O_TRUNC):
     descriptor = os.open(name, os.O_WRONLY | how)
     try:
@@ -337,7 +362,7 @@ def hits_of_all():
 
 
 class Test:
-    """A language's program, from its start to its end."""
+    """A test of a language's program, from its start to its end."""
 
     def __init__(self, language, results):
         self.language = language
@@ -347,10 +372,10 @@ class Test:
         self.events = []
 
     def check(self, good, what, details=""):
-        self.results.add(good, f"{self.language.name}: {what}", details)
+        self.results.add(good, f"{self.language.title}: {what}", details)
 
     def place(self):
-        """Places all probes; says whether it could."""
+        """Places all probes, and returns whether this succeeded."""
         self.events = list(self.language.probes(self.program.pid))
         for name, _, _, command in self.events:
             kind, where = command.split()
@@ -376,7 +401,7 @@ class Test:
         for what, wrong in self.language.wrong(program.pid, hits).items():
             self.check(not wrong, what, wrong)
         total = [sum(count[i] for count in program.counts.values()) for i in (0, 1)]
-        print(f"# {self.language.name}: {program.iterations} iterations, {total[0]} calls, "
+        print(f"# {self.language.title}: {program.iterations} iterations, {total[0]} calls, "
               f"{total[1]} returns", flush=True)
 
     def steps(self):
@@ -392,7 +417,7 @@ class Test:
         self.compare(hits)
         control(f"events/{GROUP}/enable", "0")
         program.run(0)
-        self.check(program.sum == without and hits_of_all() == hits, "goes on without probes",
+        self.check(program.sum == without and hits_of_all() == hits, "continues without probes",
                    f"{program.sum}; before {without}")
         status = program.finish()
         self.check(status == 0, "ends", f"status {status}")
@@ -433,15 +458,14 @@ def too_late(*_):
     raise TimeoutError("no answer")
 
 
-def main():
-    wanted = sys.argv[1:]
+def main(wanted):
     print("TAP version 13", flush=True)
     enter_tracefs()
     remove_events()
     signal.signal(signal.SIGALRM, too_late)
     results = Results()
     for language in LANGUAGES:
-        if wanted and language.name not in wanted:
+        if language.name not in (wanted or ("cxx", "golang", "node", "python", "rust")):
             continue
         if os.path.exists(language.binary):
             Test(language, results).run()
@@ -452,4 +476,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

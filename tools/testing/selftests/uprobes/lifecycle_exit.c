@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Processes that end, or become another program, while they are probed. */
+/* Processes that exit, or execute another program, while they are probed. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -32,7 +32,7 @@ static int wait_status(pid_t pid)
 	return status;
 }
 
-/* True as soon as the probe was hit @more times. */
+/* Waits until the probe was hit @more times. Returns false on timeout. */
 static bool wait_hits(int dev, int id, long long more)
 {
 	uint64_t end = now_ms() + 20000;
@@ -59,7 +59,7 @@ TEST_F_TIMEOUT(module, kill_while_hitting, TIMEOUT)
 	}
 }
 
-/* Where exit and the removal meet in every order. */
+/* Exit and unregistering race, in every order. */
 TEST_F_TIMEOUT(module, kill_and_unregister, TIMEOUT)
 {
 	unsigned int i, rounds = scaled(100);
@@ -123,7 +123,7 @@ TEST_F_TIMEOUT(module, kill_in_handler, TIMEOUT)
 	}
 }
 
-/* The removal waits for a handler that sleeps, however long. */
+/* Unregistering waits for a sleeping handler, however long. */
 TEST_F_TIMEOUT(module, unregister_waits_for_handler, TIMEOUT)
 {
 	pid_t pid = start_caller(probed_lea);
@@ -148,7 +148,7 @@ static void *call_forever(void *arg)
 	_exit(1);
 }
 
-/* One thread ends the process while others are in the handler. */
+/* One thread exits the process while other threads are in the handler. */
 TEST_F_TIMEOUT(module, exit_while_others_are_in_handler, TIMEOUT)
 {
 	pid_t pid = fork();
@@ -169,7 +169,7 @@ TEST_F_TIMEOUT(module, exit_while_others_are_in_handler, TIMEOUT)
 	UNPROBE(1);
 }
 
-/* The leader goes, the others stay, and so does the probe. */
+/* The leader exits. The other threads and the probe stay. */
 TEST_F_TIMEOUT(module, leader_exits_first, TIMEOUT)
 {
 	pid_t pid = fork();
@@ -190,7 +190,7 @@ TEST_F_TIMEOUT(module, leader_exits_first, TIMEOUT)
 	hits = HITS(id);
 	EXPECT_TRUE(wait_hits(self->dev, id, hits + 100));
 
-	/* It can still be probed through the pid that it is known by. */
+	/* The process can still be probed by its pid. */
 	late = dev_register(self->dev, pid, probed_lea, UPROBES_TEST_TASK);
 	EXPECT_LT(0, late);
 	if (late > 0) {
@@ -208,7 +208,7 @@ static void spin(unsigned int rounds)
 		asm volatile("");
 }
 
-/* Registration meets a process at every moment of its end. */
+/* Registering races with each stage of a process's exit. */
 TEST_F_TIMEOUT(module, register_while_exiting, TIMEOUT)
 {
 	unsigned int i, rounds = scaled(300), came_in_time = 0;
@@ -238,7 +238,7 @@ TEST_F_TIMEOUT(module, register_while_exiting, TIMEOUT)
 	TH_LOG("%u of %u in time", came_in_time, rounds);
 }
 
-/* A process that is stopped can be probed; the hits come when it goes on. */
+/* A stopped process can be probed. The hits occur when it continues. */
 TEST_F_TIMEOUT(module, stopped_process, TIMEOUT)
 {
 	pid_t pid = start_caller(probed_lea);
@@ -267,8 +267,8 @@ static void *execute_itself(void *arg)
 }
 
 /*
- * The two images of the exec tests: the first reports its address, waits to be
- * probed, calls, and executes the second, which lies at the same addresses.
+ * The two images of the exec tests. The first reports its address, waits to be probed, calls
+ * probed_lea(), and executes the second, which lies at the same addresses.
  */
 __attribute__((constructor)) static void stages(void)
 {
@@ -338,7 +338,7 @@ TEST_F_TIMEOUT(module, exec_by_another_thread, TIMEOUT)
 	exec_stages(_metadata, self->dev, "0t");
 }
 
-/* The file that holds a process's own probes goes when it does. */
+/* The file that holds a process's own probes is closed when the process exits. */
 TEST_F_TIMEOUT(module, probes_itself_and_exits, TIMEOUT)
 {
 	unsigned int i, rounds = scaled(50);

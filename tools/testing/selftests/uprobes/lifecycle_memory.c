@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Text that goes away, moves or changes under a probe, and text of every kind. */
+/* Text that is unmapped, moved or changed under a probe, and text of every kind. */
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -7,7 +7,7 @@
 
 #define PAGE	4096UL
 
-/* Functions like the shared ones, to be put anywhere: SI + DI, and SI - DI. */
+/* Functions like the shared ones, for any address: SI + DI, and SI - DI. */
 static const unsigned char add_code[] = { 0x48, 0x8d, 0x04, 0x37, 0xc3 };
 static const unsigned char sub_code[] = { 0x48, 0x89, 0xf0, 0x48, 0x29, 0xf8, 0xc3 };
 
@@ -34,7 +34,7 @@ static unsigned long call(const void *text, unsigned long base, unsigned long ad
 	return ((probed_fn)text)(base, add);
 }
 
-/* A file that holds add_code in its only page; the caller may unlink @path. */
+/* Creates a file that holds add_code in its only page. The caller may unlink @path. */
 static int make_file(const char *path)
 {
 	unsigned char page[PAGE] = { 0 };
@@ -55,7 +55,7 @@ static unsigned char *map_file(int fd, void *where, int flags)
 	return mmap(where, PAGE, PROT_READ | PROT_EXEC, flags | (where ? MAP_FIXED : 0), fd, 0);
 }
 
-/* Hits are counted and the text comes back, as it was before. */
+/* Probes @text: the hits are counted, and unregistering restores the text. */
 static void use(struct __test_metadata *_metadata, int dev, unsigned char *text)
 {
 	unsigned char before[PAGE];
@@ -123,7 +123,7 @@ TEST_F_TIMEOUT(module, deleted_file_text, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(getpid(), text));
 }
 
-/* A file that others can see through the same page must never change. */
+/* A file that others see through the same page must never change. */
 TEST_F_TIMEOUT(module, shared_mappings, TIMEOUT)
 {
 	int fd = make_file(NULL), id;
@@ -160,7 +160,7 @@ TEST_F_TIMEOUT(module, unmapped, TIMEOUT)
 	EXPECT_EQ(ENOMEM, errno);
 }
 
-/* Other code comes to lie where the probe was. */
+/* Other code is mapped where the probe was. */
 TEST_F_TIMEOUT(module, replaced_by_other_code, TIMEOUT)
 {
 	unsigned char *text = ANONYMOUS(NULL, add_code);
@@ -180,7 +180,7 @@ TEST_F_TIMEOUT(module, replaced_by_other_code, TIMEOUT)
 	UNPROBE(again);
 	EXPECT_EQ(0, memcmp(text, sub_code, sizeof(sub_code)));
 
-	/* And with nothing in between: the mapping is replaced at once. */
+	/* The mapping is replaced at once, without an munmap(). */
 	id = PROBE(text);
 	ASSERT_EQ(text, ANONYMOUS(text, add_code));
 	EXPECT_EQ(30, call(text, 10, 20));
@@ -188,7 +188,7 @@ TEST_F_TIMEOUT(module, replaced_by_other_code, TIMEOUT)
 	EXPECT_EQ(0, memcmp(text, add_code, sizeof(add_code)));
 }
 
-/* As dlclose() and dlopen() do it. */
+/* The file is unmapped and mapped again, as dlclose() and dlopen() do. */
 TEST_F_TIMEOUT(module, file_mapped_again, TIMEOUT)
 {
 	int fd = make_file(NULL), id;
@@ -209,7 +209,7 @@ TEST_F_TIMEOUT(module, file_mapped_again, TIMEOUT)
 	close(fd);
 }
 
-/* The private copy is thrown away, and the breakpoint with it. */
+/* MADV_DONTNEED discards the private copy, and the breakpoint with it. */
 TEST_F_TIMEOUT(module, dontneed_of_file_text, TIMEOUT)
 {
 	int id = PROBE(probed_lea);
@@ -229,7 +229,7 @@ TEST_F_TIMEOUT(module, dontneed_of_file_text, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(getpid(), page));
 }
 
-/* A second probe at the address finds its breakpoint gone, and puts it back. */
+/* A second probe at the address finds its breakpoint gone, and inserts it again. */
 TEST_F_TIMEOUT(module, dontneed_then_another_probe, TIMEOUT)
 {
 	int id = PROBE(probed_nop), also;
@@ -253,11 +253,11 @@ TEST_F_TIMEOUT(module, dontneed_of_anonymous_text, TIMEOUT)
 	EXPECT_EQ(3, call(text, 1, 2));
 	ASSERT_EQ(0, madvise(text, PAGE, MADV_DONTNEED));
 	UNPROBE(id);
-	/* What was put back would be of a page that is gone. */
+	/* The page is gone, so unregistering must not restore its byte. */
 	EXPECT_EQ(0, text[0]);
 }
 
-/* A program that writes its own text, over the breakpoint too. */
+/* A program overwrites its own text, and the breakpoint in it. */
 TEST_F_TIMEOUT(module, overwritten, TIMEOUT)
 {
 	unsigned char *text = ANONYMOUS(NULL, add_code);
@@ -272,7 +272,7 @@ TEST_F_TIMEOUT(module, overwritten, TIMEOUT)
 	EXPECT_EQ(10, call(text, 10, 20));
 }
 
-/* What the program writes elsewhere in the page stays. */
+/* The program's writes elsewhere in the page persist. */
 TEST_F_TIMEOUT(module, written_beside, TIMEOUT)
 {
 	unsigned char *text = ANONYMOUS(NULL, add_code);
@@ -311,7 +311,7 @@ TEST_F_TIMEOUT(module, protection_changes, TIMEOUT)
 	}
 }
 
-/* Breakpoints go with their mapping: the moved text runs as it was. */
+/* mremap() removes breakpoints with their mapping: the moved text runs as before. */
 TEST_F_TIMEOUT(module, moved, TIMEOUT)
 {
 	unsigned char *text = ANONYMOUS(NULL, add_code), *place;
@@ -329,7 +329,7 @@ TEST_F_TIMEOUT(module, moved, TIMEOUT)
 	use(_metadata, self->dev, place);
 }
 
-/* A mapping that is cut in two and shrinks, with a probe in each part. */
+/* A mapping is cut in two and shrinks, with a probe in each part. */
 TEST_F_TIMEOUT(module, unmapped_in_part, TIMEOUT)
 {
 	unsigned char *text = mmap(NULL, 3 * PAGE, RWX, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -353,7 +353,7 @@ TEST_F_TIMEOUT(module, unmapped_in_part, TIMEOUT)
 	EXPECT_EQ(0, memcmp(text + 2 * PAGE, add_code, sizeof(add_code)));
 }
 
-/* An instruction that lies in two pages, probed at its first byte. */
+/* An instruction across two pages, probed at its first byte. */
 TEST_F_TIMEOUT(module, across_pages, TIMEOUT)
 {
 	unsigned char *text = mmap(NULL, 2 * PAGE, RWX, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Whose hits count: children, sharers of memory, threads. */
+/* Hits of children, of processes that share memory, and of threads. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdalign.h>
@@ -11,7 +11,7 @@
 
 #define CALLS	1000
 
-/* The number of calls out of CALLS that returned something wrong. */
+/* Returns the number of calls out of CALLS with a wrong result. */
 static unsigned int call_many(probed_fn function)
 {
 	unsigned int i, wrong = 0;
@@ -30,7 +30,7 @@ static int exit_status(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-/* What a child finds when it starts: 0, or which thing was wrong. */
+/* Checks the text in a new child. Returns 0, or the number of the failed check. */
 static int child_finds(void)
 {
 	if (byte_at(probed_nop) != 0x90)
@@ -64,7 +64,7 @@ TEST_F_TIMEOUT(module, fork, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(getpid(), probed_nop));
 }
 
-/* A grandchild of a process that is probed, with a probe of its own. */
+/* The child of a probed process has a probe of its own, and forks. */
 TEST_F_TIMEOUT(module, fork_of_fork, TIMEOUT)
 {
 	int id = PROBE(probed_nop);
@@ -127,7 +127,7 @@ TEST_F_TIMEOUT(module, fork_while_hit, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* Probes come and go while the process forks. */
+/* Probes are registered and unregistered while the process forks. */
 static void *register_until_stop(void *arg)
 {
 	int dev = (long)arg;
@@ -158,7 +158,7 @@ TEST_F_TIMEOUT(module, fork_while_registering, TIMEOUT)
 	EXPECT_EQ(0, wrong);
 }
 
-/* The child of a vfork runs in its parent's memory, but is another process. */
+/* A vfork() child runs in its parent's memory, but is another process. */
 TEST_F_TIMEOUT(module, vfork_and_exec, TIMEOUT)
 {
 	int nop = PROBE(probed_nop), lea = PROBE(probed_lea);
@@ -238,7 +238,7 @@ static int share_with_own_probe(void *arg)
 	return dev_unregister(shared_dev, id) ? 4 : ret;
 }
 
-/* Two processes in one memory, each with a probe at the same address. */
+/* Two processes share their memory, each with a probe at the same address. */
 TEST_F_TIMEOUT(module, shared_memory_two_probes, TIMEOUT)
 {
 	int id = PROBE(probed_lea);
@@ -259,7 +259,7 @@ TEST_F_TIMEOUT(module, shared_memory_two_probes, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(getpid(), probed_nop));
 }
 
-/* What the sharer says of itself when the process it shared with is gone. */
+/* The result of a process that outlives the one that it shares memory with. */
 struct verdict {
 	atomic_int done;
 	atomic_int result;
@@ -299,7 +299,7 @@ TEST_F_TIMEOUT(module, sharer_outlives_process, TIMEOUT)
 	for (i = 0; i < 1000 && !verdict->done; i++)
 		sleep_ms(10);
 	EXPECT_EQ(0, verdict->result);
-	/* The fork's file is this one: what it left is still there to be ended. */
+	/* The child had this device file, too, so its probe is still there to be unregistered. */
 	EXPECT_EQ(0, dev_unregister(self->dev, 1));
 }
 
@@ -317,7 +317,7 @@ static void *call_twice_in_thread(void *arg)
 	return call_in_thread(arg);
 }
 
-/* All threads count: those from before the registration and those after it. */
+/* All threads hit the probe: threads created before the registration, and after it. */
 TEST_F_TIMEOUT(module, threads, TIMEOUT)
 {
 	pthread_t before[8], after[8];
@@ -363,7 +363,7 @@ TEST_F_TIMEOUT(module, threads_in_handlers, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* Threads come and go all the time. */
+/* Threads are created and exit all the time. */
 TEST_F_TIMEOUT(module, many_threads, TIMEOUT)
 {
 	int id = PROBE(probed_nop);

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * Probes that end with something else: a process that dies, code that goes, a
- * module. Probes that a worker ends.
- */
+/* Probes that end with a process, its code or a module, and probes that a worker ends. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -14,7 +11,7 @@
 
 #define ALL	(UPROBES_TEST_TASK | UPROBES_TEST_INTERRUPT | UPROBES_TEST_RETURN)
 
-/* Registered from one side, killed from the other. */
+/* Registered by one thread, killed by another. */
 static atomic_int *victim;
 
 static void *kill_victims(void *arg)
@@ -29,7 +26,7 @@ static void *kill_victims(void *arg)
 		if (pid == last)
 			continue;
 		last = pid;
-		/* At another time each time. */
+		/* Kill at another time in each round. */
 		for (volatile unsigned int i = 0; i < (unsigned int)pid % 64 * 400; i++)
 			;
 		kill(pid, SIGKILL);
@@ -76,7 +73,7 @@ TEST_F_TIMEOUT(module, dies_while_registering, TIMEOUT)
 	TH_LOG("%u registered, %u gone before", registered, gone);
 }
 
-/* Code that is loaded, unloaded, and loaded again elsewhere, while it has return probes. */
+/* Code is loaded, unloaded, and loaded again elsewhere, while it has return probes. */
 TEST_F_TIMEOUT(module, reloaded, TIMEOUT)
 {
 	size_t size = SIZE_OF(returns_leaf);
@@ -106,7 +103,7 @@ TEST_F_TIMEOUT(module, reloaded, TIMEOUT)
 
 static probed_fn unmapped;
 
-/* Takes away the text of its caller's caller, which is not returned to. */
+/* Unmaps its caller's text, and exits instead of returning there. */
 static unsigned long unmap_and_exit(unsigned long base, unsigned long add)
 {
 	munmap((void *)base, 4096);
@@ -120,7 +117,7 @@ static void *lose_caller(void *arg)
 	return NULL;
 }
 
-/* The text that is to be returned to goes, and so does the thread. */
+/* The text at the return address is unmapped, and the thread exits. */
 TEST_F_TIMEOUT(module, site_and_thread_go, TIMEOUT)
 {
 	int id = PROBE_HOW(OF(unmap_and_exit), .flags = ALL);
@@ -141,7 +138,7 @@ TEST_F_TIMEOUT(module, site_and_thread_go, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* Sites whose protection changes, while calls have not returned. */
+/* The protection of return addresses changes during calls. */
 static void *protected;
 
 static unsigned long protect_caller(unsigned long first, unsigned long second)
@@ -164,10 +161,10 @@ TEST_F_TIMEOUT(module, site_is_protected, TIMEOUT)
 						    PROT_READ | PROT_EXEC));
 		EXPECT_EQ(i, HITS(id));
 	}
-	/* Noticed or not, none is counted twice, and the text is the program's. */
+	/* No return is counted twice, detected or not, and the text is the program's. */
 	EXPECT_GE(20, COUNT(id).return_hits + COUNT(id).misses);
 	returned = COUNT(id).return_hits;
-	TH_LOG("%llu of 20 returns noticed", returned);
+	TH_LOG("%llu of 20 returns detected", returned);
 	UNPROBE(id);
 	EXPECT_EQ(0, memcmp(protected, call_from_copy, SIZE_OF(call_from_copy)));
 }
@@ -200,7 +197,7 @@ static int unload_leaver(void)
 	return syscall(SYS_delete_module, LEAVER, 0) ? -errno : 0;
 }
 
-/* A handler of a module that has gone is not called any more. */
+/* A handler of an unloaded module is not called any more. */
 TEST_F_TIMEOUT(module, module_leaves_probe, TIMEOUT)
 {
 	int log = log_open(), other = PROBE(returns_leaf), ret;
@@ -224,12 +221,12 @@ TEST_F_TIMEOUT(module, module_leaves_probe, TIMEOUT)
 	EXPECT_TRUE(text_is_of_file(getpid(), returns_at_once, 4096));
 	EXPECT_TRUE(page_is_of_file(getpid(), returns_at_once));
 
-	/* It is refused when there is nothing that could be probed. */
+	/* The module is refused when there is nothing to probe. */
 	EXPECT_EQ(-EINVAL, load_leaver(getpid(), NULL, false));
 	close(log);
 }
 
-/* The process goes before the module does. */
+/* The process exits before the module is unloaded. */
 TEST_F_TIMEOUT(module, process_leaves_first, TIMEOUT)
 {
 	struct target target;
@@ -258,7 +255,7 @@ static void *call_until_stop(void *arg)
 	return NULL;
 }
 
-/* Threads hit the probe while the module goes. */
+/* Threads hit the probe while the module is unloaded. */
 TEST_F_TIMEOUT(module, module_leaves_while_hit, TIMEOUT)
 {
 	unsigned int i, rounds = scaled(50);
@@ -281,7 +278,7 @@ TEST_F_TIMEOUT(module, module_leaves_while_hit, TIMEOUT)
 	EXPECT_TRUE(text_is_of_file(getpid(), returns_at_once, 4096));
 }
 
-/* A probe that its handler unregisters ends in a worker, of a workqueue that is not deprecated. */
+/* A worker ends a probe that its handler unregisters. Its workqueue is not deprecated. */
 TEST_F_TIMEOUT(module, work_queue, TIMEOUT)
 {
 	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);

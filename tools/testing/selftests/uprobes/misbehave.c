@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Handlers that return in another context than they were called in, or sleep
- * where they must not: the log names them, once, they are called no more, and
- * the program and the other clients go on.
+ * Handlers that return in another context than they were called in, or sleep where they must not.
+ * The log names such a handler once, it is not called again, and the program and the other
+ * consumers continue.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,7 +14,7 @@
 
 #define CALLS	20U
 
-/* Where the handler is called, and what it does. */
+/* The handler that misbehaves, and its action. */
 FIXTURE_VARIANT(module)
 {
 	unsigned int handler;
@@ -157,7 +157,7 @@ static void announce(unsigned int act)
 		log_expect("BUG: sleeping function called from invalid context");
 }
 
-/* Page faults and migration work again, and so does the wait for hits. */
+/* Checks that page faults and migration work again, and the wait for hits with them. */
 static void program_goes_on(struct __test_metadata *_metadata)
 {
 	int cpus = sysconf(_SC_NPROCESSORS_ONLN), cpu;
@@ -187,7 +187,7 @@ static unsigned long long hits_of(const struct uprobes_test_count *count)
 #define PROBE_BAD() PROBE_HOW(OF(returns_leaf), .flags = variant->handler,	\
 	.act_in = variant->handler, .act = variant->act, .act_usec = 20000)
 
-/* Among others that are called in all contexts. */
+/* The handler misbehaves among consumers that are called in all contexts. */
 TEST_F_TIMEOUT(module, others_go_on, TIMEOUT)
 {
 	unsigned int all = UPROBES_TEST_TASK | UPROBES_TEST_INTERRUPT | UPROBES_TEST_RETURN;
@@ -238,7 +238,7 @@ static bool text_comes_back(void)
 	return true;
 }
 
-/* Alone: its breakpoint goes, and it can be registered again, for the same once more. */
+/* A sole consumer: its breakpoint is removed. It can be registered and disarmed again. */
 TEST_F_TIMEOUT(module, alone, TIMEOUT)
 {
 	int id = PROBE_BAD(), log = log_open();
@@ -261,7 +261,7 @@ TEST_F_TIMEOUT(module, alone, TIMEOUT)
 		EXPECT_EQ(0, dev_end(self->dev, id));
 		if (round == 1)
 			EXPECT_EQ(0, dev_again(self->dev, id));
-		/* The kernel makes one such report a second only: those after it are not missed. */
+		/* The kernel prints one such report a second. Wait, so that it prints the next. */
 		if (variant->act == UPROBES_TEST_ACT_SLEEP)
 			sleep_ms(1100);
 	}
@@ -282,7 +282,7 @@ static void *call_in_thread(void *arg)
 	return NULL;
 }
 
-/* Threads that are in the handler at the same time may come back from it, of whom one is named. */
+/* Several threads may be in the handler when it misbehaves. The log names one of them. */
 TEST_F_TIMEOUT(module, several_threads, TIMEOUT)
 {
 	int id = PROBE_BAD(), log = log_open();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The fixture of the tests that need the module, and what there is to do with its probes. */
+/* Fixture of the tests that need the module, with macros for its probes. */
 #ifndef _MODULE_FIXTURE_H
 #define _MODULE_FIXTURE_H
 
@@ -41,14 +41,14 @@ FIXTURE_TEARDOWN(module)
 }
 #endif /* OWN_FIXTURE */
 
-/* A probe of this process, counted in task context. */
+/* Registers a probe of this process that is counted in task context. */
 #define PROBE(fn) ({						\
 	int __id = dev_register(self->dev, getpid(), (void *)(fn), UPROBES_TEST_TASK); \
 	ASSERT_LT(0, __id);					\
 	__id;							\
 })
 
-/* A probe, as struct uprobes_test_register says, of this process, if that names none. */
+/* Registers a probe as in struct uprobes_test_register, by default in this process. */
 #define REGISTER(...) ({					\
 	struct uprobes_test_register __how = { __VA_ARGS__ };	\
 	if (!__how.pid)						\
@@ -56,7 +56,7 @@ FIXTURE_TEARDOWN(module)
 	dev_register_how(self->dev, &__how);			\
 })
 
-/* The same, which must succeed. */
+/* As REGISTER(), but the registration must succeed. */
 #define PROBE_HOW(...) ({					\
 	int __id = REGISTER(__VA_ARGS__);			\
 	ASSERT_LT(0, __id);					\
@@ -65,11 +65,11 @@ FIXTURE_TEARDOWN(module)
 
 #define OF(function)	.vaddr = (unsigned long)(function)
 
-/* The same, for entries and returns of a function whose size is not given. */
+/* As PROBE_HOW(), for entries and returns of a function whose size is not given. */
 #define PROBE_BOTH(function, ...) PROBE_HOW(OF(function),		\
 	.flags = UPROBES_TEST_TASK | UPROBES_TEST_RETURN, __VA_ARGS__)
 
-/* What a probe has counted. */
+/* Returns the counts of a probe. */
 #define COUNT(id) ({						\
 	struct uprobes_test_count __count;			\
 	ASSERT_EQ(0, dev_count(self->dev, id, &__count));	\

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Threads of a probed process for which resume_user_mode_work() has no registers,
- * because they are not on their way to user mode.
+ * Threads of a probed process for which resume_user_mode_work() has no
+ * registers, because they are not on their way to user mode.
  */
 #include <pthread.h>
 
@@ -9,7 +9,7 @@
 #include "module_fixture.h"
 #include "raw_ring.h"
 
-/* A worker of io_uring, which has a file to release after each request. */
+/* An io_uring worker with a file to release after each request. */
 TEST_F_TIMEOUT(module, io_uring_worker, TIMEOUT)
 {
 	unsigned int i, rounds = scaled(200);
@@ -52,7 +52,10 @@ static void *execute(void *arg)
 	return NULL;
 }
 
-/* A thread in a guest, while probes come and go, for which threads are quiesced. */
+/*
+ * A thread in a guest while probes are registered and unregistered, which
+ * quiesces threads.
+ */
 TEST_F_TIMEOUT(module, guest, TIMEOUT)
 {
 	unsigned int i, rounds = scaled(50);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the tests of perf and BPF on events share, beside the events. */
+/* Helpers of the tests of perf and BPF on events. */
 #ifndef _PERF_FIXTURE_H
 #define _PERF_FIXTURE_H
 
@@ -12,7 +12,7 @@
 
 #define EVENT	"events/selftest/hit"
 
-/* Makes the event selftest/hit. */
+/* Creates the event selftest/hit. */
 static inline int create(pid_t pid, probed_fn fn, const char *args)
 {
 	return tracefs_append("uprobe_events", "p:selftest/hit %d:%p %s", pid, fn, args);
@@ -30,7 +30,7 @@ static inline int event_id(const char *event)
 	return id;
 }
 
-/* A perf event on the event @attr->config, or a negative errno. */
+/* Opens a perf event on the event @attr->config. Returns a negative errno on failure. */
 static inline int perf_open(struct perf_event_attr *attr, pid_t pid, int cpu)
 {
 	int fd;
@@ -41,7 +41,7 @@ static inline int perf_open(struct perf_event_attr *attr, pid_t pid, int cpu)
 	return fd < 0 ? -errno : fd;
 }
 
-/* One that counts the hits of selftest/hit in a thread. */
+/* Opens a perf event that counts the hits of selftest/hit in a thread. */
 static inline int perf_count(pid_t pid)
 {
 	struct perf_event_attr attr = { .config = event_id("hit") };
@@ -49,7 +49,7 @@ static inline int perf_count(pid_t pid)
 	return perf_open(&attr, pid, -1);
 }
 
-/* What has been counted, -1 if that cannot be read. */
+/* Returns the count, or -1 if it cannot be read. */
 static inline long long perf_read(int fd)
 {
 	long long count;

@@ -1,10 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The tools that people have for perf's events, on events of uprobe_events: perf
-# stat, record and script, on a process, all of its threads, and all processors;
-# and bpftrace, for which the events are not of its kind, here as on any uprobe
-# event.
+# Common tools for perf's events, on events of uprobe_events: perf stat, record and
+# script, on a process, all of its threads, and all CPUs; and bpftrace, which refuses
+# the events, like any other uprobe event, because they are not of its kind.
 
 . "$(dirname "$0")/tap.sh"
 
@@ -18,8 +17,9 @@ clean_up() {
 
 ask() { echo "$1" >&"$to"; read -r -t 60 answer <&"$from"; }
 
-# Of who has not run for as long as the clock of threads can tell, perf stat says that
-# he was not counted, not how much. That may be a tick.
+# Runs for longer than a tick. perf stat does not print the count of a thread, but that
+# it was not counted, if the thread has run for less than its clock's resolution, which
+# may be a tick.
 pass_time() {
 	local began=${EPOCHREALTIME/./}
 
@@ -51,7 +51,7 @@ while_it_counts_and() { # what byte call command argument...
 	equal "perf $command: the text is restored" "$answer" "$text"
 }
 
-# What perf stat has counted of an event.
+# Prints perf stat's count of an event.
 counted() { awk -F, -v event="$1" '$3 == event { print $1 }' "$TMP/stat"; }
 
 echo "TAP version 13"
@@ -73,7 +73,7 @@ echo "p:uprobes/next $pid:$vaddr number=%di:u64 comm=\$comm" >> uprobe_events &&
 	echo "r:uprobes/next_of $pid:$vaddr-$end is=\$retval:u64" >> uprobe_events
 equal "events are made" "$(wc -l < uprobe_events)" 2
 
-# Which take many ticks.
+# So many calls take many ticks.
 calls=20000
 while_it_counts "call $calls" stat -x, -o "$TMP/stat" -e uprobes:next -p "$pid"
 equal "perf stat: of the process" "$(counted uprobes:next)" $calls
@@ -83,7 +83,7 @@ equal "perf stat: of threads" "$(counted uprobes:next)" $calls
 equal "perf stat: of their returns" "$(counted uprobes:next_of)" $calls
 while_it_counts "call $calls" stat -x, -o "$TMP/stat" -e uprobes:next -a
 equal "perf stat: of all processors" "$(counted uprobes:next)" $calls
-# Which does not disturb the probed one.
+# The count of another process does not disturb the probed one.
 while_it_counts_and "there is no probe" "${text:0:2}" \
 	"call $calls" stat -x, -o "$TMP/stat" -e uprobes:next -p $$
 equal "perf stat: of another process" "$(counted uprobes:next)" 0
@@ -96,7 +96,7 @@ equal "perf script: returns" "$(grep -c ' uprobes:next_of: ' "$TMP/script")" 50
 equal "perf script: arguments" \
 	"$(grep -o 'number=[0-9]* comm=.*' "$TMP/script" | sed -n '1p;50p')" \
 	"$(printf 'number=%s comm="samples_target"\n' 0 49)"
-equal "perf script: what is returned" "$(grep -o 'is=[0-9]*' "$TMP/script" | sed -n '1p;50p')" \
+equal "perf script: return values" "$(grep -o 'is=[0-9]*' "$TMP/script" | sed -n '1p;50p')" \
 	"$(printf 'is=%s\n' 1 50)"
 perf script -i "$TMP/perf.data" -F event,ip,sym > "$TMP/script" 2> "$TMP/errors"
 equal "perf script: callers" "$(awk -v RS= '/uprobes:next:/ && /next_of/ { n++ }
@@ -118,5 +118,5 @@ echo > uprobe_events
 equal "events can be removed" "$(cat uprobe_events)" ""
 ask end
 wait "$pid"
-equal "the process has gone on" $? 0
+equal "the process has continued" $? 0
 finish

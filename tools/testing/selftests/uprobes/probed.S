@@ -21,7 +21,7 @@ function probed_lea
 	lea	(%rdi,%rsi), %rax
 	ret
 
-/* instructions_signals.c knows where the instructions are. */
+/* instructions_signals.c knows the offsets of the instructions. */
 function probed_mixed
 	push	%rbp
 	lea	(%rdi,%rsi), %rax

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A process that is quiesced runs no user code, and loses nothing by it. */
+/* Quiesced processes: they run no user code, and lose nothing by it. */
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,7 +12,7 @@
 
 #define THREADS	4
 
-/* What the process under test shows to the outside. */
+/* State that the process under test shows to the outside. */
 static struct shown {
 	atomic_ulong count[64];
 	atomic_uint signals;
@@ -38,7 +38,7 @@ static unsigned long total(void)
 	return sum;
 }
 
-/* Whether nothing moves for so long. */
+/* Returns whether no counter moves for @ms milliseconds. */
 static bool still(unsigned int ms)
 {
 	unsigned long before = total();
@@ -47,7 +47,7 @@ static bool still(unsigned int ms)
 	return total() == before;
 }
 
-/* Whether something moves soon. */
+/* Waits for a counter to move, and returns whether it did. */
 static bool moves(void)
 {
 	uint64_t end = now_ms() + 20000;
@@ -125,7 +125,7 @@ TEST_F_TIMEOUT(module, stands_still, TIMEOUT)
 	EXPECT_EQ(SIGKILL, end(pid));
 }
 
-/* The guard goes with the file that holds it. */
+/* Closing the device file releases its guard. */
 TEST_F_TIMEOUT(module, resumed_by_close, TIMEOUT)
 {
 	pid_t pid;
@@ -134,7 +134,7 @@ TEST_F_TIMEOUT(module, resumed_by_close, TIMEOUT)
 	ASSERT_TRUE(show());
 	pid = start_counters();
 	ASSERT_TRUE(moves());
-	/* Not one that the process has as well. */
+	/* A file that the process has not inherited. */
 	dev = dev_open();
 	ASSERT_LT(0, dev_quiesce(dev, pid));
 	EXPECT_TRUE(still(50));
@@ -169,7 +169,7 @@ static void *sleep_long(void *arg)
 	return NULL;
 }
 
-/* Threads that wait in the kernel stay there, and get what they wait for. */
+/* Threads that wait in the kernel stay there, and their waits complete. */
 TEST_F_TIMEOUT(module, blocked_calls_are_not_interrupted, TIMEOUT)
 {
 	int pipes[2], guard;
@@ -201,7 +201,7 @@ TEST_F_TIMEOUT(module, blocked_calls_are_not_interrupted, TIMEOUT)
 	}
 	EXPECT_TRUE(wait_state(pid, pid, "S"));
 
-	/* What comes while nobody can take it is there when they can. */
+	/* Data and wake-ups that arrive while the process is quiesced are there when it resumes. */
 	guard = dev_quiesce(self->dev, pid);
 	ASSERT_LT(0, guard);
 	ASSERT_EQ(6, write(pipes[1], "hello", 6));
@@ -253,7 +253,7 @@ TEST_F_TIMEOUT(module, signals_wait, TIMEOUT)
 	sleep_ms(50);
 	EXPECT_EQ(1, shown->signals);
 
-	/* Stopped and continued while it is held: it stays held. */
+	/* A stopped process that is quiesced and then continued stays held. */
 	ASSERT_EQ(0, kill(pid, SIGSTOP));
 	EXPECT_EQ(pid, waitpid(pid, &status, WUNTRACED));
 	guard = dev_quiesce(self->dev, pid);
@@ -289,7 +289,7 @@ TEST_F_TIMEOUT(module, traced_process, TIMEOUT)
 	EXPECT_EQ(SIGKILL, end(pid));
 }
 
-/* Two that hold it: it moves when both have let go. */
+/* Two holders quiesce the process. It runs when both have resumed it. */
 TEST_F_TIMEOUT(module, two_holders, TIMEOUT)
 {
 	pid_t pid, other;
@@ -319,7 +319,7 @@ TEST_F_TIMEOUT(module, two_holders, TIMEOUT)
 	EXPECT_EQ(SIGKILL, end(pid));
 }
 
-/* A thread that quiesces its own process is held itself until another resumes. */
+/* A thread that quiesces its own process is held itself until another process resumes it. */
 TEST_F_TIMEOUT(module, oneself, TIMEOUT)
 {
 	int status;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Cpusets move a process, for which they take mmap_lock with cpu_hotplug_lock
- * held, and probes come and go in it, for which its threads are quiesced with
- * mmap_lock held. lockdep judges the order of the two.
+ * Probes in a process that cpusets move.
+ *
+ * Cpusets take mmap_lock with cpu_hotplug_lock held. Registering and unregistering a probe quiesces
+ * threads with mmap_lock held. lockdep checks the order of the two.
  */
 #include <sys/stat.h>
 
@@ -22,7 +23,7 @@ static int put(const char *file, const char *text)
 	return ret;
 }
 
-/* Whether a file's first line has one of some characters. */
+/* Returns whether the first line of a file has one of @characters. */
 static bool line_has(const char *file, const char *characters)
 {
 	FILE *stream = fopen(file, "re");
@@ -36,7 +37,7 @@ static bool line_has(const char *file, const char *characters)
 	return strpbrk(line, characters);
 }
 
-/* It is off in kernels without it, and after its first report. */
+/* lockdep is off in kernels without it, and after its first report. */
 static bool lockdep_is_on(void)
 {
 	FILE *stream = fopen("/proc/lockdep_stats", "re");
@@ -59,7 +60,7 @@ static int move(pid_t pid, unsigned int node)
 	return put(file, text);
 }
 
-/* A cpuset of one memory node each, so that every move rebinds the process's memory. */
+/* Makes cpusets of one memory node each, so that every move rebinds the process's memory. */
 static int make_cpusets(void)
 {
 	unsigned int node;
@@ -85,7 +86,7 @@ static void remove_cpusets(void)
 	put(CGROUPS "cgroup.subtree_control", "-cpuset");
 }
 
-/* A child with a copy of the probed text, which fork() makes under mmap_lock. */
+/* Forks a child. fork() makes its copy of the probed text under mmap_lock. */
 static int fork_probed(void)
 {
 	int status = -1;
@@ -103,7 +104,7 @@ TEST_F_TIMEOUT(module, moved_while_probed, TIMEOUT)
 	unsigned int i;
 	bool checked;
 
-	/* As "0-1". */
+	/* As in "0-1": more than one node. */
 	if (!line_has(CGROUPS "cpuset.mems.effective", "-,"))
 		SKIP(return, "no cpusets, or one memory node");
 	ASSERT_EQ(0, make_cpusets());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Processes are quiesced while threads and processes come and go in them. */
+/* Quiescing of processes while threads and processes are created and exit in them. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdalign.h>
@@ -12,7 +12,7 @@
 #define CYCLES	200
 #define THREADS	32
 
-/* Whatever runs user code of the process under test counts here. */
+/* Counts executions of the user code of the process under test. */
 static atomic_ulong *counter;
 
 static bool share_counter(void)
@@ -31,7 +31,7 @@ static bool moves(void)
 	return *counter != before;
 }
 
-/* Nothing moves while the process is held, everything does when it is not. */
+/* Checks that the counter stands still while the process is held, and moves when it is not. */
 static void hold_and_let_go(struct __test_metadata *_metadata, int dev, pid_t pid,
 			    unsigned int cycles)
 {
@@ -108,7 +108,7 @@ static int count_in_shared_memory(void *arg)
 	return 0;
 }
 
-/* Those that share the memory without being threads are held as well. */
+/* Processes that share the memory without being threads are held as well. */
 TEST_F_TIMEOUT(module, sharers_come_and_go, TIMEOUT)
 {
 	static alignas(16) char stack[4][16384];
@@ -134,7 +134,7 @@ TEST_F_TIMEOUT(module, sharers_come_and_go, TIMEOUT)
 	EXPECT_EQ(SIGKILL, end(pid));
 }
 
-/* The child of a vfork is held, and its parent, which waits for it, too. */
+/* A vfork() child is held, and so is its parent, which waits for it. */
 TEST_F_TIMEOUT(module, vfork_and_exec, TIMEOUT)
 {
 	pid_t pid;
@@ -160,7 +160,7 @@ TEST_F_TIMEOUT(module, vfork_and_exec, TIMEOUT)
 	EXPECT_EQ(SIGKILL, end(pid));
 }
 
-/* Forked children have a memory of their own and run on. */
+/* Forked children have their own memory and continue to run. */
 TEST_F_TIMEOUT(module, forks, TIMEOUT)
 {
 	atomic_ulong *forks;
@@ -198,7 +198,7 @@ TEST_F_TIMEOUT(module, forks, TIMEOUT)
 	EXPECT_EQ(SIGKILL, end(pid));
 }
 
-/* The process ends, in every way, while others try to hold it. */
+/* The process exits, in every way, while others try to hold it. */
 TEST_F_TIMEOUT(module, ends_meanwhile, TIMEOUT)
 {
 	unsigned int i, rounds = scaled(CYCLES), held = 0;
@@ -237,7 +237,7 @@ TEST_F_TIMEOUT(module, ends_meanwhile, TIMEOUT)
 	TH_LOG("held %u times", held);
 }
 
-/* Probes come and go while the process is held again and again. */
+/* Probes are registered and unregistered while the process is held again and again. */
 TEST_F_TIMEOUT(module, probes_meanwhile, TIMEOUT)
 {
 	unsigned int i, rounds = scaled(CYCLES);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* One request of io_uring at a time, without a library. */
+/* Requests to io_uring, one at a time, without a library. */
 #ifndef _RAW_RING_H
 #define _RAW_RING_H
 
@@ -17,13 +17,13 @@ struct ring {
 	struct io_uring_sqe *sqe;
 };
 
-/* Whether the kernel has io_uring. */
+/* Returns whether the kernel has io_uring. */
 static inline bool has_io_uring(void)
 {
 	return syscall(SYS_io_uring_setup, 0, NULL) != -1 || errno != ENOSYS;
 }
 
-/* Sets up a ring with IORING_SETUP_ @flags. 0, or a negative errno. */
+/* Sets up a ring with IORING_SETUP_ @flags. Returns 0, or a negative errno. */
 static inline int ring_open(struct ring *ring, unsigned int flags)
 {
 	struct io_uring_params *p = &ring->params;
@@ -48,7 +48,7 @@ static inline void ring_close(struct ring *ring)
 	close(ring->fd);
 }
 
-/* Makes a request and waits for its end: the result, or a negative errno. */
+/* Submits a request and waits for it. Returns its result, or a negative errno. */
 static inline int ring_do(struct ring *ring, const struct io_uring_sqe *sqe)
 {
 	const struct io_sqring_offsets *sq = &ring->params.sq_off;
@@ -77,7 +77,7 @@ static inline int ring_do(struct ring *ring, const struct io_uring_sqe *sqe)
 	return result;
 }
 
-/* Opens a file, in a worker of io_uring if @flags is IOSQE_ASYNC. */
+/* Opens a file, in an io_uring worker if @flags is IOSQE_ASYNC. */
 static inline int ring_open_file(struct ring *ring, const char *name, unsigned int flags)
 {
 	struct io_uring_sqe sqe = {

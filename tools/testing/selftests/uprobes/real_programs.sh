@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Programs that people know, probed; and the tools that look at programs, used
-# on one that is probed. What is not installed is skipped.
+# Common programs, probed, and tools that examine programs, used on a probed one.
+# Programs and tools that are not installed are skipped.
 
 . "$(dirname "$0")/tap.sh"
 
@@ -15,7 +15,7 @@ clean_up() {
 	rm -rf "$TMP"
 } 2> /dev/null
 
-# The address of an exported function in a running process.
+# Prints the address of an exported function in a running process.
 address_of() { # pid function
 	local range perms offset dev inode path value
 	while read -r range perms offset dev inode path; do
@@ -24,7 +24,7 @@ address_of() { # pid function
 			{ sub(/@.*/, "", $3) }
 			$3 == f && $2 ~ /[TtWi]/ { print $1; exit }')
 		[ -n "$value" ] || continue
-		# Of an executable that is not position independent, it is that.
+		# In an executable that is not position independent, the value is the address.
 		if readelf -h "$path" | grep -q 'EXEC '; then
 			echo "0x$value"
 		else
@@ -46,7 +46,7 @@ wait_for() { # command...
 	return 1
 }
 
-# Has the shell run a line, and waits for the end of it.
+# Makes the shell run a line, and waits for its end.
 shell_run() {
 	echo "$1; echo done-\$((7 * 191))" >&"$shell_to"
 	local line
@@ -56,7 +56,7 @@ shell_run() {
 	return 1
 }
 
-# Has python run its line; what it answers is in $answer.
+# Makes python run its line, and reads the answer into $answer.
 python_run() {
 	echo >&"$to"
 	read -r -t 120 answer <&"$from"
@@ -72,7 +72,7 @@ echo > uprobe_events
 echo 1 > tracing_on
 echo > trace
 
-# bash: the words that its own echo is given.
+# bash: the arguments of its builtin echo.
 start_program bash --norc --noprofile
 shell=$started shell_to=$to shell_from=$from
 shell_run true
@@ -84,7 +84,7 @@ else
 		echo 1 > events/real/echo/enable
 	check "bash: probe placed" $?
 	shell_run 'for i in 1 2 3 4 5 6 7 8 9; do echo word$i $i; done'
-	# Nine, and the one that says that it is done.
+	# Nine, and the one at the end of shell_run().
 	[ "$(hits echo)" = 10 ]
 	check "bash: every echo counted" $?
 	[ "$(grep -c 'word="word[1-9]"' trace)" = 9 ]
@@ -95,7 +95,7 @@ else
 	check "bash: other shells not counted" $?
 fi
 
-# The shell from here on runs, probed, under each tool.
+# From here on, the probed shell runs under each tool.
 busy='for i in {1..2000}; do echo $i > /dev/null; done'
 
 if ! have gdb; then
@@ -110,7 +110,7 @@ else
 	check "gdb: all counted afterwards" $?
 
 	before=$(hits echo)
-	# A breakpoint of gdb's own, elsewhere, is reached, and the program goes on.
+	# The program reaches a breakpoint of gdb's own, elsewhere, and continues.
 	gdb -nx -batch -p "$shell" -ex 'break pwd_builtin' \
 		-ex "shell touch $TMP/continues" -ex continue -ex bt -ex delete \
 		-ex detach > "$TMP/gdb" 2>&1 &
@@ -122,7 +122,7 @@ else
 	grep -q '^Breakpoint 1' "$TMP/gdb" && [ $ran = 0 ]
 	check "gdb: its own breakpoint is reached" $?
 	[ "$(hits echo)" = $((before + 4)) ]
-	check "gdb: all counted meanwhile" $?
+	check "gdb: all counted during its run" $?
 fi
 
 if ! have strace; then
@@ -158,7 +158,7 @@ else
 	[ "$(perf script -i "$TMP/data" -F comm,ip 2> /dev/null | grep -c '^bash')" -gt 0 ]
 	check "perf record: samples a probed program" $?
 	[ "$(hits echo)" = $((before + 4002)) ]
-	check "perf: all counted meanwhile" $?
+	check "perf: all counted during its runs" $?
 fi
 
 bpf='tracepoint:syscalls:sys_enter_openat /pid == $1/ { @opened = count(); }
@@ -191,7 +191,7 @@ else
 		        os.environ['PROBED'] = str(i)
 		    print(os.environ['PROBED'], flush=True)
 	END
-	# Not through a wrapper that would be another process.
+	# A wrapper would be another process.
 	binary=$(python3 -c 'import sys; print(sys.executable)')
 	start_program "$binary" "$TMP/program.py"
 	python=$started
@@ -208,12 +208,12 @@ else
 	echo 0 > events/real/setenv/enable
 	python_run
 	[ "$answer" = 999 ] && [ "$(hits setenv)" = 1000 ]
-	check "python: goes on without" $?
+	check "python: continues without probes" $?
 fi
 
 echo 0 > events/real/enable
 shell_run 'for i in 1 2 3; do echo $i; done'
-check "the shell goes on without" $?
+check "the shell continues without probes" $?
 echo > uprobe_events && [ -z "$(cat uprobe_events)" ]
-check "nothing left" $?
+check "no probes are left" $?
 finish

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Lines that uprobe_events must refuse, leaving nothing behind. */
+/* Lines that uprobe_events must refuse without side effects. */
 #ifndef _REFUSED_H
 #define _REFUSED_H
 
@@ -11,7 +11,7 @@
 #include "kselftest_harness.h"
 #include "uprobes_selftest.h"
 
-/* What can be seen of the probes and of the process. */
+/* Visible state of the probes and of the process. */
 struct snapshot {
 	char *list;
 	char *dynamic;
@@ -74,7 +74,7 @@ static void snapshot_free(struct snapshot *s)
 	free(s->maps);
 }
 
-/* The line is refused with @error, said at the '^' in it, without a trace. */
+/* Expects that the line is refused with @error at its '^', without side effects. */
 static void expect_refused(struct __test_metadata *_metadata, struct target *target,
 			   int error, const char *format, ...)
 {

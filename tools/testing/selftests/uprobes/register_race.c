@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Threads hit a probe all the time while it comes and goes.
+ * Threads that hit a probe while it is registered and unregistered.
  *
- * Handlers add one to SI, and the probed functions return it, so every call
- * knows how often it was handled. A call that lies between the end of a
- * registration and the beginning of its removal must be handled once, a call
- * that lies outside of any registration not at all, every other call once or
- * not at all; and the sum must be what the kernel counted.
+ * Each handler adds one to SI, and the probed functions return it, so each call knows how often it
+ * was handled. A call between the end of a registration and the beginning of its removal must be
+ * handled once. A call outside of any registration must not be handled. Any other call is handled
+ * once or not at all. The sum must be the kernel's count.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -17,7 +16,7 @@
 #define THREADS	8
 #define CYCLES	1000
 
-/* A cycle has four epochs: it changes, is on, changes, is off. */
+/* The four epochs of a cycle: the probe changes, is on, changes, is off. */
 enum { COMING = 0, ON = 1, GOING = 2, OFF = 3 };
 
 static atomic_ulong epoch;
@@ -58,8 +57,8 @@ static void *work(void *arg)
 		}
 		calls = atomic_fetch_add_explicit(&self->calls, 1, memory_order_relaxed);
 		/*
-		 * There are more threads than processors, and one that is preempted within a hit
-		 * holds up every removal.
+		 * There are more threads than CPUs, and a thread that is preempted within a hit
+		 * delays every removal.
 		 */
 		if (calls % 128 == 0)
 			nanosleep(&moment, NULL);
@@ -77,7 +76,7 @@ static unsigned long all_calls(void)
 	return sum;
 }
 
-/* Waits until there were calls: on other processors, or, with @yield, on this one, too. */
+/* Waits for calls on other CPUs or, with @yield, on this one as well. */
 static void let_work(bool yield)
 {
 	unsigned long from = all_calls();
@@ -157,7 +156,7 @@ TEST_F_TIMEOUT(module, every_hit_once, 2 * TIMEOUT)
 	       on, off, handled);
 	ASSERT_EQ(0, dev_state(self->dev, &state));
 	EXPECT_EQ(state.ended_hits, handled);
-	/* The test is worth nothing unless it saw both. */
+	/* The test is void unless it saw both. */
 	EXPECT_LT(variant->cycles, on);
 	EXPECT_LT(variant->cycles, off);
 	EXPECT_TRUE(text_is_of_file(getpid(), probed_nop, 4096));

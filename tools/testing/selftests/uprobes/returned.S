@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Functions whose returns are probed, alone in their pages. See returned.h. */
+/* Functions with probed returns, alone in their pages. See returned.h. */
 
 #include "function.S"
 
@@ -65,7 +65,7 @@ function returned_late
 	ret
 function_end returned_late
 
-	/* It is not said where the jump leads to. */
+	/* The jump does not show its target. */
 function returned_opaque
 	lea	1f(%rip), %rax
 	jmp	*%rax

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Functions whose returns are probed. Each NAME has a NAME_end, behind it. */
+/* Functions with probed returns. Each NAME has a NAME_end behind it. */
 #ifndef _RETURNED_H
 #define _RETURNED_H
 
@@ -9,11 +9,11 @@
 unsigned long returned_sum(unsigned long base, unsigned long add);
 extern const char returned_sum_ret[], returned_sum_end[];
 
-/* The same, after a jump to where a register says. */
+/* Returns @base + @add, after a jump to the address in a register. */
 unsigned long returned_opaque(unsigned long base, unsigned long add);
 extern const char returned_opaque_end[];
 
-/* The same if @base is even, else returns @base. */
+/* Returns @base + @add if @base is even, else @base. */
 unsigned long returned_two_ways(unsigned long base, unsigned long add);
 extern const char returned_two_ways_end[];
 
@@ -25,11 +25,11 @@ extern const char returned_deep_call[], returned_deep_site[], returned_deep_end[
 unsigned long returned_tail(unsigned long base, unsigned long add);
 extern const char returned_tail_end[];
 
-/* Has no instruction that returns. */
+/* Has no return instruction. */
 unsigned long returned_never(unsigned long base, unsigned long add);
 extern const char returned_never_end[];
 
-/* @base is that of this. Returns @add. */
+/* The structure at @base of returned_late(), which returns @add. */
 struct late {
 	unsigned int inside;
 	unsigned int go;
@@ -39,8 +39,8 @@ unsigned long returned_late(unsigned long base, unsigned long add);
 extern const char returned_late_end[];
 
 /*
- * Makes the system call that returned_opaque(@base, @add) returns the number of,
- * with an instruction where no return can be noticed.
+ * Makes the system call with the number returned_opaque(@base, @add), at an instruction where no
+ * return can be detected.
  */
 unsigned long returned_before_syscall(unsigned long base, unsigned long add);
 

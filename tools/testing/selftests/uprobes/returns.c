@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Return handlers: when they are called, what they see and change, in both forms. */
+/* Return handlers: their calls, and the values that they see and change, in both forms. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -9,7 +9,7 @@
 
 #define PAGE	4096UL
 
-/* Whether the size of the function is given, or its exits have to be found. */
+/* Whether the size of the function is given, or its return instructions must be found. */
 FIXTURE_VARIANT(module)
 {
 	bool sized;
@@ -55,7 +55,7 @@ TEST_F_TIMEOUT(module, each_return_once, TIMEOUT)
 	EXPECT_EQ(1000, count.hits);
 	EXPECT_EQ(1000, count.returns);
 	EXPECT_EQ(0, count.misses);
-	EXPECT_EQ(RET_OF(returns_leaf), count.return_ip);
+	EXPECT_EQ((unsigned long)call_probed_return, count.return_ip);
 	UNPROBE(id);
 	EXPECT_EQ(11, call_probed(returns_leaf, 5, 6));
 	EXPECT_TRUE(text_is_of_file(getpid(), returns_at_once, 4096));
@@ -64,7 +64,7 @@ TEST_F_TIMEOUT(module, each_return_once, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(getpid(), call_probed));
 }
 
-/* Returns only: nobody is called when the function is entered. */
+/* Returns only: no handler is called at the entry. */
 TEST_F_TIMEOUT(module, only_returns, TIMEOUT)
 {
 	int id = PROBE_RETURN(returns_leaf);
@@ -78,7 +78,7 @@ TEST_F_TIMEOUT(module, only_returns, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* From two places, and by two instructions. */
+/* Calls from two places, and returns by two instructions. */
 TEST_F_TIMEOUT(module, several_ways, TIMEOUT)
 {
 	int id = PROBE_VARIANT(returns_twice);
@@ -95,7 +95,7 @@ TEST_F_TIMEOUT(module, several_ways, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* The instruction by which it returns is the one at which it is entered. */
+/* The return instruction is also the entry. */
 TEST_F_TIMEOUT(module, one_byte, TIMEOUT)
 {
 	int id, only;
@@ -164,11 +164,11 @@ TEST_F_TIMEOUT(module, callee_pops, TIMEOUT)
 	EXPECT_EQ(100, COUNT(id).task_hits);
 	EXPECT_EQ(100, RETURNS(id));
 	EXPECT_EQ(102, COUNT(id).return_ax);
-	EXPECT_EQ((unsigned long)returns_and_pops_end - 3, COUNT(id).return_ip);
+	EXPECT_EQ((unsigned long)call_and_pop_return, COUNT(id).return_ip);
 	UNPROBE(id);
 }
 
-/* Two probes at the same function, of which one changes what it returns. */
+/* Two probes of one function. One of them changes the return value. */
 TEST_F_TIMEOUT(module, two_probes, TIMEOUT)
 {
 	int first = PROBE_VARIANT(returns_leaf, .add_ax = 1000);
@@ -191,20 +191,20 @@ TEST_F_TIMEOUT(module, two_probes, TIMEOUT)
 	UNPROBE(second);
 }
 
-/* A handler that moves the instruction pointer: the next instruction is not executed. */
+/* A handler moves the instruction pointer, so an instruction of the caller is not executed. */
 TEST_F_TIMEOUT(module, moved, TIMEOUT)
 {
-	int id = PROBE_RETURN(returns_or_not, .add_return_ip = 1);
+	int id = PROBE_RETURN(returns_leaf, .add_return_ip = 4);
 	unsigned int i;
 
 	for (i = 0; i < 100; i++)
-		ASSERT_EQ(104, call_and_add(returns_or_not, 1, 2));
+		ASSERT_EQ(3, call_and_add(returns_leaf, 1, 2));
 	EXPECT_EQ(100, RETURNS(id));
 	UNPROBE(id);
-	EXPECT_EQ(103, call_and_add(returns_or_not, 1, 2));
+	EXPECT_EQ(103, call_and_add(returns_leaf, 1, 2));
 }
 
-/* The instruction that is returned to, or by, has a probe of its own. */
+/* The return address, or the return instruction, has a probe of its own. */
 TEST_F_TIMEOUT(module, site_is_probed, TIMEOUT)
 {
 	int id = PROBE_VARIANT(returns_leaf);
@@ -230,7 +230,7 @@ TEST_F_TIMEOUT(module, site_is_probed, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(getpid(), call_probed));
 }
 
-/* Who comes to the site, or the RET, by another way has not returned from the function. */
+/* A thread that reaches the return address, or the RET, in another way has not returned. */
 TEST_F_TIMEOUT(module, other_functions_return_there, TIMEOUT)
 {
 	int id = PROBE_VARIANT(returns_leaf);
@@ -246,7 +246,7 @@ TEST_F_TIMEOUT(module, other_functions_return_there, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* What unwinds the stack within a probed function finds what would be there without the probe. */
+/* An unwinder within a probed function finds the same stack as without the probe. */
 TEST_F_TIMEOUT(module, return_address_stays, TIMEOUT)
 {
 	int id = PROBE_VARIANT(returns_own_address);
@@ -315,7 +315,7 @@ static void *call_until_stop(void *arg)
 	return NULL;
 }
 
-/* Return probes come and go while threads are anywhere. */
+/* Return probes come and go while threads are anywhere in the functions. */
 TEST_F_TIMEOUT(module, come_and_go, TIMEOUT)
 {
 	unsigned int i, rounds = scaled(300);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Returns of functions whose calls do not come back, or not with the stack as it was. */
+/* Returns of functions with calls that do not come back, or that change the stack. */
 #include "module_fixture.h"
 #include "returns_calls_text.h"
 
@@ -79,22 +79,6 @@ TEST_F_TIMEOUT(module, every_return, TIMEOUT)
 	EXPECT_EQ(TIMES, count.return_hits);
 	EXPECT_EQ(0, count.misses);
 	UNPROBE(id);
-}
-
-/* A `ret` of a part that the function calls is none of the function. */
-TEST(sized)
-{
-	size_t size = (size_t)(calls_by_inline_thunk_end - (const char *)calls_by_inline_thunk);
-	struct uprobes_test_register how = {
-		.pid = getpid(), OF(calls_by_inline_thunk), .size = size,
-		.flags = UPROBES_TEST_RETURN,
-	};
-	int dev = dev_open();
-
-	if (dev < 0)
-		SKIP(return, "no " UPROBES_TEST_DEVICE);
-	EXPECT_EQ(-EOPNOTSUPP, dev_register_how(dev, &how));
-	close(dev);
 }
 
 TEST_HARNESS_MAIN

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Return probes that are refused, and returns that cannot be noticed. */
+/* Return probes that are refused, and returns that cannot be detected. */
 #include <sys/mman.h>
 
 #include "module_fixture.h"
@@ -20,9 +20,7 @@ TEST_F_TIMEOUT(module, sizes, TIMEOUT)
 	/* No RET. */
 	EXPECT_EQ(-EINVAL, TRY(returns_leaf, SIZE_OF(returns_leaf) - 1));
 	EXPECT_EQ(-EINVAL, TRY(returns_never, SIZE_OF(returns_never)));
-	/* A jump out, and one that ends between two instructions. */
-	EXPECT_EQ(-EOPNOTSUPP, TRY(returns_by_tail, SIZE_OF(returns_by_tail)));
-	EXPECT_EQ(-EOPNOTSUPP, TRY(returns_deep, 6));
+	/* A jump that ends between two instructions. */
 	EXPECT_EQ(-EINVAL, TRY(returns_into_middle, SIZE_OF(returns_into_middle)));
 	/* Too much. */
 	EXPECT_EQ(-E2BIG, TRY(returns_leaf, (1 << 20) + 1));
@@ -30,7 +28,7 @@ TEST_F_TIMEOUT(module, sizes, TIMEOUT)
 	/* Text that ends before the function does. */
 	EXPECT_GT(0, TRY(returns_leaf, 1 << 20));
 
-	/* Nothing of all that is left, and the whole function can be probed. */
+	/* Refused probes leave nothing behind, and the whole function can be probed. */
 	EXPECT_TRUE(text_is_of_file(getpid(), returns_at_once, 4096));
 	id = TRY(returns_leaf, SIZE_OF(returns_leaf));
 	ASSERT_LT(0, id);
@@ -40,7 +38,7 @@ TEST_F_TIMEOUT(module, sizes, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(getpid(), returns_at_once));
 }
 
-/* The size says nothing to a probe that has no return handler. */
+/* The size has no meaning without a return handler. */
 TEST_F_TIMEOUT(module, size_without_return, TIMEOUT)
 {
 	int id = PROBE_HOW(OF(returns_by_tail), .flags = UPROBES_TEST_TASK, .size = 2);
@@ -50,7 +48,7 @@ TEST_F_TIMEOUT(module, size_without_return, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* There is no return address to be read. */
+/* The return address cannot be read. */
 TEST_F_TIMEOUT(module, no_stack, TIMEOUT)
 {
 	int id = PROBE_HOW(OF(without_stack_here),
@@ -66,8 +64,8 @@ TEST_F_TIMEOUT(module, no_stack, TIMEOUT)
 }
 
 /*
- * The text that a function returned to goes, and other text, of another
- * alignment, comes to its place; then it is called from there, too.
+ * The text at a return address is unmapped or moved, and other text, with another alignment, takes
+ * its place. Then the function is called from there, too.
  */
 TEST_F_TIMEOUT(module, site_goes, TIMEOUT)
 {
@@ -114,7 +112,7 @@ TEST_F_TIMEOUT(module, site_goes, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(getpid(), returns_at_once));
 }
 
-/* The process is gone before the probe: also its returns. */
+/* The process exits before the return probe is unregistered. */
 TEST_F_TIMEOUT(module, process_ends, TIMEOUT)
 {
 	struct target target;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Probes that come and go, and processes that end, while threads are inside the function. */
+/* Probes that come and go, and processes that exit, while threads are inside the function. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -59,7 +59,7 @@ TEST_F_TIMEOUT(module, removed_while_inside, TIMEOUT)
 	EXPECT_TRUE(text_is_of_file(getpid(), call_probed, 64));
 	end_inside(_metadata, thread);
 
-	/* Removed, and registered again: these are not that one's. */
+	/* After a new registration, the returns of earlier calls are not counted. */
 	id = PROBE_BOTH(call_probed);
 	start_inside(_metadata, thread);
 	UNPROBE(id);
@@ -82,7 +82,7 @@ TEST_F_TIMEOUT(module, registered_while_inside, TIMEOUT)
 	EXPECT_EQ(0, HITS(id));
 	EXPECT_EQ(0, RETURNS(id));
 
-	/* One more, when the first one is waiting for the returns. */
+	/* Another probe is registered while the first one waits for the returns. */
 	start_inside(_metadata, thread);
 	other = PROBE_BOTH(call_probed);
 	end_inside(_metadata, thread);
@@ -95,7 +95,7 @@ TEST_F_TIMEOUT(module, registered_while_inside, TIMEOUT)
 	UNPROBE(other);
 }
 
-/* By its size, the function is left where it is left, whenever it was entered. */
+/* By its size, the function's returns are detected whenever the function was entered. */
 TEST_F_TIMEOUT(module, sized_while_inside, TIMEOUT)
 {
 	size_t size = (size_t)(call_probed_return + 5 - (const char *)call_probed);
@@ -161,7 +161,7 @@ TEST_F_TIMEOUT(module, killed_inside, TIMEOUT)
 		while (shared->inside < THREADS)
 			sched_yield();
 		ASSERT_EQ(0, kill(child, SIGKILL));
-		/* Either way round. */
+		/* Wait and unregister in either order. */
 		if (i % 2)
 			ASSERT_EQ(child, waitpid(child, &status, 0));
 		EXPECT_EQ(THREADS, HITS(id));

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What a probed process makes the kernel keep for its return probes has a limit. */
+/* The limit of the memory that a probed process makes the kernel keep for its return probes. */
 #define OWN_FIXTURE
 #include <glob.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 
 #include "module_fixture.h"
 #include "returns_text.h"
@@ -57,7 +59,7 @@ static unsigned long call_nest(unsigned long depth, unsigned long add)
 	return call_probed(nest, depth, add);
 }
 
-/* Has @depth calls of call_probed() that have not returned, each on a stack of its own. */
+/* Nests @depth calls of call_probed() that have not returned, each on a stack of its own. */
 static unsigned long nest(unsigned long depth, unsigned long add)
 {
 	char *top = stacks + depth * RETURNS_PAGE;
@@ -74,7 +76,7 @@ static char *map_stacks(unsigned long depth)
 }
 
 #define DEPTH	500UL
-/* So many pages of 64 buckets, or breakpoints, fit in 64 kB. */
+/* The number of pages of 64 buckets, or of breakpoints, that fit in 64 kB. */
 #define FIT	64UL
 
 TEST_F_TIMEOUT(limits, instances, TIMEOUT)
@@ -83,7 +85,7 @@ TEST_F_TIMEOUT(limits, instances, TIMEOUT)
 	struct uprobes_test_count count;
 	unsigned long i, returns = 0;
 
-	/* The pages that are empty again make room for others. */
+	/* Pages that are empty again make room for others. */
 	for (i = 1; i <= 4; i++) {
 		stacks = map_stacks(DEPTH);
 		ASSERT_NE(NULL, stacks);
@@ -98,7 +100,7 @@ TEST_F_TIMEOUT(limits, instances, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* Calls opaque_leaf() from @num addresses. Returns from how many it could. */
+/* Calls opaque_leaf() from @num addresses. Returns the number of right results. */
 static unsigned long call_from(unsigned long num)
 {
 	size_t size = (SIZE_OF(call_from_copy) + 15) & ~15UL;
@@ -147,7 +149,7 @@ TEST_F_TIMEOUT(limits, rate_of_return_addresses, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* As a JIT compiler does: text comes and goes, and so does what is kept for it. */
+/* Text comes and goes as with a JIT compiler, and so does the memory that is kept for it. */
 TEST_F_TIMEOUT(limits, return_addresses_go, TIMEOUT)
 {
 	int id = PROBE_BOTH(opaque_leaf);
@@ -156,7 +158,7 @@ TEST_F_TIMEOUT(limits, return_addresses_go, TIMEOUT)
 	caller_fn caller[200];
 	unsigned int i;
 
-	/* At distinct addresses. A page stays until some rounds later. */
+	/* The copies have distinct addresses. A page stays until some rounds later. */
 	for (i = 0; i < rounds; i++) {
 		caller[i] = copied_caller(MAP_PRIVATE);
 		ASSERT_NE(NULL, caller[i]);
@@ -187,6 +189,46 @@ static long unreclaimable_kb(void)
 	return kb;
 }
 
+#define CGROUPS	"/sys/fs/cgroup/"
+#define OWN	CGROUPS "uprobe_returns"
+
+static bool put(const char *file, const char *text)
+{
+	int fd = open(file, O_WRONLY);
+	bool good = fd >= 0 && write(fd, text, strlen(text)) > 0;
+
+	close(fd);
+	return good;
+}
+
+/* Makes a memory cgroup, if the kernel has any. */
+static bool cgroup_make(void)
+{
+	mount("cgroup2", CGROUPS, "cgroup2", 0, NULL);
+	return put(CGROUPS "cgroup.subtree_control", "+memory") && !mkdir(OWN, 0755);
+}
+
+static void cgroup_remove(void)
+{
+	rmdir(OWN);
+	put(CGROUPS "cgroup.subtree_control", "-memory");
+}
+
+/* Returns the kernel objects that are charged to the cgroup, in kB. */
+static long charged_kb(void)
+{
+	FILE *file = fopen(OWN "/memory.stat", "r");
+	char line[128];
+	long bytes = -1;
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "slab_unreclaimable %ld", &bytes) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return bytes / 1024;
+}
+
 /* KASAN keeps freed objects in a quarantine until their cache is shrunk. */
 static void shrink_caches(void)
 {
@@ -207,9 +249,13 @@ static void shrink_caches(void)
 
 #define CHILD_DEPTH	8000UL
 
-/* A process that is killed leaves nothing, though the probe is still registered. */
+/*
+ * The memory is charged to the cgroup of the process. A killed process leaves
+ * nothing behind, although the probe is still registered.
+ */
 TEST_F_TIMEOUT(limits, killed, TIMEOUT)
 {
+	bool has_cgroup = cgroup_make();
 	long before, inside, after = 0;
 	unsigned long now, i;
 	int status, id;
@@ -219,6 +265,8 @@ TEST_F_TIMEOUT(limits, killed, TIMEOUT)
 	child = fork();
 	ASSERT_LE(0, child);
 	if (!child) {
+		if (has_cgroup && !put(OWN "/cgroup.procs", "0"))
+			_exit(1);
 		raise(SIGSTOP);
 		stacks = map_stacks(CHILD_DEPTH);
 		if (!stacks || setgid(1000) || setuid(1000))
@@ -237,6 +285,8 @@ TEST_F_TIMEOUT(limits, killed, TIMEOUT)
 	EXPECT_EQ(CHILD_DEPTH, RETURNS(id));
 	inside = unreclaimable_kb();
 	EXPECT_LT(before + (long)CHILD_DEPTH, inside);
+	if (has_cgroup)
+		EXPECT_LT((long)CHILD_DEPTH, charged_kb());
 	kill(child, SIGKILL);
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	for (i = 0; i < 100; i++) {
@@ -248,6 +298,7 @@ TEST_F_TIMEOUT(limits, killed, TIMEOUT)
 	}
 	EXPECT_GT(before + (long)CHILD_DEPTH / 2, after);
 	UNPROBE(id);
+	cgroup_remove();
 }
 
 TEST_HARNESS_MAIN

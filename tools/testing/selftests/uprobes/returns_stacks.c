@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Calls that return elsewhere than they were made, later, together, or never. Mostly
- * the caller, call_probed(), is probed: what it calls is the inside of it.
+ * Calls that return elsewhere than they were made, later, together, or never. Most tests probe the
+ * caller, call_probed(), so its callee is inside the probed function.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -24,7 +24,7 @@ TEST_F_TIMEOUT(module, tail_call, TIMEOUT)
 	EXPECT_EQ(100, RETURNS(tail));
 	EXPECT_EQ(100, RETURNS(leaf));
 	EXPECT_EQ(102, COUNT(tail).return_ax);
-	/* What was entered last returns first. */
+	/* The function that was entered last returns first. */
 	EXPECT_LT(COUNT(leaf).return_sequence, COUNT(tail).return_sequence);
 	for (i = 0; i < 100; i++)
 		ASSERT_EQ(i + 2, call_probed(returns_leaf, i, 2));
@@ -53,7 +53,7 @@ TEST_F_TIMEOUT(module, jumped_out, TIMEOUT)
 			jumped++;
 		else
 			call_probed(jump_out, 0, 0);
-		/* From elsewhere on the stack, and sometimes from where it has jumped out. */
+		/* Return from elsewhere on the stack, and sometimes from the place of the jump. */
 		if (i % 2)
 			ASSERT_EQ(i + 1, call_probed(returns_leaf, i, 1));
 	}
@@ -118,7 +118,7 @@ TEST_F_TIMEOUT(module, signal_stack, TIMEOUT)
 		ASSERT_EQ(i + 1, call_probed(raise_signal, i, 1));
 	EXPECT_EQ(150, from_signal);
 	EXPECT_EQ(100, RETURNS(id));
-	/* The handler does not come back, so neither does what it has interrupted. */
+	/* The signal handler does not return, so neither does the interrupted call. */
 	jump_from_signal = true;
 	for (i = 0; i < 50; i++)
 		if (!sigsetjmp(outside_of_signal, 1))
@@ -173,7 +173,7 @@ static void *finish_coroutines(void *arg)
 {
 	unsigned int i;
 
-	/* Not in the order in which they were called. */
+	/* Not in the order of the calls. */
 	for (i = 0; i < COROUTINES; i++) {
 		struct coroutine *coroutine = &coroutines[i * 7 % COROUTINES];
 
@@ -205,7 +205,7 @@ TEST_F_TIMEOUT(module, coroutines, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* Stacks go, with what was called on them, and others come to their place. */
+/* Stacks are unmapped with unfinished calls on them, and others take their place. */
 TEST_F_TIMEOUT(module, stack_goes, TIMEOUT)
 {
 	int id = PROBE_BOTH(call_probed);
@@ -217,7 +217,7 @@ TEST_F_TIMEOUT(module, stack_goes, TIMEOUT)
 			ASSERT_TRUE(start_coroutine(i));
 		for (i = 0; i < COROUTINES; i++) {
 			ASSERT_EQ(0, munmap(coroutines[i].stack, STACK));
-			/* Another place each second time: pages of the dead pile up. */
+			/* Another place every second time: pages of dead stacks pile up. */
 			if (round % 2)
 				coroutines[i].stack = NULL;
 		}
@@ -233,12 +233,12 @@ TEST_F_TIMEOUT(module, stack_goes, TIMEOUT)
 	UNPROBE(id);
 }
 
-/* Far more stacks than are kept in mind, each with a call that never returns. */
+/* Far more stacks than the kernel keeps, each with a call that never returns. */
 TEST_F_TIMEOUT(module, many_dead_stacks, TIMEOUT)
 {
 	int id = PROBE_BOTH(call_probed);
 	unsigned int i, rounds = scaled(3000);
-	/* At distinct addresses: nothing else is mapped there. */
+	/* The stacks have distinct addresses, where nothing else is mapped. */
 	char *place = mmap(NULL, rounds * STACK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS |
 			   MAP_NORESERVE, -1, 0);
 
@@ -274,7 +274,7 @@ static void *call_until_stopped(void *arg)
 	return NULL;
 }
 
-/* What is looked through for the dead is that of a thread which goes on. */
+/* The search for dead calls looks through the calls of a running thread. */
 TEST_F_TIMEOUT(module, dead_stacks_beside_live_ones, TIMEOUT)
 {
 	int dead = PROBE_BOTH(call_probed);
@@ -287,7 +287,7 @@ TEST_F_TIMEOUT(module, dead_stacks_beside_live_ones, TIMEOUT)
 	for (i = 0; i < rounds; i++) {
 		coroutines[0].stack = NULL;
 		ASSERT_TRUE(start_coroutine(0));
-		/* Some are on top of others that have gone. */
+		/* Some stacks take the place of unmapped ones. */
 		if (i % 4)
 			ASSERT_EQ(0, munmap(coroutines[0].stack, STACK));
 	}
@@ -310,7 +310,10 @@ static unsigned long exit_thread(unsigned long how, unsigned long unused)
 	return 0;
 }
 
-/* Not by a tail call: the next thread's return to the same place would be taken for its. */
+/*
+ * This must not be a tail call: the next thread's return to the same address would be taken for the
+ * return of this call.
+ */
 static void *die_inside(void *arg)
 {
 	return (void *)(call_probed(exit_thread, (unsigned long)arg, 0) + 1);
@@ -321,7 +324,7 @@ static void *live(void *arg)
 	return (void *)(call_probed(returns_leaf, 1, 2) - 3);
 }
 
-/* Threads die within the function, and others get their stacks. */
+/* Threads exit within the function, and other threads get their stacks. */
 TEST_F_TIMEOUT(module, threads_die_inside, TIMEOUT)
 {
 	int id = PROBE_BOTH(call_probed);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Functions that return in all sorts of ways, with their ends. See returns_text.h. */
+/* Functions that return in various ways, with their ends (returns_text.h). */
 
 #include "function.S"
 
@@ -46,13 +46,11 @@ function returns_twice
 	repz ret
 end returns_twice
 
-	/* Its end is the one of the first part: a handler may skip that RET. */
-function returns_or_not
-	lea	(%rdi,%rsi), %rax
+	/* Returns to its argument. */
+function returns_elsewhere
+	mov	%rdi, (%rsp)
 	ret
-end returns_or_not
-	inc	%rax
-	ret
+end returns_elsewhere
 
 function returns_never
 	nop
@@ -86,7 +84,7 @@ function call_and_pop
 call_and_pop_return:
 	ret
 
-	/* Goes on by a jump that does not say where to. */
+	/* Continues by a jump that does not show its target. */
 .macro opaque
 	lea	9f(%rip), %r11
 	jmp	*%r11
@@ -132,7 +130,10 @@ function opaque_call
 	add	$8, %rsp
 	ret
 
-	/* What is called returns to where it is jumped to if nothing is to be called. */
+	/*
+	 * The callee returns to the address to which the function jumps if
+	 * there is no callee.
+	 */
 function call_or_jump
 	sub	$8, %rsp
 	mov	%rdi, %rcx
@@ -145,7 +146,10 @@ function call_or_jump
 1:	add	$8, %rsp
 	ret
 
-	/* Whoever moves the instruction pointer at the return by four gets no hundred. */
+	/*
+	 * A handler that adds four to the instruction pointer at the return
+	 * skips the addition.
+	 */
 function call_and_add
 	sub	$8, %rsp
 	mov	%rdi, %rax
@@ -168,7 +172,7 @@ function call_on_stack
 	pop	%rbx
 	ret
 
-	/* There is no stack where it is to be probed. */
+	/* There is no stack at the probed instruction. */
 function without_stack
 	mov	%rsp, %rdx
 	xor	%esp, %esp
@@ -178,7 +182,7 @@ without_stack_here:
 	mov	%rdx, %rsp
 	ret
 
-	/* To be copied: calls RDI(RSI, RDX), as call_probed() does. */
+	/* May be copied. Calls RDI(RSI, RDX), as call_probed() does. */
 function call_from_copy
 	sub	$8, %rsp
 	mov	%rdi, %rax

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The modules of samples/uprobes, each on a real process: what they have counted
-# by the kernel's log against what the process itself has, and the faults that
-# they inject against what the process has seen.
+# The modules of samples/uprobes, each on a real process. The tests compare a module's
+# counts, in the kernel log, with the process's own counts, and the injected faults with
+# the faults that the process has seen.
 
 . "$(dirname "$0")/tap.sh"
 
@@ -22,8 +22,8 @@ clean_up() {
 
 file_of() { echo "$KMODDIR/samples/uprobes/$1.ko"; }
 
-# Reads what a module says, to the line that it ends with; to $said without its
-# name. Programs take long to start here, so one follows the log all the time.
+# Reads a module's messages, up to its last one, into $said, without the module's name.
+# Programs take long to start here, so one follows the log all the time.
 listen() { # [module]
 	local line prefix="${1:-$module}: "
 
@@ -36,7 +36,7 @@ listen() { # [module]
 	done
 }
 
-# Starts the target, with a way to talk to it.
+# Starts the target, with pipes to and from it.
 start() {
 	"$TARGET" < "$TMP/to" > "$TMP/from" &
 	pid=$!
@@ -52,7 +52,7 @@ tell() { echo "$1" >&"$to"; }
 hear() { answer=; read -r -t 60 answer <&"$from"; }
 ask() { tell "$1"; hear; }
 
-# The target says nothing of its own accord.
+# The target prints nothing unasked.
 pause() { read -r -t 0.05 _ <&"$from"; }
 
 # Ends the target.
@@ -67,7 +67,7 @@ load() { # [parameter...]
 		{ not_ok "$module: load"; exit 1; }
 }
 
-# The module says what it has counted, and leaves nothing behind.
+# The module logs its counts, and leaves nothing behind.
 unload_and_expect() { # what log
 	rmmod "$module"
 	equal "$1: unload" $? 0
@@ -78,7 +78,7 @@ unload_and_expect() { # what log
 	equal "$1: no page of its own is left" "$(own_memory)" 0
 }
 
-# How many kilobytes of the text are the process's own, not the file's.
+# Prints how many kilobytes of the text are the process's own, not the file's.
 own_memory() {
 	local lines line is_text=0
 
@@ -102,12 +102,12 @@ counts() { # what call hits returns [parameter...]
 	ask text
 	equal "$what: there is a breakpoint" "${answer:0:2}" cc
 	ask "$call"
-	# The process counts for itself.
+	# The process counts by itself.
 	equal "$what: the function is executed" "${answer% * *}" $((times * ${threads:-1}))
-	equal "$what: and returns what it should" "${answer#* }" "0 0"
+	equal "$what: the results are right" "${answer#* }" "0 0"
 	unload_and_expect "$what" "$hits hits, $returns returns, 0 misses"
 	ask "call 10"
-	equal "$what: the process goes on" "$answer" "10 0 0"
+	equal "$what: the process continues" "$answer" "10 0 0"
 	stop
 }
 
@@ -125,7 +125,7 @@ shows() {
 	stop
 }
 
-# A handler takes the probe out.
+# A handler unregisters the probe.
 limits() {
 	local restored=0
 
@@ -141,13 +141,13 @@ limits() {
 	equal "limit: text is restored before the module goes" $restored 1
 	rmmod "$module"
 	listen
-	# The tenth call returns when the probe is out already.
+	# The tenth call returns after the probe is unregistered.
 	equal "limit: log" "$said" "10 hits, 9 returns, 0 misses"
 	stop
 }
 
-# Loaded and unloaded while threads execute the function; the second time
-# handlers unregister as well.
+# The module is loaded and unloaded while threads execute the function. The second
+# time, handlers unregister the probe as well.
 changes() {
 	local times log_is
 
@@ -197,7 +197,7 @@ refuses_each() {
 	refuses "no address" EINVAL pid="$pid"
 	refuses "a wrong size" EINVAL pid="$pid" vaddr="$vaddr" size=1
 	ask "call 5"
-	equal "refused: the process goes on" "$answer" "5 0 0"
+	equal "refused: the process continues" "$answer" "5 0 0"
 	stop
 }
 
@@ -216,13 +216,13 @@ share() {
 	ask "call 10"
 	rmmod "$second"
 	listen "$second"
-	equal "the other goes on" "$said" "110 hits, 0 returns, 0 misses"
+	equal "the other continues" "$said" "110 hits, 0 returns, 0 misses"
 	ask text
 	equal "text is restored" "$answer" "$text"
 	stop
 }
 
-# The process sees the faults: executions, how many results were wrong, the last such.
+# The process sees the faults: the executions, the number of wrong results, the last one.
 injects() { # what answer [parameter...]
 	local what=$1 seen=$2
 
@@ -233,7 +233,7 @@ injects() { # what answer [parameter...]
 	equal "$what: seen" "$answer" "$seen"
 	unload_and_expect "$what" "300 calls, $(cut -d ' ' -f 2 <<< "$seen") faults"
 	ask "call 300"
-	equal "$what: none after that" "$answer" "300 0 0"
+	equal "$what: no faults after that" "$answer" "300 0 0"
 	stop
 }
 
@@ -253,7 +253,7 @@ follower=$!
 
 for module in $COUNTERS; do
 	counts "hits" "call 500 4" 2000 0
-	# The size is that of the target: it is the same each time.
+	# The size comes from the target, and is the same each time.
 	counts "returns" "call 500 4" 2000 2000 size="$size"
 	counts "a child that is followed" "fork 50" 50 50 follow=1 size="$size"
 	shows

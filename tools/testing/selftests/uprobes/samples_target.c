@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The process that samples.sh has probed. It says where its function is, does
- * what the lines of its standard input say and answers each with one line.
+ * The process that samples.sh probes. It prints the address of its function, executes the commands
+ * on its standard input, and answers each with one line.
  *
  * With two arguments it loads a module instead.
  */
@@ -23,7 +23,7 @@
 
 static long executed;
 
-/* Returns its argument plus one, and counts that it has been executed. */
+/* Returns its argument plus one, and counts its executions. */
 static long __attribute__((naked, noipa)) next_of(long number)
 {
 	asm("push %%rbp\n\t"
@@ -69,7 +69,7 @@ static void reset_counts(void)
 	wrong_value = 0;
 }
 
-/* How often it was executed, and what it has returned that it should not have. */
+/* Prints the number of executions, the number of wrong results, and the last of these. */
 static void answer_counts(void)
 {
 	printf("%ld %ld %ld\n", executed, wrong, wrong_value);
@@ -120,7 +120,7 @@ static void start_calling(int number)
 	start_threads(number, call_until_halted, 100);
 }
 
-/* Here it is how often it was executed more than called. */
+/* Prints by how many the executions exceed the calls, in place of the executions. */
 static void stop_calling(void)
 {
 	halted = true;
@@ -179,7 +179,7 @@ static void obey_line(const char *line)
 	}
 }
 
-/* Loads a module, and says which error that gives; insmod has words of its own. */
+/* Loads a module, and prints the error by its name. insmod prints texts of its own. */
 static int load(const char *path, const char *parameters)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);

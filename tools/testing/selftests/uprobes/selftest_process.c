@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Time and processes: also for the selftests of utrace. */
+/* Helpers for time and processes, shared with the selftests of utrace. */
 #include <errno.h>
 #include <libgen.h>
 #include <limits.h>

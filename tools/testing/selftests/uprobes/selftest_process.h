@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Time and processes: also for the selftests of utrace. */
+/* Helpers for time and processes, shared with the selftests of utrace. */
 #ifndef _SELFTEST_PROCESS_H
 #define _SELFTEST_PROCESS_H
 
@@ -10,15 +10,19 @@
 /* Seconds that a test may take on the slowest kernel. */
 #define TIMEOUT	150
 
-/* Debug kernels get fewer rounds of what takes long. */
+/* Debug kernels run fewer rounds of long tests. */
 bool slow_kernel(void);
 unsigned int scaled(unsigned int rounds);
 
-/* Whether the thread is in one of the states (as in /proc/PID/stat) soon. */
+/*
+ * Waits for the thread to be in one of the states (as in /proc/PID/stat). False
+ * on timeout.
+ */
 bool wait_state(pid_t pid, pid_t tid, const char *states);
 /*
- * Starts a program of the test's own folder, which stops itself. @from is what it
- * writes to its standard output. -1: it does not start.
+ * Starts a program of the test's own folder, which stops itself. @from is set
+ * to the read end of its standard output. Returns -1 if the program does not
+ * start.
  */
 pid_t start_stopped(const char *name, int *from);
 void sleep_ms(unsigned int ms);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Probes in a process whose shadow stack is on.
+ * Probes in a process with a shadow stack.
  *
- * The program turns its shadow stack on by itself, so it depends on no C library. All is
- * done in one thread: make cpus runs it on an emulator that does not switch the state of
- * shadow stacks between threads.
+ * The program enables its shadow stack by itself, so it depends on no C library. All tests run in
+ * one thread: make cpus runs them on an emulator that does not switch the state of shadow stacks
+ * between threads.
  */
 #include <asm/prctl.h>
 #include <errno.h>
@@ -35,7 +35,7 @@
 #define STACK_SIZE		0x10000
 #define FLAG_TF			0x100
 
-/* In line, because a function that turns the shadow stack on cannot return. */
+/* Inline, because a function that enables the shadow stack cannot return. */
 #define SHADOW_STACK(command) ({				\
 	long __ret;						\
 	asm volatile("syscall" : "=a" (__ret)			\
@@ -67,7 +67,7 @@ static const struct function {
 
 static int dev;
 static struct jump way_out;
-/* What the last signal has found. */
+/* State at the last signal. */
 static volatile struct seen {
 	unsigned int signals;
 	int signal, code;
@@ -127,7 +127,7 @@ static bool wrong(const char *name, const char *what, unsigned long got, unsigne
 	return got != want;
 }
 
-/* Whether all @times calls do as an unprobed one does, and the shadow stack is as before. */
+/* Returns whether all @times calls have the right result, and keep the shadow stack as it is. */
 static bool calls_are_right(const struct function *f, unsigned int times)
 {
 	unsigned long ssp = get_ssp();
@@ -181,7 +181,7 @@ static __attribute_noinline__ unsigned long recurse(unsigned long base, unsigned
 {
 	unsigned long result = add ? recurse(base, add - 1) : base;
 
-	/* Keeps the compiler from making a loop of it. */
+	/* Keeps the compiler from making a loop of the recursion. */
 	asm volatile("" : "+r" (result));
 	return result + !!add;
 }
@@ -207,7 +207,7 @@ static __attribute_noinline__ unsigned long left(unsigned long base, unsigned lo
 	return base;
 }
 
-/* Whether @f, with a probe on its entry and its returns, counts @each of both a call. */
+/* Returns whether @f, with a probe on entry and returns, counts @each of both in a call. */
 static bool returns(const struct function *f, unsigned int each)
 {
 	struct uprobes_test_count count;
@@ -238,7 +238,30 @@ static void test_returns(void)
 	ksft_test_result(returns(&recursive, 7 + 1), "return: recursion\n");
 }
 
-/* Entry, return and what the handler calls are probed. */
+/* A return handler moves the thread past an instruction of the caller. */
+static void test_moved_return(void)
+{
+	struct uprobes_test_register how = {
+		.pid = getpid(), .vaddr = (unsigned long)probed_nop,
+		.flags = UPROBES_TEST_RETURN, .add_return_ip = 4,
+	};
+	int id = dev_register_how(dev, &how);
+	struct uprobes_test_count count = { 0 };
+	unsigned long ssp = get_ssp();
+	bool good = id > 0;
+	unsigned int i;
+
+	for (i = 0; i < CALLS && good; i++)
+		good = !wrong("call_and_add", "the result", call_and_add(i, 1), i + 1);
+	good &= !dev_count(dev, id, &count);
+	good &= !wrong("probed_nop", "the number of returns", count.return_hits, CALLS);
+	good &= !wrong("afterwards", "the shadow stack", get_ssp(), ssp);
+	dev_unregister(dev, id);
+	good &= !wrong("call_and_add", "the result", call_and_add(1, 1), 102);
+	ksft_test_result(good, "return to another address\n");
+}
+
+/* The entry, the return and the handler's callee are probed. */
 static void test_signals(void)
 {
 	static const struct function f = { "interrupted", interrupted };
@@ -254,7 +277,7 @@ static void test_signals(void)
 	ksft_test_result(good, "signals in a probed function\n");
 }
 
-/* Calls @call from here, from where it does not come back. False if it does. */
+/* Calls @call, which must leave by jump(). Returns false if it returns. */
 static bool is_left(probed_fn call)
 {
 	unsigned long ssp = get_ssp();
@@ -282,7 +305,7 @@ static void test_jumps(const char *name, probed_fn call)
 	ksft_test_result(good && calls_are_right(&functions[0], 1), "longjmp out of %s\n", name);
 }
 
-/* A return to where the shadow stack does not lead: the same fault with and without a probe. */
+/* A return that the shadow stack contradicts causes the same fault with and without a probe. */
 static void test_wrong_return(void)
 {
 	struct seen native, probed;
@@ -305,7 +328,7 @@ static void test_wrong_return(void)
 	ksft_test_result(good, "a wrong return address\n");
 }
 
-/* Calls @f with 1 and 2 under the trap flag, and returns what all addresses make as one number. */
+/* Calls @f with 1 and 2 under the trap flag. Returns all addresses combined in one number. */
 static __attribute_noinline__ uint64_t call_stepped(const struct function *f)
 {
 	unsigned long result;
@@ -322,7 +345,7 @@ static __attribute_noinline__ uint64_t call_stepped(const struct function *f)
 	return wrong(f->name, "the result", result, 3) ? 0 : seen.ips;
 }
 
-/* The program steps itself: at the same instructions with and without a probe. */
+/* The program single-steps itself, in the same steps with and without a probe. */
 static void test_steps(void)
 {
 	unsigned int i;
@@ -344,7 +367,7 @@ static void test_steps(void)
 	}
 }
 
-/* RSTORSSP and SAVEPREVSSP: to another shadow stack and back. */
+/* RSTORSSP and SAVEPREVSSP switch to another shadow stack and back. */
 static void test_switch(void)
 {
 	static const void *const at[] = { switch_restore_at, switch_save_at };
@@ -381,9 +404,10 @@ int main(void)
 	catch_signals();
 	if (SHADOW_STACK(ARCH_SHSTK_ENABLE))
 		ksft_exit_skip("no shadow stacks for user space\n");
-	ksft_set_plan(2 * ARRAY_SIZE(functions) + 12);
+	ksft_set_plan(2 * ARRAY_SIZE(functions) + 13);
 	test_instructions();
 	test_returns();
+	test_moved_return();
 	test_signals();
 	test_jumps("left", left);
 	test_jumps("left_in_handler", left_in_handler);

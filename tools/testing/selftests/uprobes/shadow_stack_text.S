@@ -62,7 +62,7 @@ function call_next
 	lea	(%rdi,%rsi), %rax
 	ret
 
-/* An indirect one does. */
+/* An indirect call to the next instruction pushes. */
 function call_next_register
 	lea	1f(%rip), %rax
 	at	call_next_register
@@ -117,14 +117,14 @@ function increase_ssp
 	lea	(%rdi,%rsi), %rax
 	ret
 
-/* Memory at address 0. The signal handler leads to what follows. */
+/* Reads memory at address 0. The signal handler skips the instruction. */
 function faulting
 	at	faulting
 	mov	0, %al
 	lea	(%rdi,%rsi), %rax
 	ret
 
-/* To the shadow stack whose token is at @token, and back. */
+/* Switches to the shadow stack with its token at @token, and back. */
 function switch_shadow_stack
 	rdsspq	%rdx
 	.globl	switch_restore_at
@@ -149,6 +149,14 @@ function return_elsewhere
 
 	.balign	4096
 	.text
+
+	/* The instruction after the call has 4 bytes. */
+function call_and_add
+	sub	$8, %rsp
+	call	probed_nop
+	add	$100, %rax
+	add	$8, %rsp
+	ret
 
 function jump_set
 	mov	%rbx, (%rdi)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Running a snippet and comparing what it did: see snippet.h. */
+/* Execution of snippets and comparison of their effects (see snippet.h). */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 
 unsigned char *snippet_page;
 
-/* What the code in snippet_run.S uses. */
+/* Variables of the code in snippet_run.S. */
 struct outcome cpu;
 uint64_t cpu_entry;
 uint64_t cpu_host_sp;
@@ -58,7 +58,7 @@ bool snippet_setup(void)
 
 void *snippet_place(const struct snippet *snippet)
 {
-	/* jmp *0(%rip), and where to. */
+	/* jmp *0(%rip), followed by its target. */
 	static const unsigned char jump[] = { 0xff, 0x25, 0, 0, 0, 0 };
 	size_t len = snippet->end - snippet->start;
 	const void *done = cpu_done;
@@ -142,7 +142,7 @@ unsigned int snippet_compare(const char *name, const struct outcome *native,
 		n += differ(name, "flags of step", i, native->step_flags[i],
 			    probed->step_flags[i]);
 	}
-	/* One wrong byte is as good as a thousand. */
+	/* A few wrong bytes are enough. */
 	for (i = 0; i < sizeof(native->memory) && n < 20; i++)
 		n += differ(name, "memory", i, native->memory[i], probed->memory[i]);
 	return n;

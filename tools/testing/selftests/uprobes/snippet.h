@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Snippets of code that run with chosen registers, flags and memory, natively
- * or probed, and whose whole effect can be compared.
+ * or probed, so that their whole effect can be compared.
  *
- * A snippet is copied to the beginning of a page; the page of its data and
- * that of its stack follow. When it ends, or faults, all registers are saved.
+ * A snippet is copied to the beginning of a page. The page of its data and that
+ * of its stack follow. When it ends, or faults, all registers are saved.
  */
 #ifndef _SNIPPET_H
 #define _SNIPPET_H
@@ -21,9 +21,9 @@ struct snippet {
 	const unsigned char *end;
 	/* The instruction to probe. */
 	const unsigned char *probe;
-	/* How often it runs. */
+	/* The number of times that it runs. */
 	uint64_t hits;
-	/* Whether stepping over it makes the same traps with the probe. */
+	/* Whether single-stepping over it makes the same traps if probed. */
 	uint64_t steps;
 };
 
@@ -31,7 +31,7 @@ struct outcome {
 	uint64_t gpr[16];
 	uint64_t flags;
 	uint64_t vector[4][2];
-	/* The fault that ended it, if any. */
+	/* The fault that ended the snippet, if any. */
 	int signal;
 	int code;
 	uint64_t address;
@@ -43,15 +43,18 @@ struct outcome {
 	unsigned char memory[2 * 4096];
 };
 
-/* Where the snippet lies, and the instruction of it that is probed. */
+/*
+ * The page of the snippet. snippet_place() returns the address of the probed
+ * instruction.
+ */
 extern unsigned char *snippet_page;
 
 bool snippet_setup(void);
 void *snippet_place(const struct snippet *snippet);
 void snippet_run(uint64_t flags, struct outcome *outcome);
-/* Leaves the traps of each step out of the comparison. */
+/* Excludes the traps of each step from the comparison. */
 void snippet_forget_steps(struct outcome *native, struct outcome *probed);
-/* The number of differences, each reported. */
+/* Reports each difference, and returns their number. */
 unsigned int snippet_compare(const char *name, const struct outcome *native,
 			     const struct outcome *probed);
 

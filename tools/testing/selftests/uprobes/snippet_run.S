@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * cpu_run: takes all registers from "cpu", jumps to where "cpu_entry" says, and
- * stores them when the code there comes to cpu_done.
+ * cpu_run: loads all registers from "cpu", jumps to the address in "cpu_entry",
+ * and stores the registers when the code there reaches cpu_done.
  *
  * Nothing after POPF and before PUSHF changes the flags.
  */
@@ -64,7 +64,7 @@ cpu_done:
 	movups	%xmm1, cpu + 152(%rip)
 	movups	%xmm2, cpu + 168(%rip)
 	movups	%xmm3, cpu + 184(%rip)
-	/* Neither DF nor TF. */
+	/* DF and TF are clear. */
 	pushq	$0x202
 	popfq
 	pop	%r15

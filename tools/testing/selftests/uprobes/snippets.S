@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The table of snippets. See snippet_run() for what the registers hold: SI, DI
- * and BX point to data, R8 is zero, R9 is no address, CX is 5, R15 is 64.
+ * The table of snippets. snippet_run() sets the registers: SI, DI and BX point
+ * to data, R8 is zero, R9 is no address, CX is 5, R15 is 64.
  */
 
-/* Displacement from the end of an instruction that reaches the data page. */
+/* Displacement from the end of an instruction to the data page. */
 #define DATA	0x1000(%rip)
 
 /*
  * begin NAME, HITS, STEPS ... probed: the instruction to probe ... end
  *
- * Without STEPS, a program that steps itself gets other traps with the probe: a
- * repeated instruction is one step then, however often it repeats; and emulators
- * make none after PAUSE.
+ * Without STEPS, a program that single-steps itself gets other traps with the
+ * probe: a repeated instruction is then one step, however often it repeats, and
+ * emulators make no step after PAUSE.
  */
 .macro begin name, hits=1, steps=1
 	.pushsection .rodata.str1.1, "aMS", @progbits, 1
@@ -43,7 +43,7 @@
 	end
 .endm
 
-/* The same, of one that makes other traps. */
+/* A snippet of one instruction that makes other traps. */
 .macro one_not_stepped insn:vararg
 	begin	"\insn", 1, 0
 	probed
@@ -63,7 +63,7 @@
 
 	.section .rodata
 
-/* Nothing. */
+/* Instructions without effect. */
 one nop
 one_not_stepped pause
 one endbr64
@@ -110,7 +110,7 @@ probed
 	nop
 end
 
-/* AC, NT and ID, and what user mode cannot change: IOPL, IF, VIF, VIP. */
+/* AC, NT and ID, and flags that user mode cannot change: IOPL, IF, VIF, VIP. */
 begin "popf of all flags"
 	mov	$0x3f7cd5,%eax
 	push	%rax
@@ -242,7 +242,10 @@ one mov %fs:0,%rax
 one mov %fs:0x28,%rcx
 one add %fs:16,%rax
 
-/* Faults by intent, I/O ports without access to them, and what this CPU may not have. */
+/*
+ * Deliberate faults, I/O ports without access to them, and instructions that a
+ * CPU may lack.
+ */
 one ud2
 one ud1 %eax,%eax
 one in %dx,%al
@@ -519,7 +522,7 @@ end
 
 one stmxcsr (%rbx)
 
-/* Faults: of the program, at its own address. */
+/* Faults of the program, at its own address. */
 one div %r8
 one mov (%r8),%rax
 one mov %rax,(%r8)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What the tests in shell have in common: their results as TAP, a folder that is gone
-# afterwards, and tracefs. To be sourced. Files of a test's own are in $TMP; $module,
-# if set, is what the results of equal() are about; clean_up() removes $TMP.
+# Common code of the tests in shell, which source it: results as TAP, a temporary
+# folder, and tracefs. A test's own files are in $TMP, which its clean_up() removes.
+# equal() puts $module, if it is set, before the names of its results.
 
 HERE=$(cd "$(dirname "$0")" && pwd)
 TRACEFS=/sys/kernel/tracing
@@ -28,7 +28,7 @@ skip_all() { echo "1..0 # SKIP $1"; rm -rf "$TMP"; exit 4; }
 
 have() { command -v "$1" > /dev/null && "$1" --version > /dev/null 2>&1; }
 
-# Goes to tracefs, if uprobe_events there takes what we write.
+# Changes to tracefs, if its uprobe_events takes PID:VADDR.
 enter_tracefs() {
 	cd "$TRACEFS" 2> /dev/null && [ -e uprobe_events ] || {
 		mount -t tracefs nodev "$TRACEFS" 2> /dev/null
@@ -37,7 +37,7 @@ enter_tracefs() {
 	grep -q '<pid>:<address>' README || skip_all "uprobe_events takes no PID:VADDR"
 }
 
-# Starts a program, $started, with a way to talk to it: $to and $from.
+# Starts a program, $started, with pipes to and from it: $to and $from.
 start_program() { # command...
 	mkfifo "$TMP/to" "$TMP/from"
 	"$@" < "$TMP/to" > "$TMP/from" &
@@ -46,7 +46,7 @@ start_program() { # command...
 	rm "$TMP/to" "$TMP/from"
 }
 
-# The end of a test.
+# Ends a test.
 finish() {
 	echo "1..$tests"
 	exit $failed

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * A 32-bit program without a library. It stops, runs each instruction below
- * once, stores all registers after each, and writes what it stored, followed by
- * the addresses of the instructions, to its standard output.
+ * once, stores all registers after each, and writes the stored registers,
+ * followed by the addresses of the instructions, to its standard output.
  */
 
 /* An instruction to probe, with an address in the table. */
@@ -13,7 +13,7 @@
 	.popsection
 .endm
 
-/* The same, and what it did to the registers. */
+/* An instruction to probe, and a store of the registers after it. */
 .macro try insn:vararg
 	here	\insn
 	call	store
@@ -44,10 +44,10 @@ _start:
 	try	push %ebp
 	try	mov %esp, %ebp
 	try	sub $16, %esp
-	/* A REX prefix anywhere else. */
+	/* REX prefixes in 64-bit code. */
 	try	inc %eax
 	try	dec %ecx
-	/* Relative to the instruction pointer anywhere else. */
+	/* Relative to the instruction pointer in 64-bit code. */
 	try	mov data, %eax
 	try	addl $5, data + 4
 	try	mov %edx, data + 8
@@ -87,7 +87,7 @@ _start:
 	try	incw %cx
 	try	lea 8(%bp,%si), %eax
 	try	stc
-	/* SALC, which has no name. */
+	/* SALC, which has no mnemonic. */
 	try	.byte 0xd6
 	try	fldz
 	try	fstpl 40(%ebx)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the tests of text share. */
+/* Helpers of the tests of text. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

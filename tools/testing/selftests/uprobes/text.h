@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the tests of text share: text that can be put anywhere, and what the system says of it. */
+/* Text at any address, and the system's view of it: helpers of the tests. */
 #ifndef _TEXT_H
 #define _TEXT_H
 
@@ -21,25 +21,31 @@ extern const unsigned char sub_code[7];
 
 unsigned long call(const void *text, unsigned long base, unsigned long add);
 
-/* A page of anonymous text that begins with add_code; MAP_FAILED on failure. */
+/* Returns a page of anonymous text that begins with add_code, or MAP_FAILED. */
 unsigned char *anonymous_text(int prot);
-/* A file of one page that begins with add_code; with no @path a memfd. -1 on failure. */
+/*
+ * Returns a file of one page that begins with add_code, a memfd if @path is
+ * NULL, or -1.
+ */
 int text_file(const char *path);
 
-/* A field of the mapping's entry in smaps, and of the process's status, in KiB; -1 if none. */
+/*
+ * Returns a field of the mapping's entry in smaps, or of the process's status,
+ * in KiB, or -1.
+ */
 long smaps_kb(pid_t pid, const void *at, const char *field);
 long status_kb(pid_t pid, const char *field);
-/* The entry in /proc/PID/pagemap. Nothing is faulted in. */
+/* Returns the entry in /proc/PID/pagemap, without a page fault. */
 uint64_t pagemap_entry(pid_t pid, const void *at);
 #define PM_PFN(entry)	((entry) & ((1ULL << 55) - 1))
 #define PM_UFFD_WP	0x0200000000000000ULL
 #define PM_FILE		0x2000000000000000ULL
 #define PM_PRESENT	0x8000000000000000ULL
 
-/* Writes a whole file at once, as those in /proc and /sys want it. */
+/* Writes a whole file at once, as files in /proc and /sys require. */
 bool set_file(const char *path, const char *value);
 
-/* Whether KSM makes one page of the pages of two processes. */
+/* Waits for KSM to merge pages of two processes, and returns whether it did. */
 bool merges(pid_t pid, const void *at, pid_t other, const void *other_at);
 
 #endif /* _TEXT_H */

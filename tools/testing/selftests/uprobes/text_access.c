@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Who reads a process's memory from outside sees its text without our breakpoints; what he writes
- * goes below them. Here the process itself goes through these interfaces, so that it can compare
- * with what it has.
+ * Access from outside to the text of a probed process. Reads show the text without our breakpoints,
+ * and writes go below them. The process uses these interfaces on itself, so that it can compare
+ * with its own memory.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -39,8 +39,8 @@ static void on_trap(int signal)
 }
 
 /*
- * Text with add_code in two places. It is writable: whether /proc/PID/mem overrides protections is
- * configured; that ptrace() does is in coexistence.c.
+ * Returns text with add_code in two places. It is writable, because the kernel's configuration
+ * decides whether /proc/PID/mem overrides protections. coexistence.c tests that ptrace() does.
  */
 #define SECOND	16
 
@@ -81,7 +81,7 @@ TEST_F_TIMEOUT(module, reads_show_the_program, TIMEOUT)
 	close(mem);
 }
 
-/* Two pages at once, with breakpoints in the last bytes of one and the first of the next. */
+/* Reads two pages at once, with breakpoints at the end of one and the beginning of the next. */
 TEST_F_TIMEOUT(module, reads_across_pages, TIMEOUT)
 {
 	unsigned char *text = mmap(NULL, 2 * PAGE, RWX, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -109,7 +109,7 @@ TEST_F_TIMEOUT(module, reads_across_pages, TIMEOUT)
 	close(mem);
 }
 
-/* As POKETEXT does it, which writes the bytes around the one that is meant as well. */
+/* Writes back the same bytes, as POKETEXT does with the bytes around the intended one. */
 TEST_F_TIMEOUT(module, writing_the_same_changes_nothing, TIMEOUT)
 {
 	unsigned char *text = start(_metadata), word[8];
@@ -123,7 +123,7 @@ TEST_F_TIMEOUT(module, writing_the_same_changes_nothing, TIMEOUT)
 		EXPECT_EQ(3, call(text + SECOND, 1, 2));
 		EXPECT_EQ(before + 1, HITS(id));
 	}
-	/* The neighbour's byte is written, and ours with it. */
+	/* The neighbouring byte is written, and the probed one with it. */
 	ASSERT_TRUE(text_read(getpid(), text + SECOND - 4, word, 8));
 	word[0] = 0x99;
 	ASSERT_TRUE(write_mem(text + SECOND - 4, word, 8));
@@ -135,7 +135,7 @@ TEST_F_TIMEOUT(module, writing_the_same_changes_nothing, TIMEOUT)
 	close(mem);
 }
 
-/* Saved while there is a probe, written back when there is none. */
+/* Text is saved while there is a probe, and written back when there is none. */
 TEST_F_TIMEOUT(module, saved_text_is_the_program_s, TIMEOUT)
 {
 	unsigned char *text = start(_metadata), saved[8], saved_vm[8];
@@ -152,7 +152,7 @@ TEST_F_TIMEOUT(module, saved_text_is_the_program_s, TIMEOUT)
 	close(mem);
 }
 
-/* A debugger's breakpoint in place of ours is his, whichever goes first. */
+/* A debugger's breakpoint in place of ours is the debugger's, whichever is removed first. */
 TEST_F_TIMEOUT(module, debugger_s_breakpoint_survives, TIMEOUT)
 {
 	unsigned char *text = start(_metadata), saved;
@@ -160,7 +160,7 @@ TEST_F_TIMEOUT(module, debugger_s_breakpoint_survives, TIMEOUT)
 
 	ASSERT_TRUE(text_read(getpid(), text, &saved, 1));
 	ASSERT_TRUE(write_byte(text, INT3));
-	/* He sees what he has written. */
+	/* A write elsewhere in the page. */
 	EXPECT_TRUE(write_mem(text + 64, &saved, 1));
 	call(text, 1, 2);
 	EXPECT_EQ(1, traps);
@@ -176,7 +176,10 @@ TEST_F_TIMEOUT(module, debugger_s_breakpoint_survives, TIMEOUT)
 	close(mem);
 }
 
-/* When he takes it away, ours is there again: so he can step over it, and we count. */
+/*
+ * When the debugger removes its breakpoint, ours is back: the debugger can step over the
+ * instruction, and the probe counts.
+ */
 TEST_F_TIMEOUT(module, probe_comes_back, TIMEOUT)
 {
 	unsigned char *text = start(_metadata), saved, got;
@@ -189,7 +192,7 @@ TEST_F_TIMEOUT(module, probe_comes_back, TIMEOUT)
 		ASSERT_TRUE(write_byte(text, INT3));
 		ASSERT_TRUE(text_read(getpid(), text, &got, 1));
 		EXPECT_EQ(INT3, got);
-		/* A second client does not change whose it is. */
+		/* A second consumer does not change the owner of the breakpoint. */
 		if (i == 10)
 			other = PROBE(text);
 		call(text, 1, 2);
@@ -207,7 +210,7 @@ TEST_F_TIMEOUT(module, probe_comes_back, TIMEOUT)
 	close(mem);
 }
 
-/* Other text, of as many instructions as he likes. */
+/* Writes other text, of any number of instructions. */
 TEST_F_TIMEOUT(module, new_text_is_kept, TIMEOUT)
 {
 	unsigned char *text = start(_metadata);
@@ -229,7 +232,7 @@ TEST_F_TIMEOUT(module, new_text_is_kept, TIMEOUT)
 	close(mem);
 }
 
-/* The instruction becomes another one, by a byte that is not its first: lea (%rsi,%rsi), %rax. */
+/* A write behind the first byte changes the instruction, to lea (%rsi,%rsi), %rax. */
 TEST_F_TIMEOUT(module, rest_of_the_instruction, TIMEOUT)
 {
 	unsigned char *text = start(_metadata);
@@ -245,7 +248,7 @@ TEST_F_TIMEOUT(module, rest_of_the_instruction, TIMEOUT)
 	UNPROBE(id);
 	EXPECT_EQ(40, call(text, 10, 20));
 
-	/* And nobody executes it in between. */
+	/* No thread executes the instruction in between. */
 	id = PROBE(text);
 	ASSERT_TRUE(write_byte(text + 3, 0x37));
 	UNPROBE(id);
@@ -254,7 +257,7 @@ TEST_F_TIMEOUT(module, rest_of_the_instruction, TIMEOUT)
 	close(mem);
 }
 
-/* What the program itself stores cannot be told from what it had; its bytes are kept. */
+/* The program's own stores cannot be distinguished from its previous bytes, and are kept. */
 TEST_F_TIMEOUT(module, own_stores, TIMEOUT)
 {
 	unsigned char *text = start(_metadata), byte = add_code[0];
@@ -287,7 +290,7 @@ static void *rewrite(void *text)
 	return NULL;
 }
 
-/* The breakpoint is not away for a moment. */
+/* The breakpoint is never absent, not even for a moment. */
 TEST_F_TIMEOUT(module, no_hit_is_lost, TIMEOUT)
 {
 	unsigned char *text = start(_metadata);

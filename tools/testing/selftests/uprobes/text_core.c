@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Core dumps of a probed process: its text is the program's. */
+/* Core dumps of a probed process, which contain the original text. */
 #include <elf.h>
 #include <pthread.h>
 #include <sys/resource.h>
@@ -37,7 +37,7 @@ static void tear_down(void)
 	rmdir(dir);
 }
 
-/* Copies out of the core dump what the process had at @at. */
+/* Copies the process's contents at @at from the core dump. */
 static bool read_core(const void *at, void *to, size_t len)
 {
 	unsigned long addr = (unsigned long)at;
@@ -90,7 +90,7 @@ static void dump(struct __test_metadata *_metadata, int dev, unsigned int thread
 	pid = fork();
 	if (!pid) {
 		setrlimit(RLIMIT_CORE, &no_limit);
-		/* Private pages, anonymous ones and those of files. */
+		/* Private pages, both anonymous and of files. */
 		set_file("/proc/self/coredump_filter", "0x7");
 		while (threads--)
 			pthread_create(&thread, NULL, spin, text);
@@ -128,7 +128,7 @@ TEST_F_TIMEOUT(module, one_thread, TIMEOUT)
 	tear_down();
 }
 
-/* The others execute the probed instruction when they are made to stop. */
+/* The other threads execute the probed instruction when the dump stops them. */
 TEST_F_TIMEOUT(module, some_threads, TIMEOUT)
 {
 	if (!set_up())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Text of files that change, and of the vDSO: what the process sees, and when it gets it back. */
+/* Text of files that change, and of the vDSO: its contents, and the return of its page. */
 #include <elf.h>
 #include <pthread.h>
 #include <sched.h>
@@ -16,7 +16,7 @@ static unsigned char *map(int fd, int prot)
 	return mmap(NULL, PAGE, prot, MAP_PRIVATE, fd, 0);
 }
 
-/* A directory of the test's own, with a tmpfs in it that no one else sees. */
+/* A directory of the test's own, with a private tmpfs in it. */
 static char dir[64];
 
 static bool make_dir(void)
@@ -57,7 +57,7 @@ TEST_F_TIMEOUT(module, on_tmpfs, TIMEOUT)
 	remove_dir();
 }
 
-/* Another file takes the name: the process has the one that it has mapped. */
+/* Another file takes the name. The process keeps the file that it has mapped. */
 TEST_F_TIMEOUT(module, replaced_by_rename, TIMEOUT)
 {
 	unsigned char *text;
@@ -84,7 +84,7 @@ TEST_F_TIMEOUT(module, replaced_by_rename, TIMEOUT)
 	remove_dir();
 }
 
-/* The page is beyond the end of the file: the program gets what it would get without a probe. */
+/* The page is beyond the end of the file. The program gets the same signal as without a probe. */
 TEST_F_TIMEOUT(module, truncated, TIMEOUT)
 {
 	int fd = text_file(NULL), id, status;
@@ -105,7 +105,7 @@ TEST_F_TIMEOUT(module, truncated, TIMEOUT)
 	UNPROBE(id);
 	EXPECT_EQ(-EFAULT, dev_register(self->dev, getpid(), text, UPROBES_TEST_TASK));
 
-	/* The file grows again: what is there then is not the old text. */
+	/* The file grows again, with other contents than the old text. */
 	ASSERT_EQ(0, ftruncate(fd, PAGE));
 	EXPECT_EQ(0, byte_at(text));
 	ASSERT_EQ((ssize_t)sizeof(sub_code), pwrite(fd, sub_code, sizeof(sub_code), 0));
@@ -114,8 +114,8 @@ TEST_F_TIMEOUT(module, truncated, TIMEOUT)
 }
 
 /*
- * The copy is of the text as it was when the probe was set. It is the process's until the contents
- * of the file are those of the copy: what has been changed, copy or file, cannot be known.
+ * The copy holds the text from when the probe was set. The process keeps the copy until the file's
+ * contents equal the copy's, because the kernel cannot know whether copy or file has changed.
  */
 TEST_F_TIMEOUT(module, file_written, TIMEOUT)
 {
@@ -159,7 +159,7 @@ static bool mount_overlay(void)
 	return !mount("text", in_dir("merged"), "overlay", 0, options);
 }
 
-/* A file of the lower layer that is copied up, and written to, while there is a probe. */
+/* A file of the lower layer is copied up, and written to, while it is probed. */
 TEST_F_TIMEOUT(module, overlay, TIMEOUT)
 {
 	unsigned char *lower, *upper, byte = 0x91;
@@ -201,7 +201,7 @@ TEST_F_TIMEOUT(module, overlay, TIMEOUT)
 	remove_dir();
 }
 
-/* Text that the process may write to: the file's page comes back if it has not. */
+/* Text that the process may write to. The file's page returns if it has not written. */
 TEST_F_TIMEOUT(module, writable, TIMEOUT)
 {
 	int fd = text_file(NULL), id;
@@ -212,7 +212,7 @@ TEST_F_TIMEOUT(module, writable, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(getpid(), text));
 	EXPECT_EQ(0, smaps_kb(getpid(), text, "Anonymous"));
 
-	/* What it has written, before or meanwhile, stays. */
+	/* The process's writes stay, before the probe as well as during it. */
 	text[100] = 1;
 	use(_metadata, self->dev, text);
 	EXPECT_EQ(1, byte_at(text + 100));
@@ -228,7 +228,7 @@ TEST_F_TIMEOUT(module, writable, TIMEOUT)
 
 static atomic_bool stop;
 
-/* Goes from 0 up and back to 0, as the file has it, by way of the kernel every other time. */
+/* Counts up from 0, the file's value, by stores, and back to 0 by a write of the kernel. */
 static void *writer(void *arg)
 {
 	unsigned char *counter = arg, want = 0;
@@ -249,7 +249,7 @@ static void *writer(void *arg)
 	return lost ? "lost" : NULL;
 }
 
-/* No write is lost when the page comes back, though it often is as the file's for a moment. */
+/* No write is lost when the file's page returns, although the copy often equals it for a moment. */
 TEST_F_TIMEOUT(module, written_all_the_time, TIMEOUT)
 {
 	int fd = text_file(NULL), id;
@@ -272,7 +272,7 @@ TEST_F_TIMEOUT(module, written_all_the_time, TIMEOUT)
 	close(fd);
 }
 
-/* No access in between: then all is as before, and the probe goes on. */
+/* The text is not executable for a while. Then all is as before, and the probe continues. */
 TEST_F_TIMEOUT(module, protected_for_a_while, TIMEOUT)
 {
 	static const int protections[] = { PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE };
@@ -290,7 +290,7 @@ TEST_F_TIMEOUT(module, protected_for_a_while, TIMEOUT)
 		EXPECT_EQ(3, call(text, 1, 2));
 		EXPECT_EQ(i + 1, HITS(id));
 	}
-	/* Taken out while there is no access. */
+	/* The probe is removed while the text is inaccessible. */
 	ASSERT_EQ(0, mprotect(text, PAGE, PROT_NONE));
 	UNPROBE(id);
 	ASSERT_EQ(0, mprotect(text, PAGE, RX));
@@ -307,12 +307,13 @@ static bool resident(const void *shared)
 }
 
 /*
- * The page cache has let go of the page: it is not read for the removal. When somebody has read
- * it, it comes back with the next. Only a filesystem with a server or a disk behind it shows this.
+ * The page cache has dropped the page, and the removal does not read it. Once the page has been
+ * read, the next removal maps it again. Only a filesystem with a server or a disk behind it shows
+ * this.
  */
 TEST_F_TIMEOUT(module, reclaimed, TIMEOUT)
 {
-	/* Its header is as good as code: 0x7f is jg, of two bytes. */
+	/* The header serves as code: 0x7f is jg, of two bytes. */
 	int fd = open("target32", O_RDONLY | O_CLOEXEC), id;
 	unsigned char *text = map(fd, RX), byte;
 	void *shared;
@@ -343,12 +344,12 @@ TEST_F_TIMEOUT(module, reclaimed, TIMEOUT)
 	close(fd);
 }
 
-/* At the same address in a child. */
+/* Has the same address in a child. */
 static struct timespec shared_ts;
 
 typedef int (*clock_fn)(clockid_t clock, struct timespec *ts);
 
-/* A function of the vDSO, found as the C library finds it. */
+/* Finds a function of the vDSO as the C library does. */
 static void *vdso_function(const char *name)
 {
 	char *vdso = (char *)getauxval(AT_SYSINFO_EHDR), *strings = NULL;
@@ -370,7 +371,7 @@ static void *vdso_function(const char *name)
 		if (dynamic->d_tag == DT_SYMTAB)
 			symbols = (Elf64_Sym *)(vdso + dynamic->d_un.d_ptr);
 	}
-	/* The strings come after the symbols. */
+	/* The strings follow the symbols. */
 	for (i = 1; symbols && strings && (char *)&symbols[i + 1] <= strings; i++)
 		if (!strcmp(strings + symbols[i].st_name, name))
 			return vdso + symbols[i].st_value;
@@ -403,7 +404,7 @@ TEST_F_TIMEOUT(module, vdso, TIMEOUT)
 		last = now;
 	}
 	EXPECT_EQ(100, HITS(id));
-	/* Another process executes the kernel's page as ever. */
+	/* Another process executes the kernel's page as before. */
 	EXPECT_EQ(0, (int)target_call(&other, (probed_fn)at, CLOCK_MONOTONIC,
 				      (unsigned long)&shared_ts, 1));
 	EXPECT_EQ(100, HITS(id));
@@ -417,7 +418,7 @@ TEST_F_TIMEOUT(module, vdso, TIMEOUT)
 	target_stop(&other);
 }
 
-/* Others would see the breakpoint, or could: nothing that is shared is probed. */
+/* Shared mappings are not probed, because others see the breakpoint, or could. */
 TEST_F_TIMEOUT(module, shared, TIMEOUT)
 {
 	unsigned char *text;
@@ -445,7 +446,7 @@ TEST_F_TIMEOUT(module, shared, TIMEOUT)
 	remove_dir();
 }
 
-/* What is not text. */
+/* Mappings that are not text. */
 TEST_F_TIMEOUT(module, other_mappings, TIMEOUT)
 {
 	static const char * const names[] = { "[vvar]", "[vvar_vclock]", "[stack]", "[heap]" };
@@ -467,7 +468,7 @@ TEST_F_TIMEOUT(module, other_mappings, TIMEOUT)
 	fclose(maps);
 	free(heap);
 	EXPECT_LE(2, refused);
-	/* The page of vsyscalls is the kernel's, if there is one. */
+	/* The vsyscall page, if there is one, is the kernel's. */
 	EXPECT_EQ(-EINVAL, dev_register(self->dev, getpid(), (void *)0xffffffffff600000UL,
 					UPROBES_TEST_TASK));
 }

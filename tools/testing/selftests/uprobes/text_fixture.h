@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The fixture of the tests of text. */
+/* Fixture of the tests of text. */
 #ifndef _TEXT_FIXTURE_H
 #define _TEXT_FIXTURE_H
 
 #include "module_fixture.h"
 #include "text.h"
 
-/* Hits are counted, and what was there before the probe is there after it. */
+/* Probes @text: hits are counted, and unregistering restores the contents. */
 static inline void use(struct __test_metadata *_metadata, int dev, unsigned char *text)
 {
 	unsigned char before[PAGE];

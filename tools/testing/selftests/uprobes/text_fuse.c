@@ -41,7 +41,7 @@ static void reply(uint64_t unique, int error, const void *data, size_t len)
 		perror("reply");
 }
 
-/* What the process does to serve a page needs its mmap lock. */
+/* Serves a page, for which the process needs its mmap lock. */
 static void read_text(const struct fuse_in_header *in)
 {
 	unsigned char *page = anonymous_text(PROT_READ | PROT_WRITE);
@@ -131,7 +131,7 @@ static bool set_up(void)
 	return !mount("text_fuse", dir, "fuse", 0, options);
 }
 
-/* The page is not in memory when the probe comes, and not again after it has gone. */
+/* The page is not in memory when a probe is registered, neither the first time nor the second. */
 TEST_F_TIMEOUT(module, served_by_the_probed_process, TIMEOUT)
 {
 	unsigned char *text;
@@ -156,7 +156,7 @@ TEST_F_TIMEOUT(module, served_by_the_probed_process, TIMEOUT)
 		UNPROBE(id);
 		EXPECT_EQ(0, memcmp(text, add_code, sizeof(add_code)));
 		munmap(text, PAGE);
-		/* The next one finds nothing in the page cache. */
+		/* The next probe finds nothing in the page cache. */
 		ASSERT_EQ(0, posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
 	}
 	close(fd);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Data in the place of text that was probed, and that the program has unmapped or overwritten. A
- * byte of the data looks like a breakpoint, and stays as it is.
+ * Data in place of probed text that the program has unmapped or overwritten. A byte of the data
+ * looks like a breakpoint, and stays as it is.
  */
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -40,7 +40,7 @@ static unsigned char *start(struct __test_metadata *_metadata, int flags)
 	return text;
 }
 
-/* Whether a debugger sees the bytes. */
+/* Returns whether a debugger sees the bytes. */
 static bool shows(const void *at, const unsigned char *want, size_t len)
 {
 	unsigned char got[PAGE];
@@ -49,7 +49,7 @@ static bool shows(const void *at, const unsigned char *want, size_t len)
 	       !memcmp(want, got, len);
 }
 
-/* A byte that looks like a breakpoint at @offset, and RET around it. */
+/* Replaces the text by RET, with a byte that looks like a breakpoint at @offset. */
 static bool replace_by_data(unsigned char *text, unsigned char *data, unsigned int offset, int prot)
 {
 	memset(data, 0xc3, PAGE);
@@ -109,7 +109,7 @@ TEST_F_TIMEOUT(module, data_where_text_was_unmapped, TIMEOUT)
 	}
 }
 
-/* On a stack nothing is unmapped. For an instruction of one byte the text after it counts, too. */
+/* Nothing is unmapped on a stack. For a one-byte instruction, the text after it decides, too. */
 TEST_F_TIMEOUT(module, data_on_a_stack, TIMEOUT)
 {
 	unsigned char *text, data[PAGE];
@@ -140,7 +140,7 @@ TEST_F_TIMEOUT(module, data_on_a_stack, TIMEOUT)
 	}
 }
 
-/* The program puts a copy of its text in the place of the text, with several breakpoints in it. */
+/* Replaces the text by a copy of itself, with several breakpoints in it. */
 static bool copy_out_and_back(unsigned char *text)
 {
 	unsigned char copy[PAGE];
@@ -152,7 +152,7 @@ static bool copy_out_and_back(unsigned char *text)
 	return !mprotect(text, PAGE, RX);
 }
 
-/* Each is healed beside the others, in the program's order and in the other one. */
+/* Each breakpoint is removed next to the others, in ascending and in descending order. */
 TEST_F_TIMEOUT(module, copied_with_its_neighbours, TIMEOUT)
 {
 	unsigned char *text, before[PAGE];
@@ -187,7 +187,7 @@ TEST_F_TIMEOUT(module, copied_with_its_neighbours, TIMEOUT)
 	}
 }
 
-/* The rest of the instruction is in a page that is not there. */
+/* The rest of the instruction is in a page that is not present. */
 TEST_F_TIMEOUT(module, copied_without_the_next_page, TIMEOUT)
 {
 	int fd = memfd_create("text", MFD_CLOEXEC), id, status;
@@ -232,8 +232,8 @@ static void too_late(int signal)
 }
 
 /*
- * A new instruction ends where another one began whose breakpoint was lost, and its last byte looks
- * like that. It can be probed.
+ * A new instruction ends where an old one with a lost breakpoint began, and its last byte looks
+ * like that breakpoint. The new instruction can be probed.
  */
 TEST_F_TIMEOUT(module, new_instruction_over_a_lost_one, TIMEOUT)
 {
@@ -261,7 +261,7 @@ TEST_F_TIMEOUT(module, new_instruction_over_a_lost_one, TIMEOUT)
 	close(mem);
 }
 
-/* The page that a probe was in is discarded, and read. No page is made for the removal. */
+/* The page of a probe is discarded, and read. The removal allocates no page. */
 TEST_F_TIMEOUT(module, zero_page, TIMEOUT)
 {
 	unsigned char *text = start(_metadata, 0);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Each allocation of what changes text fails once, or all of them do: kernels with fault injection
- * or with memory cgroups only.
+ * Failing allocations while text is changed: each fails once, or all of them do. This needs a
+ * kernel with fault injection or with memory cgroups.
  */
 #include <stdatomic.h>
 #include <sys/stat.h>
@@ -12,7 +12,7 @@
 
 #define EACH(nth, more)	for (nth = 1, more = true; more && nth < 1000; nth++)
 
-/* Nothing is left of a probe that could not be set. */
+/* A probe that could not be set leaves nothing behind. */
 TEST_F_TIMEOUT(module, set, TIMEOUT)
 {
 	unsigned char *text = anonymous_text(RX);
@@ -37,7 +37,7 @@ TEST_F_TIMEOUT(module, set, TIMEOUT)
 	EXPECT_LT(3, nth);
 }
 
-/* A probe that is removed is removed, and there can be another one. */
+/* Removing a probe always removes it, and another one can be set. */
 TEST_F_TIMEOUT(module, removed, TIMEOUT)
 {
 	unsigned char *text = anonymous_text(RX);
@@ -51,7 +51,7 @@ TEST_F_TIMEOUT(module, removed, TIMEOUT)
 		SKIP(return, "no fault injection");
 	EACH(nth, more) {
 		id = PROBE(text);
-		/* The child has the page as well, so that the removal needs a copy. */
+		/* The child has the page as well, so the removal needs a copy. */
 		pid = fork();
 		if (!pid) {
 			pause();
@@ -69,7 +69,7 @@ TEST_F_TIMEOUT(module, removed, TIMEOUT)
 	EXPECT_LT(2, nth);
 }
 
-/* An int3 never moves along. */
+/* An int3 never moves along with the text. */
 TEST_F_TIMEOUT(module, moved, TIMEOUT)
 {
 	unsigned char *text, *place, *moved;
@@ -90,7 +90,7 @@ TEST_F_TIMEOUT(module, moved, TIMEOUT)
 		more = failed();
 		if (moved == MAP_FAILED)
 			moved = text;
-		/* If it could not be moved, the probe may be there or not. */
+		/* If the text could not be moved, the probe may be there or not. */
 		EXPECT_TRUE(moved == text || byte_at(moved) == add_code[0]);
 		EXPECT_EQ(3, call(moved, 1, 2));
 		UNPROBE(id);
@@ -101,7 +101,7 @@ TEST_F_TIMEOUT(module, moved, TIMEOUT)
 	EXPECT_LT(3, nth);
 }
 
-/* A child that fork() reports has the program's text; if it cannot be had, fork() fails. */
+/* fork() fails if it cannot give the child the program's text. */
 TEST_F_TIMEOUT(module, forked, TIMEOUT)
 {
 	unsigned char *text = anonymous_text(RX);
@@ -139,7 +139,7 @@ TEST_F_TIMEOUT(module, forked, TIMEOUT)
 #define CGROUPS	"/sys/fs/cgroup/"
 #define FULL	CGROUPS "text_no_memory"
 
-/* What a process in a cgroup without memory has to do, and has done. */
+/* Orders to a process in a cgroup without memory, and their results. */
 struct orders {
 	atomic_int turn;
 	unsigned char *text[2];
@@ -150,8 +150,8 @@ struct orders {
 };
 
 /*
- * Two pages with a breakpoint each, which KSM merges, so that it takes a copy to restore one.
- * Nobody kills the process for the memory of its cgroup.
+ * Probes two pages, which KSM merges, so that restoring one takes a copy. The process is exempt
+ * from being killed for the memory of its cgroup.
  */
 static void obey(int dev, struct orders *orders)
 {
@@ -191,7 +191,7 @@ static bool takes_turn(struct orders *orders, int turn)
 	return orders->turn == turn;
 }
 
-/* Nobody waits for ever for the memory of a process whose cgroup has none. */
+/* No thread waits forever for the memory of a process in a cgroup without memory. */
 TEST_F_TIMEOUT(module, full_cgroup, TIMEOUT)
 {
 	struct orders *orders;
@@ -213,13 +213,13 @@ TEST_F_TIMEOUT(module, full_cgroup, TIMEOUT)
 	ASSERT_LT(0, orders->ids[1]);
 	ASSERT_TRUE(merges(pid, orders->text[0], pid, orders->text[1]));
 	set_file(FULL "/memory.max", "0");
-	/* CPUs give back what they have in stock. */
+	/* Wait for the CPUs to return the memory that they have in stock. */
 	sleep_ms(500);
 	orders->turn = 2;
 	EXPECT_TRUE(takes_turn(orders, 3));
 	EXPECT_EQ(ENOMEM, orders->error);
 
-	/* Who removes the probe gives up after a while. The next hit removes it. */
+	/* Unregistering gives up after a while. The next hit removes the breakpoint. */
 	start = now_ms();
 	UNPROBE(orders->ids[1]);
 	TH_LOG("removed after %llu ms", (unsigned long long)(now_ms() - start));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Text in pages of every kind: huge ones, merged ones, locked ones. */
+/* Text in pages of every kind: huge, merged and locked. */
 #include <sys/mman.h>
 
 #include "text_fixture.h"
@@ -13,7 +13,7 @@
 static const unsigned int places[] = { 0, 5, 300, 511 };
 #define PLACES	ARRAY_SIZE(places)
 
-/* Two MiB of writable memory, at such an address. */
+/* Maps two MiB of memory at an aligned address. */
 static unsigned char *map_aligned(int fd, int prot)
 {
 	unsigned char *map, *aligned;
@@ -26,7 +26,7 @@ static unsigned char *map_aligned(int fd, int prot)
 		    fd, 0);
 }
 
-/* Every byte is different from those beside it; the code is in some places. */
+/* Makes every byte different from its neighbours, with the code in some places. */
 static void fill(unsigned char *text)
 {
 	unsigned long i;
@@ -49,7 +49,7 @@ static unsigned char *huge_text(void)
 	return text;
 }
 
-/* Whether the text is as fill() has made it, but for the first bytes of the code. */
+/* Returns whether the text is as fill() made it, with breakpoints in the code if @probed. */
 static bool is_filled(const unsigned char *text, bool probed)
 {
 	unsigned char *want = malloc(HUGE);
@@ -70,7 +70,7 @@ static bool is_filled(const unsigned char *text, bool probed)
 		(ids)[__i] = PROBE((text) + AT(places[__i]));		\
 })
 
-/* Each is called once more, and each has been hit @times in all. */
+/* Calls each place once more, and expects that it has been hit @times in all. */
 #define CALL_ALL(text, ids, times) ({					\
 	unsigned int __i;						\
 	for (__i = 0; __i < PLACES; __i++) {				\
@@ -85,7 +85,7 @@ static bool is_filled(const unsigned char *text, bool probed)
 		UNPROBE((ids)[__i]);					\
 })
 
-/* An anonymous huge page is written to as it is. */
+/* Breakpoints are written to an anonymous huge page without splitting it. */
 TEST_F_TIMEOUT(module, huge_page, TIMEOUT)
 {
 	unsigned char *text = huge_text();
@@ -102,7 +102,7 @@ TEST_F_TIMEOUT(module, huge_page, TIMEOUT)
 	EXPECT_EQ(HUGE / 1024, smaps_kb(getpid(), text, "AnonHugePages"));
 }
 
-/* Part of it is unmapped or discarded, so that it is split under the probes. */
+/* Unmapping or discarding part of the huge page splits it under the probes. */
 TEST_F_TIMEOUT(module, huge_page_split, TIMEOUT)
 {
 	unsigned char *text = huge_text();
@@ -124,7 +124,7 @@ TEST_F_TIMEOUT(module, huge_page_split, TIMEOUT)
 		EXPECT_EQ(0, memcmp(text + AT(places[i]), add_code, sizeof(add_code)));
 }
 
-/* Small pages become a huge one, which the breakpoints move to with their pages' contents. */
+/* Small pages become a huge one. The breakpoints move with the contents of their pages. */
 TEST_F_TIMEOUT(module, collapsed, TIMEOUT)
 {
 	unsigned char *text = map_aligned(-1, RWX);
@@ -149,8 +149,8 @@ TEST_F_TIMEOUT(module, collapsed, TIMEOUT)
 }
 
 /*
- * A file's huge page is mapped in parts as long as there is a breakpoint in a copy of one. After
- * that the process has the huge page again, at the latest when the kernel next looks at it.
+ * A file's huge page is mapped in parts while there is a breakpoint in a copy of a part. After that
+ * the process has the huge page again, at the latest when the kernel next examines it.
  */
 TEST_F_TIMEOUT(module, huge_page_of_file, TIMEOUT)
 {
@@ -188,7 +188,7 @@ TEST_F_TIMEOUT(module, huge_page_of_file, TIMEOUT)
 	close(fd);
 }
 
-/* The child has the program's text, from its first instruction; the parent has its probes. */
+/* The child has the program's text from its first instruction. The parent keeps its probes. */
 TEST_F_TIMEOUT(module, huge_page_and_fork, TIMEOUT)
 {
 	unsigned char *text = huge_text();
@@ -211,7 +211,7 @@ TEST_F_TIMEOUT(module, huge_page_and_fork, TIMEOUT)
 	EXPECT_TRUE(is_filled(text, true));
 	CALL_ALL(text, ids, 1);
 
-	/* And while parent and child share what they can. */
+	/* Unregister the probes while parent and child share pages. */
 	pid = fork();
 	if (!pid) {
 		pause();
@@ -263,7 +263,7 @@ TEST_F_TIMEOUT(module, merged_page, TIMEOUT)
 	EXPECT_EQ(3, call(one, 1, 2));
 }
 
-/* Pages that hold breakpoints at the same place can be the same. Each process has its own. */
+/* Pages with breakpoints at the same place can be merged. Each process has its own breakpoint. */
 TEST_F_TIMEOUT(module, merged_breakpoints, TIMEOUT)
 {
 	unsigned char *text = anonymous_text(RX);
@@ -313,7 +313,7 @@ TEST_F_TIMEOUT(module, locked, TIMEOUT)
 		EXPECT_EQ(3, call(text, 1, 2));
 		EXPECT_EQ(1, HITS(id));
 		UNPROBE(id);
-		/* It is there before anybody touches it. */
+		/* The page is present before any access. */
 		EXPECT_EQ(PM_FILE | PM_PRESENT,
 			  pagemap_entry(getpid(), text) & (PM_FILE | PM_PRESENT));
 		EXPECT_EQ(4, smaps_kb(getpid(), text, "Locked"));
@@ -324,7 +324,7 @@ TEST_F_TIMEOUT(module, locked, TIMEOUT)
 	close(fd);
 }
 
-/* What is unevictable when all memory is locked is so no more when the process has gone. */
+/* Pages that mlockall() makes unevictable are no longer so after the process has exited. */
 TEST_F_TIMEOUT(module, all_locked, TIMEOUT)
 {
 	unsigned char *text = anonymous_text(RX);

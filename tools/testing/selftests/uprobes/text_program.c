@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A program discards, moves and changes its own text while the text is probed. */
+/* Programs that discard, move and change their own text while it is probed. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdatomic.h>
@@ -27,7 +27,7 @@ static void on_missing(int signal)
 	siglongjmp(missing, 1);
 }
 
-/* Calls the text until told to stop. Text that is not there is waited for. */
+/* Calls the text until @stop is set, and retries while the text is missing. */
 static void *call_until_stop(void *arg)
 {
 	while (!stop) {
@@ -76,7 +76,7 @@ static unsigned char *map_last_page_text(int *fd)
 	return map;
 }
 
-/* Faults in the whole mapping, so that to discard it takes some time. */
+/* Faults in the whole mapping, so that discarding it takes some time. */
 static void touch(const unsigned char *map)
 {
 	unsigned long at;
@@ -91,14 +91,14 @@ static bool discard(unsigned char *map, unsigned int how)
 	case 0:
 		return !madvise(map, DISCARDED, MADV_DONTNEED);
 	default:
-		/* In place of the pages there are guards, for a moment. */
+		/* Guards replace the pages for a moment. */
 		if (madvise(map, DISCARDED, MADV_GUARD_INSTALL))
 			return errno == EINVAL;
 		return !madvise(map, DISCARDED, MADV_GUARD_REMOVE);
 	}
 }
 
-/* A thread executes the text while another one discards it, which takes the probe along. */
+/* A thread executes the text while another one discards it, and the probe with it. */
 TEST_F_TIMEOUT(module, discarded_while_executed, TIMEOUT)
 {
 	unsigned int i, rounds = scaled(40);
@@ -127,7 +127,7 @@ TEST_F_TIMEOUT(module, discarded_while_executed, TIMEOUT)
 	close(fd);
 }
 
-/* The same by truncation, which finds the pages through the file, with no lock of the process. */
+/* Truncation discards the text. It finds the pages through the file, without the process's lock. */
 TEST_F_TIMEOUT(module, truncated_while_executed, TIMEOUT)
 {
 	unsigned int i, rounds = scaled(40);
@@ -144,7 +144,7 @@ TEST_F_TIMEOUT(module, truncated_while_executed, TIMEOUT)
 		id = PROBE(text);
 		ASSERT_TRUE(wait_for_calls(1));
 		ASSERT_EQ(0, ftruncate(fd, 0));
-		/* Written before the size makes it accessible at its place. */
+		/* Write the text before the size makes it accessible at its place. */
 		ASSERT_EQ(sizeof(add_code),
 			  pwrite(fd, add_code, sizeof(add_code), DISCARDED - PAGE));
 		ASSERT_EQ(0, ftruncate(fd, DISCARDED));
@@ -162,7 +162,7 @@ TEST_F_TIMEOUT(module, truncated_while_executed, TIMEOUT)
 static atomic_int turn;
 static atomic_uint delay;
 
-/* At its turn, after a while, stores a byte, once. */
+/* Stores a byte once in each turn, after a delay. */
 static void *store(void *arg)
 {
 	unsigned int i;
@@ -178,7 +178,7 @@ static void *store(void *arg)
 	return NULL;
 }
 
-/* What a program stores while a probe comes, is there or goes is there afterwards. */
+/* The program's stores are kept while a probe is set, in place, or removed. */
 TEST_F_TIMEOUT(module, stores_are_kept, TIMEOUT)
 {
 	unsigned int i, lost = 0, rounds = scaled(300);
@@ -199,7 +199,7 @@ TEST_F_TIMEOUT(module, stores_are_kept, TIMEOUT)
 			sched_yield();
 		lost += byte_at(text) != 0x91;
 	}
-	/* And while it goes only. */
+	/* The program stores only during the removal. */
 	for (i = 0; i < rounds; i++) {
 		__atomic_store_n(text, 0x90, __ATOMIC_RELAXED);
 		id = PROBE(text);
@@ -220,7 +220,7 @@ static unsigned char *map_private(void *at, int prot)
 	return mmap(at, PAGE, prot, MAP_PRIVATE | MAP_ANONYMOUS | (at ? MAP_FIXED : 0), -1, 0);
 }
 
-/* As BOLT's hugify: copied out, mapped over, copied back. */
+/* Copies the text, maps memory over it, and copies it back, as BOLT's hugify does. */
 static bool copy_out_and_back(void)
 {
 	unsigned char copy[PAGE];
@@ -232,7 +232,7 @@ static bool copy_out_and_back(void)
 	return !mprotect(text, PAGE, RX);
 }
 
-/* As iodlr: copied, and the copy moved to where the text was. */
+/* Copies the text, and moves the copy to its place, as iodlr does. */
 static bool move_a_copy_over(void)
 {
 	unsigned char *copy = map_private(NULL, PROT_READ | PROT_WRITE);
@@ -244,7 +244,7 @@ static bool move_a_copy_over(void)
 	       mremap(copy, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, text) == text;
 }
 
-/* A program that puts a copy of its text in the place of that goes on, and loses the probe. */
+/* A program that replaces its text by a copy continues, and loses the probe. */
 TEST_F_TIMEOUT(module, moved_by_itself, TIMEOUT)
 {
 	unsigned int how;
@@ -260,7 +260,7 @@ TEST_F_TIMEOUT(module, moved_by_itself, TIMEOUT)
 		EXPECT_EQ(3, call(text, 1, 2));
 		ASSERT_TRUE(how % 2 ? move_a_copy_over() : copy_out_and_back());
 		EXPECT_EQ(INT3, byte_at(text));
-		/* It is healed by the next call, or by the removal. */
+		/* The next call, or the removal, takes the breakpoint out of the copy. */
 		if (how < 2) {
 			EXPECT_EQ(3, call(text, 1, 2));
 			EXPECT_EQ(add_code[0], byte_at(text));
@@ -276,7 +276,7 @@ TEST_F_TIMEOUT(module, moved_by_itself, TIMEOUT)
 	EXPECT_EQ(0, traps);
 }
 
-/* The same, and a new probe comes before the first call. */
+/* The program replaces its text by a copy, and a new probe is set before the first call. */
 TEST_F_TIMEOUT(module, moved_then_another_probe, TIMEOUT)
 {
 	int first, id;
@@ -311,7 +311,7 @@ TEST_F_TIMEOUT(module, moved_then_debugged, TIMEOUT)
 	id = PROBE(text);
 	ASSERT_TRUE(copy_out_and_back());
 	ASSERT_EQ(0, mprotect(text, PAGE, RWX));
-	/* What it saves is the program's, what it writes is there, and is hit. */
+	/* A read shows the program's byte. A written int3 is in place, and is hit. */
 	ASSERT_EQ(1, pread(mem, &got, 1, (off_t)(unsigned long)text));
 	EXPECT_EQ(add_code[0], got);
 	ASSERT_EQ(1, pwrite(mem, &trap, 1, (off_t)(unsigned long)text));
@@ -325,8 +325,8 @@ TEST_F_TIMEOUT(module, moved_then_debugged, TIMEOUT)
 }
 
 /*
- * Where text was on a stack there is data, which has the byte of a breakpoint in the place of that:
- * as a nested function of GCC's has a trampoline on the stack, until its caller returns.
+ * Data replaces text on a stack, with an int3 byte in place of the breakpoint. A nested function of
+ * GCC's, for example, has a trampoline on the stack until its caller returns.
  */
 TEST_F_TIMEOUT(module, data_where_text_was, TIMEOUT)
 {
@@ -349,12 +349,12 @@ TEST_F_TIMEOUT(module, data_where_text_was, TIMEOUT)
 	UNPROBE(id);
 	EXPECT_EQ(0, memcmp(data, text, PAGE));
 
-	/* It becomes text again. */
+	/* The memory becomes text again. */
 	memcpy(text, add_code, sizeof(add_code));
 	use(_metadata, self->dev, text);
 }
 
-/* A program that changes the rest of a probed instruction goes on with what it has written. */
+/* A program that changes the rest of a probed instruction continues with the new instruction. */
 TEST_F_TIMEOUT(module, rest_written_by_the_program, TIMEOUT)
 {
 	int status, id, another;
@@ -390,7 +390,7 @@ TEST_F_TIMEOUT(module, rest_written_by_the_program, TIMEOUT)
 		EXPECT_EQ(0, status);
 		EXPECT_EQ(5, call(text, 1, 2));
 		EXPECT_EQ(add_code[0], byte_at(text));
-		/* And so does the next probe. */
+		/* A new probe executes the new instruction, too. */
 		another = PROBE(text);
 		EXPECT_EQ(5, call(text, 1, 2));
 		EXPECT_EQ(1, HITS(another));

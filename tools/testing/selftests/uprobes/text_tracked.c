@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Text of a process whose accesses somebody tracks by a userfaultfd (UFFDIO_RWPROTECT). */
+/* Text of a process with accesses tracked by a userfaultfd (UFFDIO_RWPROTECT). */
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -21,7 +21,7 @@ struct uffdio_rwprotect {
 #define UFFDIO_RWPROTECT	_IOWR(UFFDIO, 0x09, struct uffdio_rwprotect)
 #endif
 
-/* The kernel notes the accesses to the page, and nobody has to serve them. */
+/* Opens a userfaultfd. The kernel notes accesses to the page, and no thread has to serve them. */
 static int tracker_of(unsigned char *text)
 {
 	struct uffdio_api api = {
@@ -45,8 +45,8 @@ static bool was_accessed(const unsigned char *text)
 }
 
 /*
- * The page was shared with a child and is in a pipe, so that it has to be copied before the
- * breakpoint can go. A removal is no access of the program: it leaves the breakpoint to the next
+ * The page was shared with a child and is in a pipe, so it must be copied before the breakpoint can
+ * be removed. A removal is not an access of the program, so it leaves the breakpoint to the next
  * hit, which is one.
  */
 TEST_F_TIMEOUT(module, removal_is_no_access, TIMEOUT)

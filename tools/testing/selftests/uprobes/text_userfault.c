@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Text whose faults somebody serves through a userfaultfd, or nobody. */
+/* Text with page faults that a userfaultfd serves, or that are not served. */
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
@@ -33,7 +33,7 @@ static unsigned char *source;
 static atomic_uint served_missing;
 static atomic_uint served_protected;
 
-/* Text that is not there, and in whose place @source has add_code. */
+/* Maps text that is missing. @source holds its contents, add_code. */
 static bool set_up(unsigned int flags, unsigned long mode)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP };
@@ -70,7 +70,7 @@ static bool provide(void)
 	return !ioctl(uffd, UFFDIO_COPY, &copy);
 }
 
-/* Serves what comes within a second and a half after the last. */
+/* Serves faults until none arrives for one and a half seconds. */
 static void *serve(void *arg)
 {
 	struct pollfd ready = { .fd = uffd, .events = POLLIN };
@@ -93,7 +93,7 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-/* The page that is served is the one that is probed. */
+/* The served page is the one that is probed. */
 TEST_F_TIMEOUT(module, missing_page_is_served, TIMEOUT)
 {
 	pthread_t server;
@@ -110,7 +110,7 @@ TEST_F_TIMEOUT(module, missing_page_is_served, TIMEOUT)
 	UNPROBE(id);
 	EXPECT_EQ(0, memcmp(text, source, PAGE));
 
-	/* Discarded under a probe: the next access is served again. */
+	/* After the page is discarded under a probe, the next access is served again. */
 	id = PROBE(text);
 	served_missing = 0;
 	ASSERT_EQ(0, madvise(text, PAGE, MADV_DONTNEED));
@@ -128,7 +128,7 @@ static void on_alarm(int signal)
 {
 }
 
-/* Nobody serves: who waits for it can be interrupted, and killed, and nobody else waits for him. */
+/* Without a server, a waiting registration can be interrupted and killed. Others do not wait. */
 TEST_F_TIMEOUT(module, nobody_serves, TIMEOUT)
 {
 	struct sigaction action = { .sa_handler = on_alarm };
@@ -149,7 +149,7 @@ TEST_F_TIMEOUT(module, nobody_serves, TIMEOUT)
 	}
 	sleep_ms(300);
 	EXPECT_EQ(0, waitpid(pid, &status, WNOHANG));
-	/* Other probes of the process come and go meanwhile. */
+	/* Other probes of the process are registered and unregistered during the wait. */
 	id = PROBE(probed_lea);
 	EXPECT_EQ(3, probed_lea(1, 2));
 	UNPROBE(id);
@@ -157,13 +157,13 @@ TEST_F_TIMEOUT(module, nobody_serves, TIMEOUT)
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(SIGKILL, status);
 
-	/* And as soon as there is text it can be probed. */
+	/* The text can be probed as soon as it is there. */
 	ASSERT_TRUE(provide());
 	use(_metadata, self->dev, text);
 	close(uffd);
 }
 
-/* A process whose text nobody serves can exit while somebody waits to probe it. */
+/* A process with unserved text can exit while another process waits to probe it. */
 TEST_F_TIMEOUT(module, exit_while_nobody_serves, TIMEOUT)
 {
 	int status, ready[2];
@@ -192,11 +192,11 @@ TEST_F_TIMEOUT(module, exit_while_nobody_serves, TIMEOUT)
 	EXPECT_EQ(SIGKILL, status);
 	ASSERT_EQ(prober, waitpid(prober, &status, 0));
 	EXPECT_TRUE(WIFEXITED(status));
-	TH_LOG("who waited got %s", strerror(WEXITSTATUS(status)));
+	TH_LOG("the waiting process got %s", strerror(WEXITSTATUS(status)));
 	EXPECT_NE(0, WEXITSTATUS(status));
 }
 
-/* Whether a fault waits to be served, soon. */
+/* Waits for a fault that is to be served, and returns whether there is one. */
 static bool fault_waits(void)
 {
 	struct pollfd ready = { .fd = uffd, .events = POLLIN };
@@ -204,7 +204,7 @@ static bool fault_waits(void)
 	return poll(&ready, 1, 20000) == 1;
 }
 
-/* A process that probes this one, and ends with 0 if it could. */
+/* Starts a process that probes this one, and exits with 0 if it could. */
 static pid_t start_prober(int dev, const void *at, unsigned int flags)
 {
 	pid_t pid = fork();
@@ -214,7 +214,7 @@ static pid_t start_prober(int dev, const void *at, unsigned int flags)
 	return pid;
 }
 
-/* The wait status of a process that ends soon, or -1. */
+/* Returns the wait status of a process that exits soon, or -1. */
 static int ends_soon(pid_t pid)
 {
 	uint64_t end = now_ms() + 10000;
@@ -229,8 +229,9 @@ static int ends_soon(pid_t pid)
 }
 
 /*
- * A return probe waits for the text of an exit, which is not served. Other return probes of the
- * process do not wait for it, and what it has put in place already is gone while it waits.
+ * A return probe waits for the text of a return instruction, which is not served. Other return
+ * probes of the process do not wait for it, and the breakpoints that it has set are removed while
+ * it waits.
  */
 TEST_F_TIMEOUT(module, return_probe_waits_alone, TIMEOUT)
 {
@@ -242,7 +243,7 @@ TEST_F_TIMEOUT(module, return_probe_waits_alone, TIMEOUT)
 	if (!set_up(0, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP))
 		SKIP(return, "no userfaultfd");
 	ASSERT_TRUE(provide());
-	/* lea, then a jump to the return instruction in @text, which may be read. */
+	/* lea, then a jump to the return instruction in @text, which is readable. */
 	entry = anonymous_text(RWX);
 	ASSERT_NE(MAP_FAILED, entry);
 	distance = text + 4 - (entry + 9);
@@ -259,7 +260,7 @@ TEST_F_TIMEOUT(module, return_probe_waits_alone, TIMEOUT)
 	EXPECT_EQ(0, status);
 	EXPECT_EQ(3, call_probed(probed_lea, 1, 2));
 
-	/* It goes on as soon as it can. */
+	/* The return probe continues as soon as it can. */
 	ASSERT_TRUE(protect(false));
 	EXPECT_EQ(0, ends_soon(waits));
 	if (status < 0)
@@ -276,7 +277,7 @@ static int exit_at_once(void *arg)
 	return 0;
 }
 
-/* Creates a process in the same memory. */
+/* Creates a process that shares the memory. */
 static void *create_sharer(void *arg)
 {
 	static alignas(16) char stack[65536];
@@ -310,8 +311,8 @@ static bool join_soon(pthread_t thread, void **result)
 }
 
 /*
- * The probe follows into a process that is created, and whose text is not served: clone() waits,
- * but whoever unregisters the probe does not.
+ * The probe follows into a created process with text that is not served. clone() waits, but
+ * unregistering the probe does not.
  */
 TEST_F_TIMEOUT(module, unregister_while_child_waits, TIMEOUT)
 {
@@ -325,7 +326,7 @@ TEST_F_TIMEOUT(module, unregister_while_child_waits, TIMEOUT)
 	ASSERT_TRUE(provide());
 	what.id = PROBE_HOW(OF(text), .flags = UPROBES_TEST_TASK | UPROBES_TEST_FOLLOW);
 	EXPECT_EQ(3, call(text, 1, 2));
-	/* Its breakpoint goes with the page, the probe stays. */
+	/* The breakpoint is discarded with the page. The probe stays. */
 	ASSERT_EQ(0, madvise(text, PAGE, MADV_DONTNEED));
 	ASSERT_EQ(0, pthread_create(&creator, NULL, create_sharer, NULL));
 	EXPECT_TRUE(fault_waits());
@@ -344,7 +345,7 @@ TEST_F_TIMEOUT(module, unregister_while_child_waits, TIMEOUT)
 	close(uffd);
 }
 
-/* The kernel is not among those who are served. */
+/* Faults of the kernel are not served. */
 TEST_F_TIMEOUT(module, user_mode_only, TIMEOUT)
 {
 	if (!set_up(UFFD_USER_MODE_ONLY, UFFDIO_REGISTER_MODE_MISSING))
@@ -356,8 +357,8 @@ TEST_F_TIMEOUT(module, user_mode_only, TIMEOUT)
 }
 
 /*
- * Write-protected: whoever is told of writes is told of the one that a probe makes. The removal,
- * which puts back what the program has, is under his protection and changes nothing of it.
+ * The text is write-protected. The server is notified of the write that inserts a breakpoint. The
+ * removal restores the program's contents under the protection, and does not change it.
  */
 TEST_F_TIMEOUT(module, write_protected, TIMEOUT)
 {
@@ -387,8 +388,8 @@ TEST_F_TIMEOUT(module, write_protected, TIMEOUT)
 }
 
 /*
- * Write-protected, and shared with a child, so that there has to be a copy before the breakpoint
- * can go, and nobody serves: the copy has the contents that the program wrote, and is as protected.
+ * The text is write-protected, shared with a child, and not served. The removal needs a copy, which
+ * has the contents that the program wrote, and the same protection.
  */
 TEST_F_TIMEOUT(module, protected_and_shared, TIMEOUT)
 {

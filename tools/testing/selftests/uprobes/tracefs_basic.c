@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Placing, listing, counting and removing probes through uprobe_events. */
+/* Creating, listing, counting and removing probes through uprobe_events. */
 #include "returned.h"
 #include "tracefs_fixture.h"
 
 #define HITS	1000
 
-/* Places p:selftest/hit on @fn of the target, and enables it. */
+/* Creates p:selftest/@event on @fn of the target, and enables it. */
 static int place(struct target *target, const char *event, probed_fn fn, const char *args)
 {
 	char enable[128];
@@ -59,7 +59,7 @@ TEST_F_TIMEOUT(events, count_lea, TIMEOUT)
 	count_exactly(_metadata, &self->target, probed_lea);
 }
 
-/* One hit of an event with @args; the line must say @expected after the address. */
+/* Hits an event with @args once. The trace must show @expected after the address. */
 static void expect_args(struct __test_metadata *_metadata, struct target *target,
 			const char *args, const char *expected)
 {
@@ -138,7 +138,7 @@ TEST_F_TIMEOUT(events, arguments_of_neither, TIMEOUT)
 	ARGS("who=$comm", expected);
 }
 
-/* Offsets are in the file that is mapped at the probed address. */
+/* Offsets refer to the file that is mapped at the probed address. */
 TEST_F_TIMEOUT(events, arguments_at_file_offsets, TIMEOUT)
 {
 	unsigned long start, offset = 0, number = (unsigned long)&probed_number;
@@ -180,7 +180,7 @@ TEST_F_TIMEOUT(events, listing_and_names, TIMEOUT)
 	snprintf(third, sizeof(third), "p:selftest/p_%d_0x%lx %d:0x%016lx s=+0(%%si):string\n",
 		 pid, at, pid, at);
 
-	/* The number may be written in any base. */
+	/* The address may be written in any base. */
 	ASSERT_EQ(0, tracefs_append("uprobe_events", "p %d:0x%lx\n", pid, at));
 	ASSERT_EQ(0, tracefs_append("uprobe_events", "p:named %d:%lu %%di\n", pid, at));
 	ASSERT_EQ(0, tracefs_append("uprobe_events", "p:selftest/ %d:0%lo s=+0(%%si):string",
@@ -204,7 +204,7 @@ TEST_F_TIMEOUT(events, listing_and_names, TIMEOUT)
 	EXPECT_EQ(0, tracefs_append("uprobe_events", "-:selftest/"));
 	expect_list(_metadata, first);
 
-	/* Truncating removes what there was, and then the line is read. */
+	/* Truncating removes all events before the line is read. */
 	EXPECT_EQ(0, tracefs_replace("uprobe_events", "%s", second));
 	expect_list(_metadata, second);
 	EXPECT_EQ(0, tracefs_replace("uprobe_events", "%s", ""));
@@ -212,7 +212,7 @@ TEST_F_TIMEOUT(events, listing_and_names, TIMEOUT)
 	EXPECT_FALSE(tracefs_exists("events/uprobes/named"));
 }
 
-/* What is listed of return probes makes the same events. */
+/* The listed lines of return probes create the same events. */
 TEST_F_TIMEOUT(events, listing_of_return_probes, TIMEOUT)
 {
 	unsigned long at = (unsigned long)returned_sum, end = (unsigned long)returned_sum_end;
@@ -244,7 +244,7 @@ TEST_F_TIMEOUT(events, listing_of_return_probes, TIMEOUT)
 	EXPECT_STREQ(expected, again);
 	free(again);
 
-	/* Through the other file, and with places that tell which probe of an event to remove. */
+	/* The other file takes the lines, too. Addresses select the probe of an event to remove. */
 	ASSERT_EQ(0, tracefs_replace("uprobe_events", "%s", ""));
 	ASSERT_EQ(0, tracefs_append("dynamic_events", "%s", list));
 	again = tracefs_read("uprobe_events");
@@ -277,7 +277,7 @@ TEST_F_TIMEOUT(events, many_lines_at_once, TIMEOUT)
 	EXPECT_TRUE(tracefs_exists("events/selftest/two"));
 }
 
-/* An event that is in use stays, whole. */
+/* An event that is in use stays, with all its probes. */
 TEST_F_TIMEOUT(events, enabled_events_are_busy, TIMEOUT)
 {
 	ASSERT_EQ(0, place(&self->target, "hit", probed_nop, ""));
@@ -289,7 +289,7 @@ TEST_F_TIMEOUT(events, enabled_events_are_busy, TIMEOUT)
 	EXPECT_EQ(0, tracefs_append("uprobe_events", "-:selftest/hit"));
 }
 
-/* Only the target's own copy of the page changes, and only for so long. */
+/* Only the target's own copy of the page changes, and only while a probe is enabled. */
 TEST_F_TIMEOUT(events, text_comes_back, TIMEOUT)
 {
 	pid_t pid = self->target.pid;
@@ -303,7 +303,7 @@ TEST_F_TIMEOUT(events, text_comes_back, TIMEOUT)
 
 	ASSERT_EQ(0, place(&self->target, "hit", probed_nop, ""));
 	EXPECT_FALSE(page_is_of_file(pid, probed_nop));
-	/* From outside, the program's text is seen. */
+	/* Reads from outside show the program's text. */
 	EXPECT_TRUE(text_read(pid, probed_nop, &byte, 1));
 	EXPECT_EQ(0x90, byte);
 	EXPECT_TRUE(text_is_of_file(pid, probed_push, 64));
@@ -316,7 +316,7 @@ TEST_F_TIMEOUT(events, text_comes_back, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(getpid(), probed_nop));
 	EXPECT_EQ(0x90, byte_at(probed_nop));
 
-	/* The last probe in a page is what holds the copy. */
+	/* The last probe in a page holds the copy. */
 	ASSERT_EQ(0, place(&self->target, "also", probed_lea, ""));
 	ASSERT_EQ(0, disable("hit"));
 	EXPECT_TRUE(text_is_of_file(pid, probed_nop, 64));

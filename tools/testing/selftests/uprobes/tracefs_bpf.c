@@ -12,12 +12,12 @@
 
 #define STACK_MAX	8
 
-/* What programs get: struct pt_regs, as of x86-64. */
+/* Context of the programs: struct pt_regs, as of x86-64. */
 struct registers {
 	uint64_t r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip;
 };
 
-/* What a program leaves in its map. */
+/* Data that a program leaves in its map. */
 struct seen {
 	uint64_t hits;
 	uint64_t di;
@@ -94,7 +94,7 @@ static int load(enum bpf_prog_type type, const struct bpf_insn *insns, unsigned 
 
 #define SEE(field, reg)	STORE(7, offsetof(struct seen, field), reg)
 
-/* Loads a program that begins with the value in the map in R7, and the registers in R6. */
+/* Loads @body behind code that puts the registers in R6, and the value in the map in R7. */
 static int load_with_value(int map, const struct bpf_insn *body, unsigned int n,
 			   unsigned int flags)
 {
@@ -116,7 +116,7 @@ static int load_with_value(int map, const struct bpf_insn *body, unsigned int n,
 	return load(BPF_PROG_TYPE_KPROBE, insns, sizeof(start) / sizeof(*start) + n, flags);
 }
 
-/* Counts hits, notes registers, and lets pass what has no odd DI if @picky. */
+/* Counts hits and records registers. Returns 0 for an odd DI if @picky, else 1. */
 static int load_counting(int map, bool picky)
 {
 	const struct bpf_insn body[] = {
@@ -134,7 +134,7 @@ static int load_counting(int map, bool picky)
 	return load_with_value(map, body, sizeof(body) / sizeof(*body), 0);
 }
 
-/* Reads a number at DI, where that may sleep. */
+/* Reads a number at DI by a helper that may sleep. */
 static int load_reading(int map)
 {
 	const struct bpf_insn body[] = {
@@ -151,7 +151,7 @@ static int load_reading(int map)
 	return load_with_value(map, body, sizeof(body) / sizeof(*body), BPF_F_SLEEPABLE);
 }
 
-/* Notes the probed address, and the addresses of the callers. */
+/* Records the probed address, and the addresses of the callers. */
 static int load_looking(int map)
 {
 	const struct bpf_insn body[] = {
@@ -206,7 +206,7 @@ TEST_F_TIMEOUT(events, program_counts, TIMEOUT)
 	close(map);
 }
 
-/* What the program returns 0 for, perf does not see; tracing does. */
+/* perf does not see a hit that the program returns 0 for. Tracing does. */
 TEST_F_TIMEOUT(events, program_filters, TIMEOUT)
 {
 	struct target *target = &self->target;
@@ -237,7 +237,7 @@ TEST_F_TIMEOUT(events, program_filters, TIMEOUT)
 	close(map);
 }
 
-/* Programs that may sleep read memory that has to be fetched first. */
+/* A program that may sleep reads memory that must be faulted in first. */
 TEST_F_TIMEOUT(events, program_sleeps, TIMEOUT)
 {
 	int map = map_create(), perf, program, memfd;
@@ -252,7 +252,7 @@ TEST_F_TIMEOUT(events, program_sleeps, TIMEOUT)
 	memfd = memfd_create("selftest", MFD_CLOEXEC);
 	ASSERT_LE(0, memfd);
 	ASSERT_EQ(sizeof(number), write(memfd, &number, sizeof(number)));
-	/* It is in no page table yet. */
+	/* The memory is in no page table yet. */
 	memory = mmap(NULL, 4096, PROT_READ, MAP_SHARED, memfd, 0);
 	ASSERT_NE(MAP_FAILED, memory);
 
@@ -273,7 +273,7 @@ TEST_F_TIMEOUT(events, program_sleeps, TIMEOUT)
 	close(map);
 }
 
-/* Two perf events, each with its program: both run, for they are the event's. */
+/* Two perf events with a program each. Both programs run, because they belong to the event. */
 TEST_F_TIMEOUT(events, two_programs, TIMEOUT)
 {
 	struct target *target = &self->target;
@@ -306,7 +306,7 @@ TEST_F_TIMEOUT(events, two_programs, TIMEOUT)
 	}
 }
 
-/* The function that is probed, and its callers, at its entry and at its return. */
+/* A program sees the probed function and its callers, at entry and at return. */
 TEST_F_TIMEOUT(events, program_sees_function_and_callers, TIMEOUT)
 {
 	const char * const callers[] = { chain_inner_site, chain_outer_site, call_chain_site };
@@ -333,7 +333,7 @@ TEST_F_TIMEOUT(events, program_sees_function_and_callers, TIMEOUT)
 		EXPECT_EQ((unsigned long)chain_push, seen.function);
 		ASSERT_LE(4 * sizeof(uint64_t), seen.stack_size);
 		ASSERT_GE(sizeof(seen.stack), seen.stack_size);
-		/* A return may be told where the function has returned to. */
+		/* The stack of a return may begin at the return address. */
 		at_site = round && seen.stack[0] == (unsigned long)chain_inner_site;
 		for (i = 0; i < 3; i++) {
 			EXPECT_EQ((unsigned long)callers[i], seen.stack[i + !at_site]);
@@ -348,7 +348,7 @@ TEST_F_TIMEOUT(events, program_sees_function_and_callers, TIMEOUT)
 	close(map);
 }
 
-/* As on any uprobe event, programs are those that get the registers. */
+/* As on any uprobe event, a program must be one that takes registers. */
 TEST_F_TIMEOUT(events, other_programs_are_refused, TIMEOUT)
 {
 	const struct bpf_insn nothing[] = { MOV_IMM(0, 1), EXIT() };

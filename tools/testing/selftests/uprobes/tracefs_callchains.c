@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The callers that perf finds by frame pointers, where a function has no frame
- * yet, or no more: at its first instruction and at its return.
+ * Callers that perf finds by frame pointers where a function has no frame: at its first instruction
+ * and at its return.
  */
 #include <sys/mman.h>
 
@@ -11,7 +11,7 @@
 #define BUFFER		4096
 #define CHAIN_MAX	32
 
-/* The addresses of a sample in user mode, innermost first. */
+/* User-mode addresses of a sample, innermost first. */
 struct chain {
 	unsigned int nr;
 	uint64_t ips[CHAIN_MAX];
@@ -53,7 +53,7 @@ static void sampler_close(struct sampler *sampler)
 	close(sampler->fd);
 }
 
-/* The next sample; without addresses if there is none. The buffer does not wrap here. */
+/* Returns the next sample, without addresses if there is none. The buffer does not wrap here. */
 static struct chain sampler_next(struct sampler *sampler)
 {
 	struct perf_event_mmap_page *control = sampler->control;
@@ -78,8 +78,8 @@ static struct chain sampler_next(struct sampler *sampler)
 }
 
 /*
- * Whether the callers follow each other in a chain, from @first on or, in the
- * chain of a return, right after that.
+ * Returns whether the callers follow each other in a chain, after @first or, in the chain of a
+ * return, from the first or second address on.
  */
 static bool chain_is(const struct chain *chain, uint64_t first, const uint64_t *callers)
 {
@@ -125,7 +125,7 @@ TEST_F_TIMEOUT(events, entry, TIMEOUT)
 	sample_at(_metadata, "p", chain_endbr, chain_endbr);
 }
 
-/* With a frame, the top of the stack is none of the callers. */
+/* With a frame, the top of the stack is not a caller. */
 TEST_F_TIMEOUT(events, inside, TIMEOUT)
 {
 	sample_at(_metadata, "p", chain_push_inside, chain_push);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Events on probes, used as any other trace event. */
+/* Trace events on probes, used like any other trace event. */
 #include <errno.h>
 
 #include "tracefs_fixture.h"
@@ -126,7 +126,7 @@ TEST_F_TIMEOUT(events, trigger_stacktrace, TIMEOUT)
 	trace = tracefs_read("trace");
 	EXPECT_EQ(2, count_lines(trace, "<stack trace>"));
 	free(trace);
-	/* It is gone when it has run out; taking it away is no error then. */
+	/* The trigger is removed when its count runs out. Removing it again is no error. */
 	tracefs_append(EVENT "/trigger", "!stacktrace:2");
 }
 
@@ -231,7 +231,7 @@ TEST_F_TIMEOUT(events, several_events_at_one_address, TIMEOUT)
 	EXPECT_EQ(20, profile_hits("also"));
 }
 
-/* Entries show the context of the thread in user mode, whichever the probe is noticed in. */
+/* Entries show the thread's context in user mode, whatever context the probe is handled in. */
 TEST_F_TIMEOUT(events, context_of_user_mode, TIMEOUT)
 {
 	static const char * const args[] = { "a=%di", "a=$stack0 b=%di:b4@0/8", "a=%di" };
@@ -253,7 +253,7 @@ TEST_F_TIMEOUT(events, context_of_user_mode, TIMEOUT)
 			if (*line == '#' || !strstr(line, " hit: ("))
 				continue;
 			lines++;
-			/* Interrupts are on, this is none, and preemption is not disabled. */
+			/* Interrupts are on, this is not one, and preemption is enabled. */
 			ASSERT_EQ(1, sscanf(strstr(line, "] ") + 2, "%7s", flags));
 			EXPECT_EQ('.', flags[0]) TH_LOG("%s", line);
 			EXPECT_STREQ("...", flags + 2) TH_LOG("%s", line);
@@ -305,7 +305,7 @@ TEST_F_TIMEOUT(events, dynamic_events, TIMEOUT)
 	EXPECT_FALSE(tracefs_exists(EVENT));
 }
 
-/* The event outlives the process, does nothing, and can be removed. */
+/* The event outlives the process without effect, and can be removed. */
 TEST_F_TIMEOUT(events, process_ends_first, TIMEOUT)
 {
 	struct target target;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The fixture of the tests of uprobe_events. */
+/* Fixture of the tests of uprobe_events. */
 #ifndef _TRACEFS_FIXTURE_H
 #define _TRACEFS_FIXTURE_H
 
@@ -45,7 +45,7 @@ FIXTURE_TEARDOWN(events)
 	EXPECT_STREQ("", left);
 	free(left);
 
-	/* The program went on until it was told to end. */
+	/* The program must run until it is asked to end. */
 	status = target_stop(&self->target);
 	EXPECT_TRUE(WIFEXITED(status));
 	EXPECT_EQ(0, WEXITSTATUS(status));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Events of uprobe_events are about processes, not about their numbers: one that
- * is over does not get in the way, and numbers are of a pid namespace.
+ * Identity of processes in uprobe_events. Events refer to processes, not to pids: an exited process
+ * does not get in the way, and pids are relative to a pid namespace.
  */
 #include <errno.h>
 #include <linux/sched.h>
@@ -29,7 +29,7 @@ static void expect_lines(struct __test_metadata *_metadata, const char *file,
 	free(text);
 }
 
-/* The line of a probe, as it is listed for a reader for whom the process has this number. */
+/* Returns a probe's line as listed for a reader that sees the process with this pid. */
 static const char *listed(pid_t pid)
 {
 	static char line[128];
@@ -39,7 +39,7 @@ static const char *listed(pid_t pid)
 	return line;
 }
 
-/* All lines of uprobe_events, each with a newline before it as well. */
+/* Returns all lines of uprobe_events, each with a newline before it as well. */
 static char *list_read(void)
 {
 	char *list = tracefs_read("uprobe_events"), *with;
@@ -74,18 +74,18 @@ TEST_F_TIMEOUT(events, one_of_two_is_over, TIMEOUT)
 	target_call(target, probed_nop, 0, 0, 10);
 	ASSERT_EQ(0, tracefs_replace(EVENT "/enable", "0"));
 	EXPECT_TRUE(page_is_of_file(target->pid, probed_nop));
-	/* As for events/enable, which takes longer. */
+	/* As with events/enable, which takes longer. */
 	ASSERT_EQ(0, tracefs_replace("events/selftest/enable", "1"));
 	target_call(target, probed_nop, 0, 0, 10);
 	ASSERT_EQ(0, tracefs_replace("events/selftest/enable", "0"));
 	EXPECT_EQ(20, profile_hits("hit"));
 
-	/* The one that is over is listed as a comment, which says nothing when it is written. */
+	/* The probe of the exited process is listed as a comment. Writing that has no effect. */
 	EXPECT_TRUE(is_listed(0));
 	EXPECT_TRUE(is_listed(target->pid));
 	expect_lines(_metadata, "uprobe_profile", "  0:0x", 1);
 	EXPECT_EQ(0, tracefs_append("uprobe_events", "%s", listed(0)));
-	/* It can be removed by the number that it was made with. */
+	/* It can be removed by the pid that it was created with. */
 	EXPECT_EQ(0, tracefs_append("uprobe_events", "-:selftest/hit %d:%p", second.pid,
 				    probed_nop));
 	expect_lines(_metadata, "uprobe_events", "selftest/hit", 1);
@@ -101,19 +101,19 @@ TEST_F_TIMEOUT(events, all_are_over, TIMEOUT)
 		ASSERT_TRUE(target_start(&targets[i]));
 		ASSERT_EQ(0, create(targets[i].pid, probed_nop));
 	}
-	/* The one that was started last holds the pipe of the other open. */
+	/* The target that was started last holds the pipe of the other open. */
 	for (i = 2; i--;)
 		EXPECT_EQ(0, target_stop(&targets[i]));
 	EXPECT_EQ(-ESRCH, tracefs_replace(EVENT "/enable", "1"));
 	EXPECT_EQ(-ESRCH, tracefs_replace("events/selftest/enable", "1"));
-	/* Others are enabled nevertheless, and a new one makes the event useful again. */
+	/* Others are enabled nevertheless, and a new probe makes the event useful again. */
 	ASSERT_EQ(0, create(self->target.pid, probed_nop));
 	EXPECT_EQ(0, tracefs_replace(EVENT "/enable", "1"));
 	target_call(&self->target, probed_nop, 0, 0, 10);
 	EXPECT_EQ(10, profile_hits("hit"));
 }
 
-/* A process that exits while the event is enabled, and the next event. */
+/* A process exits while the event is enabled, and another one is probed. */
 TEST_F_TIMEOUT(events, over_while_enabled, TIMEOUT)
 {
 	struct target *target = &self->target, second;
@@ -152,7 +152,7 @@ static void *say_number_and_wait(void *arg)
 	return NULL;
 }
 
-/* The numbers of two threads are those of one process. */
+/* The pids of two threads name one process. */
 TEST_F_TIMEOUT(events, threads_of_one_process, TIMEOUT)
 {
 	int pipes[4], status;
@@ -175,7 +175,7 @@ TEST_F_TIMEOUT(events, threads_of_one_process, TIMEOUT)
 	EXPECT_EQ(0, create(tid, probed_nop));
 	EXPECT_EQ(-EEXIST, create(child, probed_nop));
 	EXPECT_EQ(-EEXIST, create(tid, probed_nop));
-	/* The process is what is listed, and any of its threads names it. */
+	/* The process is listed, and any of its threads names it. */
 	EXPECT_TRUE(is_listed(child));
 	EXPECT_EQ(0, tracefs_append("uprobe_events", "-:selftest/hit %d:%p", child, probed_nop));
 	EXPECT_EQ(0, create(child, probed_nop));
@@ -187,7 +187,7 @@ TEST_F_TIMEOUT(events, threads_of_one_process, TIMEOUT)
 
 #define EXECUTED	"SELFTEST_EXECUTED"
 
-/* Where the program begins anew: calls probed_nop for each byte, and executes itself at an 'x'. */
+/* Runs after each exec. Calls probed_nop() for each byte, and executes itself again at an 'x'. */
 static void __attribute__((constructor)) executed(void)
 {
 	unsigned long at = (unsigned long)probed_nop;
@@ -207,7 +207,7 @@ static void __attribute__((constructor)) executed(void)
 	_exit(0);
 }
 
-/* Starts this program such that it is at the same addresses after each execve(). */
+/* Starts this program so that it has the same addresses after each execve(). */
 static pid_t start_executed(int *to, int *from, unsigned long *at)
 {
 	int pipes[4];
@@ -232,7 +232,7 @@ static pid_t start_executed(int *to, int *from, unsigned long *at)
 	return read(*from, at, sizeof(*at)) == sizeof(*at) ? pid : -1;
 }
 
-/* Has it go on to the next place where it waits. */
+/* Lets the program continue until it waits again. */
 static bool tell(int to, int from, char byte)
 {
 	unsigned long at;
@@ -240,7 +240,7 @@ static bool tell(int to, int from, char byte)
 	return write(to, &byte, 1) == 1 && read(from, &at, sizeof(at)) == sizeof(at);
 }
 
-/* The same line again after an execve() takes the place of what is over. */
+/* After an execve(), the same line replaces the probe of the old image. */
 TEST_F_TIMEOUT(events, same_line_after_exec, TIMEOUT)
 {
 	int to, from, status;
@@ -257,7 +257,7 @@ TEST_F_TIMEOUT(events, same_line_after_exec, TIMEOUT)
 		if (!i)
 			ASSERT_EQ(0, tracefs_replace(EVENT "/enable", "1"));
 		ASSERT_TRUE(tell(to, from, '.'));
-		/* The counts of what is over go with it. */
+		/* The counts of a replaced probe go with it. */
 		EXPECT_EQ(1, profile_hits("hit"));
 		ASSERT_TRUE(tell(to, from, 'x'));
 		ASSERT_TRUE(tell(to, from, '.'));
@@ -271,7 +271,7 @@ TEST_F_TIMEOUT(events, same_line_after_exec, TIMEOUT)
 	ASSERT_EQ(0, tracefs_replace(EVENT "/enable", "0"));
 }
 
-/* A child with this number, which waits for the end of the pipe. */
+/* Creates a child with this pid, which waits for the end of the pipe. */
 static pid_t child_numbered(pid_t pid, int *to)
 {
 	struct clone_args args = {
@@ -295,7 +295,7 @@ static pid_t child_numbered(pid_t pid, int *to)
 	return child;
 }
 
-/* A number that is used again is that of another process. */
+/* A pid that is used again names another process. */
 TEST_F_TIMEOUT(events, number_is_used_again, TIMEOUT)
 {
 	pid_t first, second;
@@ -311,7 +311,7 @@ TEST_F_TIMEOUT(events, number_is_used_again, TIMEOUT)
 	if (second < 0)
 		SKIP(return, "cannot choose a number");
 	ASSERT_EQ(first, second);
-	/* What is listed does not name the new one. */
+	/* The listed line does not name the new process. */
 	EXPECT_TRUE(is_listed(0));
 	EXPECT_EQ(-ESRCH, tracefs_replace(EVENT "/enable", "1"));
 	ASSERT_EQ(0, create(second, probed_nop));
@@ -321,7 +321,7 @@ TEST_F_TIMEOUT(events, number_is_used_again, TIMEOUT)
 	ASSERT_EQ(second, waitpid(second, NULL, 0));
 }
 
-/* The first process of a new pid namespace: writes its own line, and says what it reads. */
+/* Runs in the first process of a pid namespace: writes its own line, and reports its reads. */
 static void in_namespace(int from, int to, pid_t outside)
 {
 	char list[512], *text;
@@ -334,14 +334,14 @@ static void in_namespace(int from, int to, pid_t outside)
 			ret = create(getpid(), probed_nop);
 			break;
 		case 'l':
-			/* It is named by its own number, and the one outside by none. */
+			/* This process is listed with its own pid, the one outside with none. */
 			ret = getpid() == 1 && is_listed(1) && is_listed(0) && !is_listed(outside);
 			break;
 		case 'h':
 			ret = probed_nop(0, 0);
 			break;
 		case 'c':
-			/* All of it is written back: those that are named are there already. */
+			/* The whole list is written back. The lines with a pid exist already. */
 			text = tracefs_read("uprobe_events");
 			ret = tracefs_append("uprobe_events", "%s", text);
 			free(text);
@@ -401,7 +401,7 @@ static void inner_stop(struct __test_metadata *_metadata, struct inner *inner)
 	EXPECT_EQ(0, status);
 }
 
-/* Numbers are those of whoever reads; a line that is written back is about the same process. */
+/* Pids are relative to the reader. A line that is written back names the same process. */
 TEST_F_TIMEOUT(events, pid_namespaces, TIMEOUT)
 {
 	struct target *target = &self->target;
@@ -416,7 +416,7 @@ TEST_F_TIMEOUT(events, pid_namespaces, TIMEOUT)
 	EXPECT_TRUE(is_listed(target->pid));
 	EXPECT_TRUE(is_listed(inner.pid));
 	expect_lines(_metadata, "uprobe_events", ":0x", 2);
-	/* Inside, the own line is known already, and the other is a comment. */
+	/* Inside, its own line is known already, and the other one is a comment. */
 	EXPECT_EQ(-EEXIST, inner_do(&inner, 'c'));
 	expect_lines(_metadata, "uprobe_events", ":0x", 2);
 
@@ -431,7 +431,7 @@ TEST_F_TIMEOUT(events, pid_namespaces, TIMEOUT)
 	inner_stop(_metadata, &inner);
 }
 
-/* Two with the same number, each in its own namespace, and the same address. */
+/* Two processes with the same pid, each in its own namespace, and the same address. */
 TEST_F_TIMEOUT(events, same_number_in_two_namespaces, TIMEOUT)
 {
 	struct inner inner[2];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Perf on the events of uprobe_events: who is counted, and for how long. */
+/* Counting by perf of the events of uprobe_events: in which processes, and for how long. */
 #include <pthread.h>
 #include <signal.h>
 
@@ -61,7 +61,7 @@ TEST_F_TIMEOUT(events, counts_on_all_processors, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(target->pid, probed_nop));
 }
 
-/* An event that two processes hit, and one that the counted process cannot hit. */
+/* Two processes hit the event. Perf also counts in a process that cannot hit it. */
 TEST_F_TIMEOUT(events, counts_in_the_right_process, TIMEOUT)
 {
 	struct target *first = &self->target, second;
@@ -82,7 +82,7 @@ TEST_F_TIMEOUT(events, counts_in_the_right_process, TIMEOUT)
 	EXPECT_EQ(0, perf_read(fds[1]));
 	EXPECT_EQ(0, perf_read(fds[2]));
 
-	/* A probe that comes later is in place at once, if there is somebody to count its hits. */
+	/* A new probe is in place at once if a perf event counts its hits. */
 	EXPECT_TRUE(page_is_of_file(second.pid, probed_nop));
 	ASSERT_EQ(0, create(second.pid, probed_nop, ""));
 	EXPECT_FALSE(page_is_of_file(second.pid, probed_nop));
@@ -96,7 +96,7 @@ TEST_F_TIMEOUT(events, counts_in_the_right_process, TIMEOUT)
 	EXPECT_EQ(0, target_stop(&second));
 }
 
-/* The probe is in a process while a perf event is open that counts there. */
+/* The probe is in place in a process while a perf event counts there. */
 TEST_F_TIMEOUT(events, in_place_where_it_is_counted, TIMEOUT)
 {
 	struct target *first = &self->target, second;
@@ -135,7 +135,7 @@ TEST_F_TIMEOUT(events, in_place_where_it_is_counted, TIMEOUT)
 	close(other);
 	EXPECT_TRUE(page_is_of_file(second.pid, probed_nop));
 
-	/* One that counts on a processor counts in all. */
+	/* A perf event on one CPU counts in all processes. */
 	attr.config = event_id("hit");
 	all = perf_open(&attr, -1, 0);
 	ASSERT_LE(0, all);
@@ -149,7 +149,7 @@ TEST_F_TIMEOUT(events, in_place_where_it_is_counted, TIMEOUT)
 	EXPECT_EQ(0, target_stop(&second));
 }
 
-/* Tracing and perf, in each order of beginning and ending. */
+/* Tracing and perf begin and end in each order. */
 TEST_F_TIMEOUT(events, beside_tracing, TIMEOUT)
 {
 	struct target *target = &self->target;
@@ -192,7 +192,7 @@ TEST_F_TIMEOUT(events, beside_tracing, TIMEOUT)
 		EXPECT_EQ(20, count_lines(trace, "a=2\n"));
 		EXPECT_EQ(perf_last ? 0 : 30, count_lines(trace, "a=3\n"));
 		free(trace);
-		/* A hit is one hit, whoever is told. */
+		/* A hit counts once, for tracing and perf together. */
 		EXPECT_EQ(60 * (i + 1), profile_hits("hit"));
 		if (perf_last) {
 			close(fd);
@@ -246,7 +246,7 @@ static void call_in_threads(unsigned int n)
 		pthread_join(threads[i], NULL);
 }
 
-/* Threads that are created later are counted if that is asked for. */
+/* Threads that are created later are counted if the perf event is inherited. */
 TEST_F_TIMEOUT(events, threads_inherit, TIMEOUT)
 {
 	struct perf_event_attr attr = {};
@@ -309,7 +309,7 @@ TEST_F_TIMEOUT(events, perf_filter, TIMEOUT)
 	close(fd);
 }
 
-/* The event outlives the process, for perf as well. */
+/* The event outlives the process, also for perf. */
 TEST_F_TIMEOUT(events, process_ends_first, TIMEOUT)
 {
 	struct target target;
@@ -326,7 +326,7 @@ TEST_F_TIMEOUT(events, process_ends_first, TIMEOUT)
 	EXPECT_EQ(-EBUSY, tracefs_append("uprobe_events", "-:selftest/hit"));
 	close(fd);
 	EXPECT_EQ(-ESRCH, perf_count(getpid()));
-	/* That has left nothing behind. */
+	/* The failed attempt leaves nothing behind. */
 	EXPECT_EQ(-ESRCH, tracefs_replace(ENABLE, "1"));
 	EXPECT_EQ(0, tracefs_append("uprobe_events", "-:selftest/hit"));
 }
@@ -336,7 +336,7 @@ static bool is_forbidden(int fd)
 	return fd == -EACCES || fd == -EPERM;
 }
 
-/* A user who may trace nothing else neither gets data of other threads nor disturbs them. */
+/* An unprivileged user neither gets data of other threads nor disturbs them. */
 TEST_F_TIMEOUT(events, unprivileged, TIMEOUT)
 {
 	struct perf_event_attr attr = {
@@ -361,7 +361,7 @@ TEST_F_TIMEOUT(events, unprivileged, TIMEOUT)
 		attr.sample_type = 0;
 		attr.sample_period = 0;
 		count = perf_open(&attr, 0, -1);
-		/* Both are open while the parent looks at the target. */
+		/* Both perf events are open while the parent examines the target. */
 		raise(SIGSTOP);
 		_exit((is_forbidden(others) ? 0 : 1) + (is_forbidden(all) ? 0 : 2) +
 		      (own < 0 ? 4 : 0) + (count < 0 ? 8 : 0));
@@ -392,7 +392,7 @@ static void *open_and_close(void *times)
 	return NULL;
 }
 
-/* Perf comes and goes while threads hit the probe, and tracing does. */
+/* Perf events and tracing come and go while threads hit the probe. */
 TEST_F_TIMEOUT(events, comes_and_goes, TIMEOUT)
 {
 	unsigned int times = scaled(60), i;

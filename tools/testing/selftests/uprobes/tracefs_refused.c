@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Lines of uprobe_events that name what cannot be probed. */
+/* Lines of uprobe_events for places that cannot be probed. */
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -8,7 +8,7 @@
 
 #define PAGE	4096UL
 
-/* Memory that the target inherits: one of each kind. */
+/* Memory that the target inherits, one mapping of each kind. */
 FIXTURE(memory)
 {
 	struct target target;
@@ -28,7 +28,7 @@ FIXTURE_SETUP(memory)
 		SKIP(return, "uprobe_events takes no PID:VADDR");
 	ASSERT_EQ(0, tracefs_replace("uprobe_events", "%s", ""));
 
-	/* Two pages of text, the second one unmapped below. */
+	/* Two pages of text. The second one is unmapped below. */
 	self->text = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->text);
@@ -79,7 +79,7 @@ TEST_F_TIMEOUT(memory, processes, TIMEOUT)
 	EXPECT_EQ(zombie, waitpid(zombie, NULL, 0));
 }
 
-/* With the file already open, what counts is who may trace the process. */
+/* The file is already open, so the permission to trace the process decides. */
 TEST_F_TIMEOUT(memory, process_of_another_user, TIMEOUT)
 {
 	int dir;
@@ -97,7 +97,7 @@ TEST_F_TIMEOUT(memory, process_of_another_user, TIMEOUT)
 
 #define NOBODY	65534
 
-/* Copies target32, which stops itself when it starts, to a file system that knows set-user-ID. */
+/* Copies target32, which stops itself when it starts, to a filesystem that knows set-user-ID. */
 static bool install_program(const char *path, mode_t mode)
 {
 	int from = open("target32", O_RDONLY | O_CLOEXEC);
@@ -114,7 +114,7 @@ static bool install_program(const char *path, mode_t mode)
 	return good;
 }
 
-/* Starts a program as a user who may do nothing. */
+/* Starts a program as a user without privileges. */
 static pid_t start_as_nobody(const char *path)
 {
 	pid_t pid = fork();
@@ -135,15 +135,15 @@ static void end_program(pid_t pid)
 }
 
 /*
- * Who may write to the file, but nothing else, may probe what he runs himself, and not what runs
- * with the rights of another: nor while that is being executed, which gives the process its new
- * address space before its new rights.
+ * A user that may write to the file, but has no other rights, may probe the programs that it runs
+ * itself, and not programs that run with another user's rights. This also holds during execve() of
+ * such a program, which gives the process its new address space before its new rights.
  */
 TEST_F_TIMEOUT(memory, set_user_id_program, TIMEOUT)
 {
 	char dir[] = "/tmp/uprobes-selftest-XXXXXX", own[64], privileged[64];
 	unsigned int i, rounds = scaled(200), seen[2] = { 0 };
-	/* The text of target32, whose first instruction is of five bytes. */
+	/* The text of target32. Its first instruction has five bytes. */
 	const unsigned long entry = 0x80480b4;
 	int fd;
 	pid_t pid;
@@ -220,7 +220,7 @@ TEST_F_TIMEOUT(memory, instruction_cut_off, TIMEOUT)
 	ASSERT_TRUE(target_start(&self->target));
 	pid = self->target.pid;
 	REFUSED(EFAULT, "p %d:^%p", pid, self->text + PAGE - 3);
-	/* The one that ends with its page can be probed. */
+	/* An instruction that ends with its page can be probed. */
 	EXPECT_EQ(0, tracefs_append("uprobe_events", "p:selftest/last %d:%p", pid,
 				    self->text + PAGE - 4));
 	EXPECT_EQ(0, tracefs_append("uprobe_events", "-:selftest/last"));

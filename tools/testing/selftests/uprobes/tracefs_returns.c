@@ -9,7 +9,7 @@
 
 #define EVENT	"events/selftest/back"
 
-/* How the place of a function is written. */
+/* Ways to write the place of a function. */
 enum form {
 	BY_SITE,	/* PID:VADDR */
 	BY_EXITS,	/* PID:START-END */
@@ -37,7 +37,7 @@ static int start(struct target *target, enum form form, probed_fn fn, const char
 	return create(target, form, fn, end, args) ?: set_enabled(true);
 }
 
-/* Ends the event, and the trace. */
+/* Removes the event, and clears the trace. */
 static void finish(struct __test_metadata *_metadata)
 {
 	EXPECT_EQ(0, set_enabled(false));
@@ -92,7 +92,7 @@ TEST_F_TIMEOUT(events, return_values, TIMEOUT)
 	}
 }
 
-/* As in mainline: where from is the second address in the trace, where to the first. */
+/* As in mainline, the trace shows the return address first, and the function second. */
 TEST_F_TIMEOUT(events, addresses, TIMEOUT)
 {
 	struct target *target = &self->target;
@@ -106,7 +106,7 @@ TEST_F_TIMEOUT(events, addresses, TIMEOUT)
 		TRACED(7, " back: (");
 		finish(_metadata);
 	}
-	/* Where it is not known how the function returns. */
+	/* The kernel does not know how this function returns. */
 	ASSERT_EQ(0, start(target, BY_SITE, returned_opaque, NULL, ""));
 	EXPECT_EQ(6 * 3UL, target_call(target, returned_opaque, 4, 2, 3));
 	TRACED(3, " back: (%p <- %p)\n", call_probed_return, returned_opaque);
@@ -148,7 +148,7 @@ TEST_F_TIMEOUT(events, memory_of_the_result, TIMEOUT)
 	}
 }
 
-/* Innermost first. */
+/* The innermost call returns first. */
 TEST_F_TIMEOUT(events, recursion, TIMEOUT)
 {
 	struct target *target = &self->target;
@@ -175,10 +175,11 @@ TEST_F_TIMEOUT(events, recursion, TIMEOUT)
 	}
 }
 
-/* A function that ends by jumping to another one returns when that does. */
+/* A function that ends with a jump to another one returns when the other one does. */
 TEST_F_TIMEOUT(events, tail_call, TIMEOUT)
 {
 	struct target *target = &self->target;
+	char *profile;
 
 	ASSERT_EQ(0, start(target, BY_SITE, returned_tail, NULL, "v=$retval:u64"));
 	ASSERT_EQ(0, create(target, BY_SITE, returned_sum, NULL, "v=$retval:u64"));
@@ -186,6 +187,14 @@ TEST_F_TIMEOUT(events, tail_call, TIMEOUT)
 	TRACED(10, " back: (%p <- %p) v=5\n", call_probed_return, returned_tail);
 	TRACED(10, " back: (%p <- %p) v=5\n", call_probed_return, returned_sum);
 	EXPECT_EQ(20, profile_hits("back"));
+	profile = tracefs_read("uprobe_profile");
+	EXPECT_EQ(2, count_lines(profile, " instructions\n"));
+	free(profile);
+	finish(_metadata);
+
+	ASSERT_EQ(0, start(target, BY_EXITS, returned_tail, returned_tail_end, "v=$retval:u64"));
+	EXPECT_EQ(10 * 5UL, target_call(target, returned_tail, 2, 2, 10));
+	TRACED(10, " back: (%p <- %p) v=5\n", call_probed_return, returned_tail);
 }
 
 /* One event can have probes of several functions, in both forms, and in several processes. */
@@ -293,7 +302,7 @@ TEST_F_TIMEOUT(events, enabled_and_disabled_while_inside, TIMEOUT)
 
 	ASSERT_TRUE(inside_start(&inside));
 	for (form = 0; form < FORMS; form++) {
-		/* Who has not been seen to enter is noticed only where it returns. */
+		/* A call with an unseen entry is detected only at a return instruction. */
 		unsigned int unseen = form == BY_EXITS;
 		struct target *target = &inside.target;
 
@@ -313,7 +322,7 @@ TEST_F_TIMEOUT(events, enabled_and_disabled_while_inside, TIMEOUT)
 		inside_leave(&inside);
 		EXPECT_EQ(unseen + 1, profile_hits("back"));
 
-		/* That it has entered is forgotten when the event is disabled. */
+		/* Disabling the event drops the entry of the running call. */
 		ASSERT_EQ(0, set_enabled(true));
 		ASSERT_TRUE(inside_enter(&inside));
 		ASSERT_EQ(0, set_enabled(false));
@@ -345,7 +354,7 @@ static void *call_deep(void *arg)
 	return NULL;
 }
 
-/* Whenever that is, the program goes on as without it. */
+/* The program continues as without the event, whenever that is enabled or disabled. */
 TEST_F_TIMEOUT(events, enabled_and_disabled_while_running, TIMEOUT)
 {
 	struct running running = { .target = &self->target };
@@ -395,7 +404,7 @@ TEST_F_TIMEOUT(events, both_ways_at_one_address, TIMEOUT)
 	TRACED(10, " back: (%p <- %p) v=50\n", call_probed_return, returned_sum);
 	TRACED(10, " also: (%p <- %p) v=50\n", call_probed_return, returned_sum);
 
-	/* Each goes on without the others. */
+	/* Each event continues without the others. */
 	ASSERT_EQ(0, tracefs_replace("events/selftest/enter/enable", "0"));
 	ASSERT_EQ(0, tracefs_replace("events/selftest/exit/enable", "0"));
 	ASSERT_EQ(0, tracefs_replace("events/selftest/site/enable", "0"));
@@ -422,7 +431,7 @@ TEST_F_TIMEOUT(events, both_ways_at_one_address, TIMEOUT)
 	EXPECT_TRUE(text_is_of_file(pid, returned_sum, 4096));
 }
 
-/* Where no return can be noticed, it is counted that it was not. */
+/* Returns that cannot be detected are counted as misses. */
 TEST_F_TIMEOUT(events, profile, TIMEOUT)
 {
 	struct target *target = &self->target;
@@ -440,7 +449,7 @@ TEST_F_TIMEOUT(events, profile, TIMEOUT)
 	EXPECT_EQ(10, profile_misses("back"));
 	TRACED(5, " back: (");
 
-	/* What was counted stays, and more is added. */
+	/* The counts stay, and more is added. */
 	ASSERT_EQ(0, set_enabled(false));
 	EXPECT_EQ(5, profile_hits("back"));
 	EXPECT_EQ(10, profile_misses("back"));
@@ -449,12 +458,6 @@ TEST_F_TIMEOUT(events, profile, TIMEOUT)
 	ASSERT_EQ(0, set_enabled(true));
 	EXPECT_EQ(pids, target_call(target, returned_before_syscall, SYS_getpid, 0, 10));
 	EXPECT_EQ(20, profile_misses("back"));
-	finish(_metadata);
-
-	ASSERT_EQ(0, start(target, BY_EXITS, returned_opaque, returned_opaque_end, ""));
-	EXPECT_EQ(pids, target_call(target, returned_before_syscall, SYS_getpid, 0, 10));
-	EXPECT_EQ(10, profile_hits("back"));
-	EXPECT_EQ(0, profile_misses("back"));
 	finish(_metadata);
 }
 
@@ -466,7 +469,7 @@ TEST_F_TIMEOUT(events, trigger_stacktrace, TIMEOUT)
 	ASSERT_EQ(0, tracefs_append(EVENT "/trigger", "stacktrace:2"));
 	target_call(target, returned_sum, 0, 0, 5);
 	TRACED(2, "<stack trace>");
-	/* It is gone when it has run out; taking it away is no error then. */
+	/* The trigger is removed when its count runs out. Removing it again is no error. */
 	tracefs_append(EVENT "/trigger", "!stacktrace:2");
 }
 

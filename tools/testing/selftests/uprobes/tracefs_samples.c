@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What perf's samples of the events of uprobe_events have in them. */
+/* Contents of perf's samples of the events of uprobe_events. */
 #include <sys/mman.h>
 
 #include "perf_fixture.h"
 #include "returned.h"
 
-/* The fields of a sample of what open_samples() asks for. */
+/* Fields of a sample that open_samples() asks for. */
 struct sample {
 	struct perf_event_header header;
 	uint64_t ip;
@@ -16,14 +16,14 @@ struct sample {
 
 struct raw {
 	uint32_t size;
-	/* What all entries begin with. */
+	/* Fields that all entries begin with. */
 	uint16_t type;
 	uint8_t flags, preempt_count;
 	int32_t pid;
 	unsigned char data[];
 };
 
-#define REG_DI	5	/* As of asm/perf_regs.h; AX is the first. */
+#define REG_DI	5	/* As in asm/perf_regs.h; AX is the first. */
 #define REG_IP	8
 
 struct ring {
@@ -57,7 +57,7 @@ static void close_samples(struct ring *ring)
 	close(ring->fd);
 }
 
-/* The next sample, NULL if there is none. They do not reach the end of the ring here. */
+/* Returns the next sample, or NULL. Samples do not reach the end of the ring here. */
 static const struct sample *next_sample(struct ring *ring, uint64_t *tail)
 {
 	uint64_t head = __atomic_load_n(&ring->page->data_head, __ATOMIC_ACQUIRE);
@@ -77,7 +77,7 @@ static const struct raw *raw_of(const struct sample *sample)
 	return (const struct raw *)&sample->rest[sample->callers];
 }
 
-/* The registers are behind the entry, and what says of which ABI they are. */
+/* The registers follow the entry and a word for their ABI. */
 static uint64_t register_of(const struct sample *sample, unsigned int nth)
 {
 	const struct raw *raw = raw_of(sample);
@@ -138,7 +138,7 @@ TEST_F_TIMEOUT(events, samples, TIMEOUT)
 	EXPECT_TRUE(page_is_of_file(target->pid, probed_lea));
 }
 
-/* What is in memory has been read before the entry gets its room. */
+/* Memory is read before room for the entry is reserved. */
 TEST_F_TIMEOUT(events, samples_of_strings, TIMEOUT)
 {
 	struct target *target = &self->target;
@@ -160,7 +160,7 @@ TEST_F_TIMEOUT(events, samples_of_strings, TIMEOUT)
 	close_samples(&ring);
 }
 
-/* The samples of what returns from @fn, where its returns are noticed at @ip. */
+/* Expects the samples of returns from @fn that are detected at @ip. */
 static void expect_returns(struct __test_metadata *_metadata, struct target *target,
 			   const char *place, probed_fn fn, const void *ip)
 {
@@ -191,8 +191,8 @@ TEST_F_TIMEOUT(events, samples_of_returns, TIMEOUT)
 	char place[64];
 
 	snprintf(place, sizeof(place), "%p-%p", returned_sum, returned_sum_end);
-	expect_returns(_metadata, &self->target, place, returned_sum, returned_sum_ret);
-	/* That one is noticed where it returns to. */
+	expect_returns(_metadata, &self->target, place, returned_sum, call_probed_return);
+	/* A return of this function is detected at the return address. */
 	snprintf(place, sizeof(place), "%p", returned_opaque);
 	expect_returns(_metadata, &self->target, place, returned_opaque, call_probed_return);
 }

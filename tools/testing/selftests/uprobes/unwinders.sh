@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Who walks a program's stack while the calls and the returns of its functions are probed finds
-# the callers that there are: the C library, gdb, and perf in its two ways.
+# Unwinders on a program with probed calls and returns: the C library, gdb, and perf in its two
+# ways must find all callers.
 
 . "$(dirname "$0")/tap.sh"
 
@@ -15,11 +15,11 @@ clean_up() {
 	rm -rf "$TMP"
 } 2> /dev/null
 
-# Has the program do something; $answer is the first line that it says.
+# Sends the program a line, and reads the first line of its output into $answer.
 tell() { echo "$1" >&"$to"; read -r -t 60 answer <&"$from"; }
 result() { read -r -t 60 answer <&"$from" && [ "$answer" = "result 16" ]; }
 
-# The innermost function, and those that have called it, each of which is in a line of a file.
+# Whether the innermost function and all its callers are in a file.
 callers_in() { # file
 	local function
 	for function in unwound_inner unwound_middle unwound_outer main; do
@@ -27,7 +27,7 @@ callers_in() { # file
 	done
 }
 
-# The share of perf's samples of the program that have all callers, in per cent.
+# Prints the percentage of perf's samples of the program that have all callers.
 complete_samples() { # perf script's output
 	awk -v RS= '
 		/unwound_inner/ { samples++ }
@@ -73,7 +73,7 @@ if have gdb; then
 	result
 	check "gdb: result" $?
 	tell wait
-	# gdb has a breakpoint of its own where the return probe has its.
+	# gdb's own breakpoint is at the address of the return probe's.
 	gdb -nx -batch -p "$program" -ex 'frame function unwound_inner' \
 		-ex "shell touch $TMP/goes_on" -ex finish -ex detach > "$TMP/gdb" 2>&1 &
 	gdb=$!
@@ -100,7 +100,7 @@ if have perf; then
 			-p "$program" -- sh -c 'touch "$0" && sleep 3' "$TMP/records" \
 			> /dev/null 2>&1 &
 		perf=$!
-		# It may take perf seconds until it records.
+		# perf may take seconds to begin recording.
 		for _ in $(seq 600); do
 			[ -e "$TMP/records" ] && break
 			sleep 0.1

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The program that unwinders.sh probes. It says the addresses and sizes of its
- * functions, and then, for each line that it is given, calls them, one within
- * the other; the innermost
+ * The program that unwinders.sh probes. It prints the addresses of its
+ * functions. For each line that it reads, it calls them, one within the other.
+ * The innermost function obeys the line:
  *
- *	walk	says who has called it, as the C library's unwinder finds them
- *	wait	says "inside", and waits for another line
+ *	walk	prints its callers, as the C library's unwinder finds them
+ *	wait	prints "inside", and waits for another line
  *	spin	keeps the CPU busy for two seconds
  */
 #include <execinfo.h>

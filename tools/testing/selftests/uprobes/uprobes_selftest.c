@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the selftests of user-space probes share. */
+/* Shared code of the selftests of user-space probes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -164,7 +164,7 @@ bool page_is_of_file(pid_t pid, const void *at)
 	char path[32], byte;
 	int fd;
 
-	/* The entry says nothing before the page is there. */
+	/* The entry is meaningful only if the page is present. */
 	if (!text_read(pid, at, &byte, 1))
 		return false;
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The part of the shared code that is about tracefs. */
+/* Shared code of the selftests of user-space probes: tracefs. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -63,7 +63,7 @@ static int tracefs_write(const char *file, int flags, const char *format, va_lis
 	if (fd < 0)
 		return fd;
 	len = vasprintf(&text, format, args);
-	/* Even of nothing, O_TRUNC had its effect. */
+	/* O_TRUNC has its effect even if nothing is written. */
 	if (len > 0 && write(fd, text, len) != len)
 		ret = -errno;
 	free(text);

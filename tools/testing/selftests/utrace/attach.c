@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Attaching, finding and releasing engines, and each error of it. */
+/* Attachment, lookup and release of engines, with each error. */
 #include "device_fixture.h"
 
 #define ALL	UTRACE_TEST_ALL_CALLBACKS
@@ -21,7 +21,7 @@ DEVICE_TEST(finds)
 {
 	int a = ATTACH_HOW(CREATE, ALL, 0);
 	int b = ATTACH_HOW(CREATE, OTHER, 0);
-	/* Ops of the first, data of the second. */
+	/* The ops of a, and the data of b. */
 	int c = ATTACH_HOW(CREATE, ALL, b);
 
 	ASSERT_LT(0, a);
@@ -38,7 +38,7 @@ DEVICE_TEST(finds)
 	EXPECT_EQ(-ENOENT, ATTACH_HOW(MATCH(OPS), ALL & ~OTHER, 0));
 	EXPECT_EQ(-ENOENT, ATTACH_HOW(MATCH(DATA), ALL, 0));
 	EXPECT_EQ(-ENOENT, ATTACH_HOW(MATCH(OPS) | MATCH(DATA), OTHER, a));
-	/* Another thread has none of them. */
+	/* None of these engines is on another thread. */
 	EXPECT_EQ(-ENOENT, attach(self->dev, getpid(), MATCH(OPS), ALL, 0));
 }
 
@@ -50,10 +50,10 @@ DEVICE_TEST(exclusive)
 	EXPECT_EQ(-EEXIST, ATTACH_HOW(EXCLUSIVE | MATCH(OPS), ALL, 0));
 	EXPECT_EQ(-EEXIST, ATTACH_HOW(EXCLUSIVE | MATCH(OPS) | MATCH(DATA), ALL, a));
 	EXPECT_EQ(-EEXIST, ATTACH_HOW(EXCLUSIVE | MATCH(DATA), OTHER, a));
-	/* These do not match. */
+	/* No engine matches these. */
 	EXPECT_LT(0, ATTACH_HOW(EXCLUSIVE | MATCH(OPS), OTHER, 0));
 	EXPECT_LT(0, ATTACH_HOW(EXCLUSIVE | MATCH(OPS) | MATCH(DATA), ALL, 0));
-	/* It matches, and is attached all the same. */
+	/* Without EXCLUSIVE, an engine is attached although another one matches. */
 	EXPECT_LT(a, ATTACH_HOW(CREATE | MATCH(OPS), ALL, 0));
 }
 
@@ -81,11 +81,11 @@ DEVICE_TEST(refused)
 	ASSERT_EQ(ended, waitpid(ended, NULL, 0));
 	EXPECT_EQ(-ESRCH, attach(self->dev, ended, CREATE, ALL, 0));
 	EXPECT_EQ(-EPERM, dev_attach_process(self->dev, 2, EVENT(EXIT)));
-	/* What has failed has left nothing. */
+	/* The failed calls have left no engine behind. */
 	EXPECT_TRUE(dev_clean(self->dev));
 }
 
-/* The functions that take a struct pid do the same. */
+/* The functions that take a struct pid. */
 DEVICE_TEST(by_pid)
 {
 	struct utrace_test_attach how = {
@@ -114,7 +114,7 @@ DEVICE_TEST(detached)
 	int id = ATTACH(EVENT(QUIESCE) | EVENT(SYSCALL_ENTRY));
 
 	EXPECT_EQ(self->target.pid, CALL(do_getpid, 0));
-	/* It is back in read(), so no callback is executing. */
+	/* The target is back in read(), so no callback is executing. */
 	ASSERT_TRUE(wait_state(self->target.pid, self->target.pid, "S"));
 	ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_DETACH));
 	drop_records(self->dev);
@@ -128,7 +128,7 @@ DEVICE_TEST(detached)
 	EXPECT_EQ(-ESRCH, dev_barrier(self->dev, id));
 }
 
-/* release() comes once, and not before the last reference is gone. */
+/* release() is called once, after the last reference is put. */
 DEVICE_TEST(release)
 {
 	int id = ATTACH(EVENT(EXIT));
@@ -140,7 +140,7 @@ DEVICE_TEST(release)
 	EXPECT_TRUE(released(self->dev, id, 1));
 }
 
-/* The thread is the last to have a reference. */
+/* The thread holds the last reference. */
 DEVICE_TEST(release_with_the_thread)
 {
 	int a = ATTACH(EVENT(EXIT)), b = ATTACH(EVENT(EXIT) | EVENT(REAP));
@@ -156,7 +156,7 @@ DEVICE_TEST(release_with_the_thread)
 	EXPECT_TRUE(released(self->dev, c, 1));
 }
 
-/* An engine's data is released with each engine that has it. */
+/* Shared data gets a release() for each engine that uses it. */
 DEVICE_TEST(release_shared_data)
 {
 	int a = ATTACH_HOW(CREATE, ALL, 0), b;
@@ -171,7 +171,7 @@ DEVICE_TEST(release_shared_data)
 	EXPECT_TRUE(released(self->dev, a, 2));
 }
 
-/* A process's engines have one data, released once. */
+/* The engines of a process share their data, which is released once. */
 DEVICE_TEST(release_process)
 {
 	struct utrace_test_state state;
@@ -186,12 +186,12 @@ DEVICE_TEST(release_process)
 	EXPECT_EQ(1, state.attached);
 	EXPECT_TRUE(released(self->dev, id, 0));
 	ASSERT_EQ(0, dev_drop(self->dev, id));
-	/* A second release would count as one too many. */
+	/* A second release() would make the count of engines wrong. */
 	EXPECT_TRUE(dev_clean(self->dev));
 	EXPECT_EQ(self->target.pid, CALL(do_getpid, 0));
 }
 
-/* Closing the file detaches all. */
+/* Closing the file detaches all engines. */
 DEVICE_TEST(close)
 {
 	struct utrace_test_state state;
@@ -227,7 +227,7 @@ DEVICE_TEST(many)
 	EXPECT_EQ(count, calls);
 }
 
-/* A thread's engine is its own, and a thread can have one of its own. */
+/* An engine is on one thread only. A thread may attach one to itself. */
 DEVICE_TEST(one_thread_only)
 {
 	struct utrace_test_record record;

@@ -17,7 +17,7 @@
 
 #define CGROUP_PATH	64
 
-/* Makes one. False: the kernel has no cgroup v2. */
+/* Creates a cgroup. Returns false if the kernel has no cgroup v2. */
 static inline bool cgroup_make(char path[CGROUP_PATH])
 {
 	char root[] = "/tmp/utrace_cgroup.XXXXXX";
@@ -41,7 +41,7 @@ static inline bool cgroup_write(const char *cgroup, const char *file, long value
 	return done;
 }
 
-/* Whether all processes in it get frozen, or thawed. */
+/* Waits until all processes in the cgroup are frozen, or thawed. */
 static inline bool frozen(const char *cgroup, int expected)
 {
 	uint64_t end = now_ms() + 20000;

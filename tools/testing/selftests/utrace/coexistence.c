@@ -11,7 +11,7 @@
 
 #define PID	(self->target.pid)
 
-/* What an engine has stopped counts as frozen; it stays stopped, and thaws. */
+/* A thread that an engine has stopped counts as frozen, and stays stopped when thawed. */
 DEVICE_TEST(freezer)
 {
 	char cgroup[CGROUP_PATH];
@@ -23,7 +23,7 @@ DEVICE_TEST(freezer)
 	BEGIN(do_spin, 1);
 	ASSERT_TRUE(spins());
 
-	/* Stopped, then frozen; thawed, then resumed. */
+	/* Stop, freeze, thaw, resume. */
 	STOP(id);
 	ASSERT_TRUE(cgroup_write(cgroup, "cgroup.freeze", 1));
 	EXPECT_TRUE(frozen(cgroup, 1));
@@ -33,7 +33,7 @@ DEVICE_TEST(freezer)
 	EXPECT_EQ(0, dev_control(self->dev, id, UTRACE_RESUME));
 	EXPECT_TRUE(spins());
 
-	/* Stopped, frozen, resumed: it is frozen still. */
+	/* Stop, freeze, resume: the thread is still frozen. */
 	STOP(id);
 	ASSERT_TRUE(cgroup_write(cgroup, "cgroup.freeze", 1));
 	EXPECT_TRUE(frozen(cgroup, 1));
@@ -41,7 +41,7 @@ DEVICE_TEST(freezer)
 	EXPECT_TRUE(spins_not());
 	EXPECT_TRUE(frozen(cgroup, 1));
 
-	/* Frozen, stopped: it thaws into the stop. */
+	/* Stop while frozen: the thread is stopped once it is thawed. */
 	dev_control(self->dev, id, UTRACE_STOP);
 	EXPECT_TRUE(frozen(cgroup, 1));
 	ASSERT_TRUE(cgroup_write(cgroup, "cgroup.freeze", 0));
@@ -51,7 +51,7 @@ DEVICE_TEST(freezer)
 	EXPECT_EQ(0, dev_control(self->dev, id, UTRACE_RESUME));
 	EXPECT_TRUE(spins());
 
-	/* Killed while both hold it. */
+	/* SIGKILL ends the process while the freezer and the engine hold it. */
 	STOP(id);
 	ASSERT_TRUE(cgroup_write(cgroup, "cgroup.freeze", 1));
 	EXPECT_TRUE(frozen(cgroup, 1));
@@ -59,7 +59,7 @@ DEVICE_TEST(freezer)
 	cgroup_remove(cgroup);
 }
 
-/* A frozen process reports when it is thawed, and not before. */
+/* A frozen thread reports once it is thawed, and not before. */
 DEVICE_TEST(report_of_the_frozen)
 {
 	int id = ATTACH(EVENT(QUIESCE));
@@ -83,7 +83,7 @@ DEVICE_TEST(report_of_the_frozen)
 	cgroup_remove(cgroup);
 }
 
-/* seccomp comes after the engines: it judges what they have made of a call. */
+/* seccomp runs after the engines, on the system call as they have changed it. */
 static long refuse_getppid(long arg)
 {
 	struct sock_filter filter[] = {
@@ -114,18 +114,18 @@ DEVICE_TEST(seccomp)
 	ASSERT_EQ(0, CALL(refuse_getppid, 0));
 	EXPECT_EQ(-EXDEV, CALL(do_getppid, 0));
 	EXPECT_EQ(PID, CALL(do_getpid, 0));
-	/* No engine can get a forbidden call through. */
+	/* An engine cannot bypass the filter. */
 	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_SYSCALL_ENTRY, .times = 1,
 	       .flags = UTRACE_TEST_ONLY | UTRACE_TEST_SET, .match = SYS_getpid,
 	       .set = BIT(UTRACE_TEST_NR), .value[UTRACE_TEST_NR] = SYS_getppid,
 	       .action = UTRACE_RESUME);
 	EXPECT_EQ(-EXDEV, CALL(do_getpid, 0));
-	/* What an engine refuses seccomp does not see. */
+	/* A call that an engine aborts does not get to seccomp. */
 	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_SYSCALL_ENTRY, .times = 1,
 	       .flags = UTRACE_TEST_ONLY, .match = SYS_getppid,
 	       .action = UTRACE_RESUME | UTRACE_SYSCALL_ABORT);
 	EXPECT_EQ(-ENOSYS, CALL(do_getppid, 0));
-	/* Held at the entry, and judged after that. */
+	/* The filter runs after a stop at entry. */
 	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_SYSCALL_ENTRY, .times = 1,
 	       .flags = UTRACE_TEST_ONLY, .match = SYS_getppid, .action = UTRACE_STOP);
 	BEGIN(do_getppid, 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* In what contexts engines are called and threads are stopped, and what is possible there. */
+/* The contexts of callbacks and stops: grace periods, nested events, oopses, vfork(). */
 #include <sys/mman.h>
 
 #include "cgroup.h"
@@ -8,8 +8,8 @@
 #define PID	(self->target.pid)
 
 /*
- * A thread that sleeps in report_death() is no obstacle for a grace period of
- * Tasks RCU, and neither is the one that waits for it there.
+ * A thread that sleeps in report_death() does not block a grace period of Tasks
+ * RCU, and neither does a thread that waits for the grace period there.
  */
 DEVICE_TEST(death_and_tasks_rcu)
 {
@@ -27,7 +27,7 @@ DEVICE_TEST(death_and_tasks_rcu)
 	BEGIN(do_exit, 0);
 	EXPECT_EQ(sleeps, NEXT(UTRACE_TEST_DEATH).id);
 	ASSERT_TRUE(target_begin(&other, do_exit, 0));
-	/* It is recorded after the grace period. */
+	/* The module records the death after the grace period. */
 	EXPECT_EQ(waits, NEXT(UTRACE_TEST_DEATH).id);
 	ASSERT_EQ(0, dev_count(self->dev, sleeps, &count));
 	EXPECT_EQ(1, count.active);
@@ -49,8 +49,8 @@ static pid_t start_barrier(int dev, int id)
 }
 
 /*
- * A callback causes another event: no engine is told of it, and the callback is
- * waited for as before.
+ * An event that a callback causes is not reported, and a barrier waits for the
+ * callback as before.
  */
 DEVICE_TEST(event_within_a_callback)
 {
@@ -76,7 +76,7 @@ DEVICE_TEST(event_within_a_callback)
 	EXPECT_EQ(0, wait_status(barrier));
 	EXPECT_EQ(PID, END());
 
-	/* Events of the program are told as ever. */
+	/* Events of the program are still reported. */
 	drop_records(self->dev);
 	ASSERT_EQ(0, CALL(do_open, 0));
 	do {
@@ -85,7 +85,7 @@ DEVICE_TEST(event_within_a_callback)
 	EXPECT_STREQ(name, record.name);
 }
 
-/* A thread dies of an oops in a callback: its end is told, and its engines can be detached. */
+/* The exit of a thread that dies of an oops in a callback is reported; engines can detach. */
 static void dies(struct __test_metadata *_metadata, int dev, struct target *target, int id)
 {
 	ANSWER(dev, .id = id, .callback = UTRACE_TEST_SYSCALL_ENTRY, .action = UTRACE_RESUME,
@@ -118,7 +118,7 @@ DEVICE_TEST(oops_in_process)
 	dies(_metadata, self->dev, &self->target, id);
 }
 
-/* do_exit() begins again, but the exit is reported once. The callback counts at its end. */
+/* do_exit() starts over, but the exit is reported once. The callback counts at its end. */
 DEVICE_TEST(oops_in_exit)
 {
 	struct utrace_test_count count;
@@ -135,14 +135,14 @@ DEVICE_TEST(oops_in_exit)
 	EXPECT_EQ(0, dev_drop(self->dev, id));
 }
 
-/* Files would stay open for ever. */
+/* Closes all files first, because they would stay open for ever. */
 static long do_exit_without_files(long code)
 {
 	syscall(SYS_close_range, 0, ~0U, 0);
 	return do_exit(code);
 }
 
-/* The thread stays for ever, as after each oops in do_exit(), but the engine does not. */
+/* As after each oops in do_exit(), the thread stays for ever. Its engine can be detached. */
 static void dies_in(struct __test_metadata *_metadata, int dev, struct target *target,
 		    enum utrace_test_callback callback)
 {
@@ -182,7 +182,7 @@ static long do_vfork(long spins)
 	return pid;
 }
 
-/* Begins a vfork() that an engine stops. Returns the child. */
+/* Starts a vfork() that an engine stops. Returns the child. */
 static pid_t stop_at_vfork(struct __test_metadata *_metadata, int dev, struct target *target,
 			   int id, bool spins)
 {
@@ -222,7 +222,7 @@ DEVICE_TEST(vfork_killed)
 	EXPECT_EQ(child, END());
 }
 
-/* Both can be frozen during the stop. */
+/* Parent and child can be frozen during the stop. */
 DEVICE_TEST(vfork_frozen)
 {
 	int id = ATTACH(EVENT(CLONE));
@@ -245,7 +245,7 @@ DEVICE_TEST(vfork_frozen)
 	cgroup_remove(cgroup);
 }
 
-/* The names of the lines of /proc/PID/status. */
+/* Collects the names of the lines of /proc/PID/status. */
 static bool status_lines(pid_t pid, char *names, size_t size)
 {
 	char path[64], line[1024];
@@ -264,7 +264,7 @@ static bool status_lines(pid_t pid, char *names, size_t size)
 	return used < size;
 }
 
-/* Nothing there says that a thread has an engine. */
+/* /proc/PID/status does not show that a thread has an engine. */
 DEVICE_TEST(status_does_not_tell)
 {
 	char before[4096], after[4096];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* utrace_control() with each action, utrace_barrier(), and what they return. */
+/* utrace_control() with each action, utrace_barrier(), and their return values. */
 #include <sys/epoll.h>
 
 #include "device_fixture.h"
@@ -21,16 +21,16 @@ DEVICE_TEST(stop_running)
 	EXPECT_TRUE(spins());
 	shared->go = 1;
 	EXPECT_EQ(0, END());
-	/* It needs no stop. */
+	/* RESUME also succeeds without a stop. */
 	EXPECT_EQ(0, CONTROL(id, RESUME));
 }
 
-/* Who sleeps in a system call goes on sleeping, and stops when it is through. */
+/* A thread that sleeps in a system call stops when the call ends, and not before. */
 DEVICE_TEST(stop_asleep)
 {
 	int id, pipes[2];
 
-	/* The target has to be younger than the pipe. */
+	/* The target must be created after the pipe, to inherit it. */
 	ASSERT_EQ(0, pipe(pipes));
 	ASSERT_EQ(0, target_stop(&self->target));
 	ASSERT_TRUE(target_start(&self->target));
@@ -62,7 +62,7 @@ static long wait_for_nothing(long arg)
 	return ret;
 }
 
-/* A stop, and taking it back, are nothing to a thread that sleeps. */
+/* A stop that is taken back does not disturb a thread that sleeps. */
 DEVICE_TEST(stop_asleep_in_vain)
 {
 	int id = ATTACH(EVENT(QUIESCE));
@@ -80,8 +80,8 @@ DEVICE_TEST(stop_asleep_in_vain)
 }
 
 /*
- * What SIGSTOP and SIGCONT do to a system call INTERRUPT does: epoll_wait()
- * ends with EINTR, read() does not.
+ * INTERRUPT affects a system call as SIGSTOP and SIGCONT do: epoll_wait() ends
+ * with EINTR, read() does not.
  */
 DEVICE_TEST(interrupt_asleep)
 {
@@ -105,7 +105,7 @@ DEVICE_TEST(interrupt_asleep)
 
 	drop_records(self->dev);
 	EXPECT_TRUE(STATE("S"));
-	/* It is in read() now. */
+	/* The target is in read() now. */
 	EXPECT_EQ(0, CONTROL(id, INTERRUPT));
 	NEXT(ANY);
 	EXPECT_EQ(self->target.pid, CALL(do_getpid, 0));
@@ -125,7 +125,7 @@ static long sleep_a_second(long arg)
 	return (end.tv_sec - begin.tv_sec) * 1000 + (end.tv_nsec - begin.tv_nsec) / 1000000;
 }
 
-/* A sleep that is interrupted is restarted, and ends when it would have. */
+/* An interrupted sleep is restarted, and ends at its original time. */
 DEVICE_TEST(interrupt_restarts)
 {
 	int i, id = ATTACH(EVENT(QUIESCE));
@@ -162,11 +162,11 @@ DEVICE_TEST(interrupt_running)
 		EXPECT_EQ(0, CONTROL(id, INTERRUPT));
 		record = NEXT(ANY);
 		EXPECT_EQ(id, record.id);
-		/* It is reported where signals are handled. */
+		/* The report comes by report_signal(), where signals are handled. */
 		EXPECT_EQ(UTRACE_TEST_SIGNAL, record.callback);
 		EXPECT_EQ(UTRACE_SIGNAL_REPORT, record.found & UTRACE_SIGNAL_MASK);
 		EXPECT_EQ(-1, record.arg[2]);
-		/* Without that callback report_quiesce() is called. */
+		/* An engine without that callback gets report_quiesce(). */
 		record = NEXT(ANY);
 		EXPECT_EQ(other, record.id);
 		EXPECT_EQ(UTRACE_TEST_QUIESCE, record.callback);
@@ -196,7 +196,7 @@ DEVICE_TEST(report_running)
 	EXPECT_EQ(0, END());
 }
 
-/* One asleep reports when it comes back by itself. */
+/* A thread that sleeps reports when its system call ends by itself. */
 DEVICE_TEST(report_asleep)
 {
 	int id = ATTACH(EVENT(QUIESCE));
@@ -234,7 +234,7 @@ DEVICE_TEST(refused)
 	struct utrace_test_call how = { .action = UTRACE_DETACH + 1 };
 	int id = ATTACH(0);
 
-	/* Nobody would be told. */
+	/* The engine would not get the report, since its event set is empty. */
 	EXPECT_EQ(-EINVAL, CONTROL(id, REPORT));
 	EXPECT_EQ(-EINVAL, CONTROL(id, SINGLESTEP));
 	EXPECT_EQ(-EINVAL, CONTROL(id, BLOCKSTEP));
@@ -246,7 +246,7 @@ DEVICE_TEST(refused)
 
 extern const char spin_loop[], spin_loop_end[];
 
-/* A loop of three instructions, for steps; once in the program. */
+/* A loop of three instructions, for steps. noipa ensures that the labels exist once. */
 static __attribute__((noipa)) long step_here(long arg)
 {
 	asm volatile(".globl spin_loop, spin_loop_end\n"
@@ -259,7 +259,7 @@ static __attribute__((noipa)) long step_here(long arg)
 	return 0;
 }
 
-/* Each step ends in a SIGTRAP, which the engine takes, and stops. */
+/* Makes one step. It ends in a SIGTRAP, which the engine consumes to stop the thread. */
 static unsigned long long step(struct __test_metadata *_metadata, int dev, int id, pid_t pid,
 			       enum utrace_resume_action action)
 {
@@ -302,7 +302,7 @@ DEVICE_TEST(singlestep)
 		EXPECT_LE((unsigned long)spin_loop, now);
 		EXPECT_GT((unsigned long)spin_loop_end, now);
 		if (i && now <= before) {
-			/* Only the last of the three goes back. */
+			/* Only the last of the three instructions jumps back. */
 			EXPECT_EQ((unsigned long)spin_loop, now);
 			loops++;
 		}
@@ -315,7 +315,7 @@ DEVICE_TEST(singlestep)
 	EXPECT_EQ(0, END());
 }
 
-/* To the branch, or a shorter way where the processor cannot do that. */
+/* A block step ends at a branch, or earlier if the CPU has no block steps. */
 DEVICE_TEST(blockstep)
 {
 	int i, id = start_steps(_metadata, self->dev, &self->target);
@@ -334,7 +334,7 @@ DEVICE_TEST(blockstep)
 	EXPECT_EQ(0, END());
 }
 
-/* A step is for once, and nothing is left of it for the program. */
+/* Each step must be asked for, and a step leaves no trap for the program. */
 DEVICE_TEST(step_is_for_once)
 {
 	int id = start_steps(_metadata, self->dev, &self->target);
@@ -373,7 +373,7 @@ static int begin_blocked(struct __test_metadata *_metadata, int dev, struct targ
 	return id;
 }
 
-/* While a callback runs. */
+/* Calls while a callback of the engine is executing. */
 DEVICE_TEST(in_progress)
 {
 	int id = begin_blocked(_metadata, self->dev, &self->target);
@@ -381,7 +381,7 @@ DEVICE_TEST(in_progress)
 
 	ASSERT_EQ(0, dev_count(self->dev, id, &count));
 	ASSERT_EQ(1, count.active);
-	/* More events can be had at once, less only after a barrier. */
+	/* Events can be added at once. Removing events needs a barrier. */
 	EXPECT_EQ(0, dev_set_events(self->dev, id, EVENT(CLONE) | EVENT(EXIT)));
 	EXPECT_EQ(-EINPROGRESS, dev_set_events(self->dev, id, EVENT(EXIT)));
 	EXPECT_EQ(-EINPROGRESS, CONTROL(id, STOP));
@@ -448,7 +448,7 @@ DEVICE_TEST(barrier_without_callback)
 	EXPECT_EQ(0, dev_barrier(self->dev, id));
 }
 
-/* What /proc shows of a thread that is stopped. */
+/* The state and tracer of a stopped thread in /proc. */
 DEVICE_TEST(proc_state)
 {
 	char path[64], line[256], state[64] = "";
@@ -472,7 +472,7 @@ DEVICE_TEST(proc_state)
 	EXPECT_TRUE(STATE("R"));
 }
 
-/* Every call for a thread that is gone. */
+/* utrace_control() on a dead thread, before and after its reap. */
 DEVICE_TEST(of_the_dead)
 {
 	int id = ATTACH(EVENT(QUIESCE)), reap = ATTACH(EVENT(QUIESCE) | EVENT(REAP));

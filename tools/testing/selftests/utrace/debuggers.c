@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The programs themselves, strace and gdb, on a thread that has engines. */
+/* strace and gdb on a thread that has engines. */
 #include "device_fixture.h"
 
 static char output[] = "/tmp/utrace_debugger.XXXXXX";
 
-/* Runs a program whose output goes to a file. */
+/* Runs a program, with its output to a file. */
 static pid_t run(char *const args[])
 {
 	int fd = mkstemp(output);
@@ -24,7 +24,7 @@ static pid_t run(char *const args[])
 	return pid;
 }
 
-/* The status of one that takes its time: it reads symbols, on a slow kernel. */
+/* Waits longer than wait_status(), because gdb reads symbols on a slow kernel. */
 static int long_wait_status(pid_t pid)
 {
 	int status = -1, tries;
@@ -92,7 +92,7 @@ static long call_getppid(long arg)
 	return syscall(SYS_getppid);
 }
 
-/* It attaches, shows a system call, and detaches; the engine sees the same call. */
+/* strace attaches, shows a system call and detaches. The engine gets the same call. */
 DEVICE_TEST(strace)
 {
 	struct utrace_test_record record;
@@ -122,7 +122,7 @@ DEVICE_TEST(strace)
 	EXPECT_EQ(getpid(), CALL(call_getppid, 0));
 }
 
-/* It attaches, steps and detaches; afterwards the engine can stop the thread. */
+/* gdb attaches, steps and detaches. Afterwards the engine can stop the thread. */
 DEVICE_TEST(gdb)
 {
 	int id = ATTACH(EVENT(EXIT) | EVENT(REAP));
@@ -156,7 +156,7 @@ DEVICE_TEST(gdb)
 	EXPECT_TRUE(no_record(self->dev));
 }
 
-/* What it is told to kill dies, and the engine sees it. */
+/* gdb kills the process, and the engine gets the exit. */
 DEVICE_TEST(gdb_kills)
 {
 	char pid[16];

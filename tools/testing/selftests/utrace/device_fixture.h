@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The fixture of the tests: the module, and a process to attach to. */
+/* The fixture of the tests: the test module, and a process to attach to. */
 #ifndef _DEVICE_FIXTURE_H
 #define _DEVICE_FIXTURE_H
 
@@ -22,7 +22,7 @@ FIXTURE(device)
 {
 	int dev;
 	struct target target;
-	/* The target has ended, and its status was taken. */
+	/* The target has ended, and has been waited for. */
 	bool ended;
 };
 
@@ -50,7 +50,7 @@ FIXTURE_TEARDOWN(device)
 
 #define DEVICE_TEST(name)	TEST_F_TIMEOUT(device, name, TIMEOUT)
 
-/* An engine on the target. */
+/* Attaches an engine to the target. */
 #define ATTACH(events) ({						\
 	int __id = dev_attach(self->dev, self->target.pid, events);	\
 	ASSERT_LT(0, __id);						\
@@ -60,11 +60,11 @@ FIXTURE_TEARDOWN(device)
 #define CALL(fn, arg)	target_call(&self->target, fn, arg)
 #define BEGIN(fn, arg)	ASSERT_TRUE(target_begin(&self->target, fn, arg))
 #define END()		target_end(&self->target)
-/* The wait status of the target, which ends, or is made to. */
+/* Returns the wait status of the target, which ends by itself, or is killed. */
 #define ENDED()		(self->ended = true, target_stop(&self->target))
 #define KILLED()	(self->ended = true, target_kill(&self->target))
 
-/* The next record of a callback, or any. */
+/* Returns the next record of a callback, or of any. */
 #define NEXT(callback) ({						\
 	struct utrace_test_record __record;				\
 	ASSERT_TRUE(next_record(self->dev, callback, &__record))	\
@@ -72,9 +72,9 @@ FIXTURE_TEARDOWN(device)
 	__record;							\
 })
 
-#define TOLD(expected, records)	EXPECT_STREQ(expected, told(self->dev, records))
+#define TOLD(expected, records)	EXPECT_STREQ(expected, next_records(self->dev, records))
 
-/* Stops the target, which does not sleep in a system call. */
+/* Stops the target, which must not sleep in a system call. */
 #define STOP(id) do {							\
 	int __ret = dev_control(self->dev, id, UTRACE_STOP);		\
 	ASSERT_TRUE(__ret == 0 || __ret == -EINPROGRESS);		\

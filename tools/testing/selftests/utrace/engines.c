@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Several engines on one thread: order, and who wins. */
+/* Several engines on one thread: order of callbacks, and arbitration of actions. */
 #include "device_fixture.h"
 
 #define RETURNS(engine, what, value)	\
 	ANSWER(self->dev, .id = engine, .callback = UTRACE_TEST_##what, .action = value)
 
-/* In the order in which they were attached, but for entries to system calls. */
+/* Engines are called in the order of attachment, except at system-call entry. */
 DEVICE_TEST(order)
 {
 	unsigned long events = EVENT(QUIESCE) | EVENT(EXIT) | EVENT(DEATH) | EVENT(REAP);
@@ -20,7 +20,7 @@ DEVICE_TEST(order)
 	     "a.reap b.reap c.reap", 15);
 }
 
-/* Returns from system calls only: told() has to begin with an entry. */
+/* Discards records up to the first entry to system call @nr, which is discarded too. */
 static void let_in(struct __test_metadata *_metadata, int dev, int nr)
 {
 	struct utrace_test_record record;
@@ -38,7 +38,7 @@ DEVICE_TEST(reverse_at_entry)
 
 	EXPECT_EQ(self->target.pid, CALL(do_getpid, 0));
 	let_in(_metadata, self->dev, SYS_getpid);
-	/* That was the first of them. */
+	/* let_in() has consumed the first record, the one of c. */
 	TOLD("b.entry a.entry a.return b.return c.return", 5);
 	EXPECT_EQ(a + 1, b);
 	EXPECT_EQ(b + 1, c);
@@ -47,7 +47,7 @@ DEVICE_TEST(reverse_at_entry)
 	EXPECT_EQ(c, record.id);
 }
 
-/* Each finds the smallest action of those before it. */
+/* Each engine finds the smallest action of the engines before it. */
 DEVICE_TEST(smallest_action_is_found)
 {
 	int a = ATTACH(EVENT(PATH) | EVENT(CLONE)), b = ATTACH(EVENT(CLONE));
@@ -56,7 +56,7 @@ DEVICE_TEST(smallest_action_is_found)
 	RETURNS(b, CLONE, UTRACE_BLOCKSTEP);
 	RETURNS(c, CLONE, UTRACE_REPORT);
 	RETURNS(d, CLONE, UTRACE_SINGLESTEP);
-	/* Steps lead to SIGTRAP, which is not for the program. */
+	/* Steps end in SIGTRAP, which the program must not get. */
 	ANSWER(self->dev, .id = e, .callback = UTRACE_TEST_SIGNAL,
 	       .action = UTRACE_SIGNAL_IGN | UTRACE_RESUME);
 	ASSERT_EQ(0, dev_set_events(self->dev, e, EVENT(CLONE) | UTRACE_EVENT_SIGNAL_ALL));
@@ -69,7 +69,7 @@ DEVICE_TEST(smallest_action_is_found)
 	EXPECT_LT(0, a);
 }
 
-/* A stop is stronger than all else, and only who asked for it takes it back. */
+/* UTRACE_STOP overrides all other actions. Only the engine that asked for it can end it. */
 DEVICE_TEST(one_stop_is_enough)
 {
 	int a = ATTACH(EVENT(CLONE)), b = ATTACH(EVENT(CLONE));
@@ -78,7 +78,7 @@ DEVICE_TEST(one_stop_is_enough)
 	BEGIN(do_fork, 0);
 	NEXT(UTRACE_TEST_CLONE);
 	EXPECT_EQ(UTRACE_STOP, NEXT(UTRACE_TEST_CLONE).found);
-	/* It reads what fork() returned, and is then stopped on the way back. */
+	/* The thread stops on its way back to user mode from fork(). */
 	ASSERT_TRUE(wait_state(self->target.pid, self->target.pid, "t"));
 	EXPECT_EQ(0, dev_control(self->dev, b, UTRACE_RESUME));
 	EXPECT_TRUE(target_busy(&self->target));
@@ -99,7 +99,7 @@ DEVICE_TEST(two_stops)
 	EXPECT_EQ(0, dev_control(self->dev, b, UTRACE_STOP));
 	EXPECT_EQ(0, dev_control(self->dev, a, UTRACE_RESUME));
 	EXPECT_TRUE(spins_not());
-	/* The first has resumed it: now it is not its stop any more. */
+	/* a has resumed the thread, so the stop that remains is b's. */
 	EXPECT_EQ(-EINVAL, dev_prepare(self->dev, a));
 	EXPECT_EQ(0, dev_control(self->dev, b, UTRACE_DETACH));
 	EXPECT_TRUE(spins());
@@ -107,7 +107,7 @@ DEVICE_TEST(two_stops)
 	EXPECT_EQ(0, END());
 }
 
-/* One that returns DETACH is gone; the others are not. */
+/* An engine is detached if its callback returns DETACH. The other engines stay. */
 DEVICE_TEST(detach_in_callback)
 {
 	int a = ATTACH(EVENT(CLONE));
@@ -124,7 +124,7 @@ DEVICE_TEST(detach_in_callback)
 	EXPECT_TRUE(released(self->dev, a, 1));
 }
 
-/* The same by utrace_control() in a callback. */
+/* A callback detaches its own engine by utrace_control(). */
 DEVICE_TEST(control_in_callback)
 {
 	struct utrace_test_record record;
@@ -135,7 +135,7 @@ DEVICE_TEST(control_in_callback)
 	ANSWER(self->dev, .id = a, .callback = UTRACE_TEST_CLONE, .action = UTRACE_RESUME,
 	       .times = 1, .flags = UTRACE_TEST_CONTROL_ME, .value[0] = UTRACE_DETACH);
 	ASSERT_LT(0, CALL(do_fork, 0));
-	/* A thread does not wait for itself. */
+	/* A barrier does not wait for the callback that calls it. */
 	EXPECT_EQ(0, NEXT(ANY).result);
 	ASSERT_LT(0, CALL(do_fork, 0));
 	record = NEXT(ANY);
@@ -145,7 +145,7 @@ DEVICE_TEST(control_in_callback)
 	EXPECT_EQ(-ESRCH, dev_control(self->dev, a, UTRACE_DETACH));
 }
 
-/* An engine that a callback attaches misses this event, and sees the next. */
+/* An engine that a callback attaches misses the current event, and gets the next. */
 DEVICE_TEST(attach_in_callback)
 {
 	int a = ATTACH(EVENT(CLONE));
@@ -159,7 +159,7 @@ DEVICE_TEST(attach_in_callback)
 	EXPECT_TRUE(no_record(self->dev));
 }
 
-/* Also at the entry to a system call, where it would be the first. */
+/* The same holds at system-call entry, where the new engine would be called first. */
 DEVICE_TEST(attach_at_entry)
 {
 	int a = ATTACH(UTRACE_EVENT_SYSCALL);
@@ -173,7 +173,7 @@ DEVICE_TEST(attach_at_entry)
 	TOLD("a.return b.return b.entry a.entry a.return b.return", 6);
 }
 
-/* What one says of a signal is what the next one finds. */
+/* Each engine finds the action that the engine before it chose for a signal. */
 DEVICE_TEST(signal_is_passed_on)
 {
 	int a = ATTACH(UTRACE_EVENT_SIGNAL_ALL), b = ATTACH(UTRACE_EVENT_SIGNAL_ALL);
@@ -187,7 +187,7 @@ DEVICE_TEST(signal_is_passed_on)
 	EXPECT_LT(a, b);
 }
 
-/* An engine that is only told of quiescing does not change an answer. */
+/* An engine with QUIESCE only does not change the answers of others. */
 DEVICE_TEST(quiesce_keeps_the_answer)
 {
 	int a = ATTACH(UTRACE_EVENT_SIGNAL_ALL | EVENT(SYSCALL_ENTRY));

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# utrace_enums.h, which utrace_selftest.h includes. Comes after lib.mk.
+# utrace_enums.h, which utrace_selftest.h includes. Include this file after lib.mk.
 
-# The kernel's header is not to be included here: its enums and flags are taken out.
+# Programs must not include the kernel's header, so its enums and flags are extracted.
 $(OUTPUT)/utrace_enums.h: $(top_srcdir)/include/linux/utrace.h
 	$(call msg,GEN,,$@)
 	$(Q)sed -n -e '/^enum .*{/,/^};/p' \

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Each event: told when, in which thread, and with what. */
+/* Each event: its time, its thread and its arguments. */
 #include <linux/sched.h>
 #include <pthread.h>
 
@@ -9,7 +9,7 @@ static long stop_and_continue(long arg)
 {
 	pid_t pid = fork();
 
-	/* The child lets this process go on when it is stopped. */
+	/* The child continues this process once it has stopped. */
 	if (!pid) {
 		wait_state(getppid(), getppid(), "T");
 		_exit(kill(getppid(), SIGCONT));
@@ -19,7 +19,7 @@ static long stop_and_continue(long arg)
 	return 0;
 }
 
-/* What makes an event happen. */
+/* A way to cause an event. */
 static const struct occasion {
 	unsigned int event;
 	unsigned int callback;
@@ -68,20 +68,20 @@ FIXTURE_TEARDOWN(occasion)
 	close(self->dev);
 }
 
-/* These callbacks are given no action. */
+/* Whether @callback returns an action. */
 static bool has_action(unsigned int callback)
 {
 	return callback != UTRACE_TEST_LAST_EXIT && callback != UTRACE_TEST_DEATH &&
 	       callback != UTRACE_TEST_REAP && callback != UTRACE_TEST_PATH;
 }
 
-/* The others have report_quiesce() before them. */
+/* Whether the callback comes without a report_quiesce() before it. */
 static bool comes_alone(const struct occasion *occasion)
 {
 	return occasion->callback == UTRACE_TEST_REAP || occasion->callback == UTRACE_TEST_SIGNAL;
 }
 
-/* One event, with and without QUIESCE: first report_quiesce() for it, then it. */
+/* Checks one event. With QUIESCE, report_quiesce() for it precedes its callback. */
 static void tells(struct __test_metadata *_metadata, int dev, const struct occasion *occasion,
 		  bool quiesce)
 {
@@ -104,7 +104,7 @@ static void tells(struct __test_metadata *_metadata, int dev, const struct occas
 	if (quiesce) {
 		long before = 0;
 
-		/* Events come with it that the engine is not told of otherwise. */
+		/* QUIESCE also reports events that are not in the engine's set. */
 		while (record.callback == UTRACE_TEST_QUIESCE) {
 			EXPECT_EQ(target.pid, record.tid);
 			before = record.arg[0];
@@ -143,7 +143,7 @@ TEST_F_TIMEOUT(occasion, each_after_quiesce, TIMEOUT)
 	}
 }
 
-/* Who is not told of an event is told of none of these. */
+/* An engine does not get events that are not in its set. */
 TEST_F_TIMEOUT(occasion, others_are_not_told, TIMEOUT)
 {
 	unsigned int i;
@@ -159,7 +159,7 @@ TEST_F_TIMEOUT(occasion, others_are_not_told, TIMEOUT)
 		if (occasion->prepare)
 			ASSERT_EQ(0, target_call(&target, occasion->prepare,
 						 occasion->prepare_arg));
-		/* Reaped last: whatever else is told has been told by then. */
+		/* Reap is the last event: every other event is reported before it. */
 		id = dev_attach(self->dev, target.pid, BIT(only) | EVENT(REAP));
 		ASSERT_LT(0, id);
 		ASSERT_TRUE(target_begin(&target, occasion->fn, occasion->arg));
@@ -181,7 +181,7 @@ TEST_F_TIMEOUT(occasion, others_are_not_told, TIMEOUT)
 	}
 }
 
-/* A callback that the ops do not have is not called; those it has are. */
+/* Callbacks that are NULL in the ops are not called; the others are. */
 DEVICE_TEST(missing_callbacks)
 {
 	struct utrace_test_attach how = {
@@ -229,7 +229,7 @@ DEVICE_TEST(clone_thread)
 	EXPECT_TRUE(no_record(self->dev));
 }
 
-/* The child has not run when it is told of: an engine on it sees its first call. */
+/* The child has not run at report_clone(): an engine on it sees its first system call. */
 DEVICE_TEST(clone_attach_to_child)
 {
 	struct utrace_test_record record;
@@ -304,7 +304,7 @@ DEVICE_TEST(order)
 	EXPECT_TRUE(no_record(self->dev));
 }
 
-/* What is told changes with the set, from the next event on. */
+/* A change of the event set takes effect from the next event on. */
 DEVICE_TEST(set_events)
 {
 	int id = ATTACH(EVENT(PATH));
@@ -325,18 +325,18 @@ DEVICE_TEST(set_events)
 	EXPECT_EQ(-EINVAL, dev_set_events(self->dev, id, BIT(_UTRACE_NEVENTS)));
 }
 
-/* After death the set cannot be changed as one likes. */
+/* After death, only some changes of the event set are possible. */
 DEVICE_TEST(errors_of_events)
 {
 	int id = ATTACH(ALL_EVENTS), other = ATTACH(EVENT(REAP));
 
 	BEGIN(do_exit, 0);
 	EXPECT_TRUE(calls_reach(self->dev, id, UTRACE_TEST_DEATH, 1));
-	/* Too late to do without DEATH, or to get it, or QUIESCE. */
+	/* It is too late to remove DEATH, and to add DEATH or QUIESCE. */
 	EXPECT_EQ(-EALREADY, dev_set_events(self->dev, id, EVENT(REAP)));
 	EXPECT_EQ(-EALREADY, dev_set_events(self->dev, other, EVENT(REAP) | EVENT(DEATH)));
 	EXPECT_EQ(-EALREADY, dev_set_events(self->dev, other, EVENT(REAP) | EVENT(QUIESCE)));
-	/* Not for REAP. */
+	/* REAP can still be removed and added. */
 	EXPECT_EQ(0, dev_set_events(self->dev, other, 0));
 	EXPECT_EQ(0, dev_set_events(self->dev, other, EVENT(REAP)));
 	EXPECT_EQ(0, ENDED());

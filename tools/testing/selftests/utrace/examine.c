@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Looking at a stopped thread, and reading and writing its registers. */
+/* Examination of stopped threads, and access to their registers. */
 #include <sys/ptrace.h>
 
 #include "device_fixture.h"
 
-/* Known registers, until R12 is not 0 any more: that is what it returns. */
+/* Spins with known register contents until R12 is not 0, and returns R12. */
 static __attribute__((noipa)) long spin_in_registers(long arg)
 {
 	long ret;
@@ -33,11 +33,11 @@ DEVICE_TEST(examine)
 	STOP(id);
 	EXPECT_EQ(0, dev_prepare(self->dev, id));
 	EXPECT_EQ(0, dev_finish(self->dev, id));
-	/* It is not this engine's stop. */
+	/* The stop belongs to another engine. */
 	EXPECT_EQ(-EINVAL, dev_prepare(self->dev, other));
 }
 
-/* It has run in between: what was read is worth nothing. */
+/* The examination is invalid, because the thread has run in between. */
 DEVICE_TEST(examine_in_vain)
 {
 	int id = ATTACH(0);
@@ -72,7 +72,7 @@ DEVICE_TEST(get_regs)
 	EXPECT_EQ(0, regs.r12);
 	EXPECT_EQ(0x33, regs.cs);
 
-	/* The same as a debugger sees, when the stop is its. */
+	/* The registers agree with those that a debugger reads in its own stop. */
 	ASSERT_EQ(0, ptrace(PTRACE_SEIZE, self->target.pid, NULL, NULL));
 	ASSERT_EQ(0, ptrace(PTRACE_INTERRUPT, self->target.pid, NULL, NULL));
 	ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_RESUME));
@@ -113,7 +113,7 @@ DEVICE_TEST(regs_of_the_running)
 	int id = ATTACH(0), other = ATTACH(0);
 	struct user_regs_struct regs;
 
-	/* Asked to stop, and asleep in a system call. */
+	/* The thread sleeps in a system call, with a stop requested. */
 	EXPECT_EQ(-EINVAL, dev_get_regs(self->dev, id, &regs));
 	EXPECT_EQ(-EINPROGRESS, dev_control(self->dev, id, UTRACE_STOP));
 	EXPECT_EQ(-EAGAIN, dev_get_regs(self->dev, id, &regs));
@@ -127,7 +127,7 @@ DEVICE_TEST(regs_of_the_running)
 	EXPECT_EQ(-EINVAL, dev_set_regs(self->dev, id, &regs));
 	STOP(id);
 	EXPECT_EQ(0, dev_get_regs(self->dev, id, &regs));
-	/* Not stopped by this one. */
+	/* The stop belongs to another engine. */
 	EXPECT_EQ(-EINVAL, dev_get_regs(self->dev, other, &regs));
 	EXPECT_EQ(-EINVAL, dev_set_regs(self->dev, other, &regs));
 	EXPECT_EQ(SIGKILL, KILLED());
@@ -135,7 +135,7 @@ DEVICE_TEST(regs_of_the_running)
 	EXPECT_EQ(-ESRCH, dev_set_regs(self->dev, id, &regs));
 }
 
-/* A zombie has nothing that could be looked at. */
+/* A zombie cannot be examined. */
 DEVICE_TEST(examine_the_dead)
 {
 	int id = ATTACH(0), other = ATTACH(EVENT(DEATH));
@@ -151,7 +151,7 @@ DEVICE_TEST(examine_the_dead)
 	EXPECT_EQ(-ESRCH, dev_set_regs(self->dev, id, &regs));
 }
 
-/* Nothing that is set gives the program more than it may have. */
+/* Register writes cannot raise the program's privileges. */
 DEVICE_TEST(set_privileged_regs)
 {
 	static const struct {
@@ -181,7 +181,7 @@ DEVICE_TEST(set_privileged_regs)
 		EXPECT_NE(0, regs.eflags & 0x200);
 		EXPECT_TRUE(ret == 0 || ret == -EINVAL || ret == -EIO);
 	}
-	/* Interrupts off. */
+	/* Interrupts cannot be disabled. */
 	regs = good;
 	regs.eflags &= ~0x200ULL;
 	dev_set_regs(self->dev, id, &regs);

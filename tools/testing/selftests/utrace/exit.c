@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The end of threads and processes, and what can still be done then. */
+/* Exit, death and reap of threads and processes, and control of engines at that time. */
 #include <pthread.h>
 
 #include "device_fixture.h"
@@ -19,7 +19,7 @@ DEVICE_TEST(codes)
 	record = NEXT(ANY);
 	EXPECT_EQ(UTRACE_TEST_LAST_EXIT, record.callback);
 	EXPECT_EQ(5 << 8, record.arg[0]);
-	/* Its memory is still there. */
+	/* The process still has its memory. */
 	EXPECT_EQ(1, record.arg[1]);
 	record = NEXT(ANY);
 	EXPECT_EQ(UTRACE_TEST_DEATH, record.callback);
@@ -30,7 +30,7 @@ DEVICE_TEST(codes)
 	record = NEXT(ANY);
 	EXPECT_EQ(UTRACE_TEST_REAP, record.callback);
 	EXPECT_EQ(self->target.pid, record.tid);
-	/* It was the waiting parent that did it. */
+	/* The waiting parent has reaped the process. */
 	EXPECT_EQ(false, record.arg[0]);
 }
 
@@ -72,7 +72,7 @@ static bool write_text(const char *path, const char *text, mode_t mode)
 	return done;
 }
 
-/* Reads a file of one line, as soon as the line is complete. */
+/* Waits for a file with one complete line, and reads it. */
 static bool line_of(const char *path, char *line, size_t size)
 {
 	uint64_t end = now_ms() + 60000;
@@ -112,7 +112,7 @@ static bool dumps(pid_t pid)
 	return found;
 }
 
-/* Writes the programs that read core dumps in @dir: not before there is a file "go". */
+/* Writes programs to @dir that read a core dump once a file "go" exists. */
 static bool set_core_handler(const char *dir)
 {
 	char path[80], text[400];
@@ -123,7 +123,7 @@ static bool set_core_handler(const char *dir)
 		 "size=$(wc -c)\necho \"$size\" >size\n", dir);
 	if (!write_text(path, text, 0700))
 		return false;
-	/* The kernel starts it in the root of init, which need not be this one. */
+	/* The kernel starts the program in init's root, which may differ from this one. */
 	snprintf(path, sizeof(path), "%s/start", dir);
 	snprintf(text, sizeof(text), "#!/bin/sh\nexec chroot /proc/%d/root %s/handler\n",
 		 getpid(), dir);
@@ -134,8 +134,8 @@ static bool set_core_handler(const char *dir)
 }
 
 /*
- * The size of the core dump of a target, during which an engine interrupts the
- * thread so often; 0 if something fails.
+ * Returns the size of a core dump during which an engine interrupts the dumping
+ * thread @interrupts times; 0 on failure.
  */
 static long size_of_dump(int dev, const char *dir, unsigned int interrupts)
 {
@@ -150,7 +150,7 @@ static long size_of_dump(int dev, const char *dir, unsigned int interrupts)
 		return 0;
 	id = dev_attach(dev, target.pid, EVENT(QUIESCE));
 	done = id > 0 && target_begin(&target, do_kill_self, SIGQUIT);
-	/* It sleeps interruptibly only when the pipe is full. */
+	/* The thread sleeps interruptibly only while the pipe is full. */
 	done = done && dumps(target.pid) && wait_state(target.pid, target.pid, "S");
 	while (done && interrupts--) {
 		done = !dev_control(dev, id, UTRACE_INTERRUPT);
@@ -167,8 +167,8 @@ static long size_of_dump(int dev, const char *dir, unsigned int interrupts)
 }
 
 /*
- * An engine that interrupts a thread cuts neither its core dump short nor what it
- * waits for after that. The dump goes to a pipe that is not read at first.
+ * An engine that interrupts a dumping thread shortens neither the core dump nor the
+ * wait after it. The dump goes to a pipe that is not read at first.
  */
 DEVICE_TEST(interrupt_dumping)
 {
@@ -189,7 +189,7 @@ DEVICE_TEST(interrupt_dumping)
 	EXPECT_EQ(size, interrupted);
 }
 
-/* Held while all is there: its memory can be read. */
+/* A stop at exit: the memory of the process can still be read. */
 DEVICE_TEST(stop)
 {
 	int id = ATTACH(EXIT_EVENTS), mem;
@@ -214,7 +214,7 @@ DEVICE_TEST(stop)
 	EXPECT_EQ(0, ENDED());
 }
 
-/* A thread that was killed is not held. */
+/* A killed thread does not stop at its exit. */
 DEVICE_TEST(stop_of_the_killed)
 {
 	int id = ATTACH(EXIT_EVENTS);
@@ -224,7 +224,7 @@ DEVICE_TEST(stop_of_the_killed)
 	TOLD("a.exit a.last_exit a.death a.reap", 4);
 }
 
-/* Whoever detaches at death wants no reap. */
+/* An engine that detaches at death gets no report of the reap. */
 DEVICE_TEST(detach_at_death)
 {
 	int a = ATTACH(EXIT_EVENTS);
@@ -250,7 +250,7 @@ DEVICE_TEST(detach_at_exit)
 	EXPECT_TRUE(no_record(self->dev));
 }
 
-/* What is told of reap only is told of it. */
+/* An engine with REAP only gets the reap. */
 DEVICE_TEST(reap_only)
 {
 	int id = ATTACH(EVENT(REAP)), death = ATTACH(EVENT(DEATH));
@@ -266,7 +266,7 @@ DEVICE_TEST(reap_only)
 	EXPECT_TRUE(calls_reach(self->dev, id, UTRACE_TEST_REAP, 1));
 }
 
-/* utrace_detach() spares even the dead the last callback. */
+/* After utrace_detach(), an engine gets no callback, even if its thread is dead. */
 DEVICE_TEST(detach_for_certain)
 {
 	int id = ATTACH(EXIT_EVENTS), other = ATTACH(EXIT_EVENTS);
@@ -282,7 +282,7 @@ DEVICE_TEST(detach_for_certain)
 	EXPECT_TRUE(no_record(self->dev));
 }
 
-/* Nobody waits for a thread: it reaps itself. */
+/* A thread that is not the leader reaps itself. */
 DEVICE_TEST(thread)
 {
 	int id = ATTACH(EVENT(CLONE));
@@ -308,7 +308,7 @@ DEVICE_TEST(thread)
 	EXPECT_TRUE(no_record(self->dev));
 }
 
-/* A child that is ignored reaps itself as well. */
+/* A child reaps itself if its parent ignores SIGCHLD. */
 static long exit_alone(long code)
 {
 	pid_t pid;
@@ -356,7 +356,7 @@ static long leader_exits(long arg)
 	return -1;
 }
 
-/* The leader goes before another thread: dead, but not waited for yet. */
+/* A leader that exits before another thread is dead, but cannot be waited for yet. */
 DEVICE_TEST(leader_first)
 {
 	struct utrace_test_record record;
@@ -387,7 +387,7 @@ DEVICE_TEST(leader_first)
 	EXPECT_EQ(true, record.arg[0]);
 }
 
-/* No engine comes too late to see the death of a thread that is held at its exit. */
+/* Attaching to a thread in report_exit() fails with ESRCH, or the engine gets the death. */
 DEVICE_TEST(attach_while_exiting)
 {
 	int a = ATTACH(EXIT_EVENTS), b;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Requests of io_uring, which holds a lock of its own, are no events. */
+/* Requests of io_uring, which are no events because io_uring holds a lock. */
 #include "device_fixture.h"
 #include "raw_ring.h"
 
@@ -26,12 +26,12 @@ DEVICE_TEST(names)
 	ATTACH(EVENT(PATH));
 	ASSERT_EQ(0, CALL(do_ring, 0));
 	EXPECT_TRUE(no_record(self->dev));
-	/* Those of system calls are. */
+	/* The file names of system calls are reported. */
 	ASSERT_EQ(0, CALL(do_open, 0));
 	EXPECT_STREQ("/dev/null", NEXT(UTRACE_TEST_PATH).name);
 }
 
-/* A worker is a thread of the process, for its whole life, but no engine is told of it. */
+/* A worker is a thread of the process, but is not reported to any engine. */
 DEVICE_TEST(workers)
 {
 	int id;
@@ -60,8 +60,8 @@ static long do_exit_with_poller(long how)
 }
 
 /*
- * The last thread that leaves is a worker, which polls a queue of the process's. The
- * last one that engines know is told of.
+ * The last thread to exit is a worker that polls a queue of the process. The last exit
+ * is reported for the last thread that engines know.
  */
 DEVICE_TEST(last_exit)
 {
@@ -82,7 +82,7 @@ DEVICE_TEST(last_exit)
 		EXPECT_EQ(UTRACE_TEST_LAST_EXIT, record.callback);
 		EXPECT_EQ(3 << 8, record.arg[0]);
 		EXPECT_EQ(UTRACE_TEST_DEATH, NEXT(ANY).callback);
-		/* The worker keeps the ring open, so that it stays until it is killed. */
+		/* The worker keeps the ring open, so it lives until it is killed. */
 		EXPECT_EQ(how[i] == SYS_exit ? SIGKILL : 3 << 8, target_kill(&target));
 		EXPECT_EQ(0, dev_drop(self->dev, id));
 	}

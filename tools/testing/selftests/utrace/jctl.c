@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Job control: what engines are told of it, and that they do not get in its way. */
+/* Job control: its reports to engines, and its function beside them. */
 #include "device_fixture.h"
 
 #define KILL(sig)	ASSERT_EQ(0, kill(self->target.pid, sig))
@@ -45,8 +45,9 @@ DEVICE_TEST(told)
 }
 
 /*
- * Of several threads one tells the parent, each its engine. It may be none if they
- * stop at the same time, see report_jctl: but not always, and never two.
+ * Each thread reports to its engine, and one of them notifies the parent. If they
+ * stop at the same time it may be none (see report_jctl), but not in every round,
+ * and never two.
  */
 DEVICE_TEST(threads)
 {
@@ -77,7 +78,7 @@ DEVICE_TEST(threads)
 	EXPECT_LT(0, told);
 }
 
-/* Stopped by an engine: a stop by a signal comes on top of it, and goes again. */
+/* A group stop of a thread that an engine has stopped: it begins and ends within the stop. */
 DEVICE_TEST(stop_of_the_stopped)
 {
 	int id = ATTACH(0);
@@ -110,7 +111,7 @@ DEVICE_TEST(engine_resumes_first)
 	EXPECT_TRUE(spins());
 }
 
-/* The other way round: the engine's stop outlasts SIGCONT. */
+/* An engine stops a thread in a group stop: the engine's stop outlasts SIGCONT. */
 DEVICE_TEST(engine_stops_the_stopped)
 {
 	int ret, id = ATTACH(0);
@@ -130,7 +131,7 @@ DEVICE_TEST(engine_stops_the_stopped)
 	EXPECT_TRUE(spins());
 }
 
-/* What utrace_control() calls stopped can be looked at. */
+/* A thread in a group stop can be examined if utrace_control(STOP) has returned 0. */
 DEVICE_TEST(examine_the_stopped)
 {
 	struct user_regs_struct regs;
@@ -150,7 +151,7 @@ DEVICE_TEST(examine_the_stopped)
 	EXPECT_TRUE(spins());
 }
 
-/* A stopped process that gets and loses engines stays as it is. */
+/* Attaching and detaching engines does not change a stopped process. */
 DEVICE_TEST(attach_to_the_stopped)
 {
 	int id;
@@ -170,7 +171,7 @@ DEVICE_TEST(attach_to_the_stopped)
 	EXPECT_TRUE(spins());
 }
 
-/* The terminal's ^Z, in a group of its own with a parent that is a shell's. */
+/* The terminal's ^Z, for a job of a shell: a process group with a parent outside it. */
 static long lead_group(long arg)
 {
 	return setpgid(0, 0) ? -errno : 0;
@@ -194,7 +195,7 @@ DEVICE_TEST(tstp)
 	EXPECT_TRUE(spins());
 }
 
-/* A program's handler of SIGCONT is run. */
+/* The program's handler of SIGCONT runs. */
 DEVICE_TEST(handler_of_sigcont)
 {
 	ATTACH(EVENT(JCTL) | UTRACE_EVENT_SIGNAL_ALL);

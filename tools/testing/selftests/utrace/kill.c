@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* SIGKILL, exit_group() and exec by another thread get through every stop. */
+/* The end of every stop by SIGKILL, exit_group() and exec of another thread. */
 #include <pthread.h>
 
 #include "device_fixture.h"
@@ -22,7 +22,7 @@ static void *end_process(void *arg)
 	return NULL;
 }
 
-/* Starts the thread that will do it. */
+/* Starts the thread that will end the process. */
 static long prepare(long end)
 {
 	pthread_t thread;
@@ -44,7 +44,7 @@ static void ends(struct __test_metadata *_metadata, struct target *target, enum 
 		shared->go = 10;
 	switch (end) {
 	case KILL:
-		/* The status of one that exits is what it wanted. */
+		/* A thread that is already exiting keeps its status. */
 		expected = exits ? 0 : SIGKILL;
 		break;
 	case EXIT_GROUP:
@@ -57,7 +57,7 @@ static void ends(struct __test_metadata *_metadata, struct target *target, enum 
 	EXPECT_EQ(expected, status) TH_LOG("end %d", end);
 }
 
-/* Ways to stop it. */
+/* Ways to stop the first thread. */
 struct stop {
 	const char *name;
 	unsigned long events;
@@ -68,7 +68,7 @@ struct stop {
 	long arg;
 	/* Stopped by utrace_control(). */
 	bool controlled;
-	/* The thread is not in a stop but in a callback. */
+	/* The thread blocks in a callback instead. */
 	bool blocked;
 };
 
@@ -131,7 +131,7 @@ static void all_stops(struct __test_metadata *_metadata, int dev, enum end end)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(stops); i++) {
-		/* An exit_group() is what is stopped there: nobody else can end it. */
+		/* These stop an exit_group(), which only SIGKILL can end. */
 		if (end != KILL && stops[i].fn == do_exit)
 			continue;
 		stopped_ends(_metadata, dev, &stops[i], end);
@@ -153,7 +153,7 @@ DEVICE_TEST(exec_by_thread)
 	all_stops(_metadata, self->dev, EXEC);
 }
 
-/* Nothing is left to be controlled then. */
+/* A killed thread can no longer be controlled. */
 DEVICE_TEST(control_of_the_killed)
 {
 	int id = ATTACH(0);
@@ -167,7 +167,7 @@ DEVICE_TEST(control_of_the_killed)
 	EXPECT_EQ(-ESRCH, dev_control(self->dev, id, UTRACE_RESUME));
 }
 
-/* One that is stopped again and again cannot be kept from being killed. */
+/* Repeated stops do not keep a thread from being killed. */
 DEVICE_TEST(stop_while_killed)
 {
 	unsigned int i, rounds = scaled(100);
@@ -194,7 +194,7 @@ DEVICE_TEST(stop_while_killed)
 	}
 }
 
-/* Closing the file, too, lets all go. */
+/* Closing the file resumes all threads. */
 DEVICE_TEST(close_lets_go)
 {
 	int other = dev_open(), id;

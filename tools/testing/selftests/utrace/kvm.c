@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A thread that executes a guest holds the lock of a virtual CPU. */
+/* Engines on a thread that executes a guest, which holds the lock of a virtual CPU. */
 #include "device_fixture.h"
 #include "kvm_guest.h"
 
 #define PID	(self->target.pid)
 
-/* Before the fixture starts the target, which shares it. */
+/* Maps the guest before the fixture starts the target, because the target shares it. */
 __attribute__((constructor)) static void map(void)
 {
 	if (!guest_map())
@@ -25,7 +25,7 @@ static long do_guest(long arg)
 	ASSERT_TRUE(guest_counts());			\
 } while (0)
 
-/* A report waits until the guest is left, which is not because of the report. */
+/* A report comes once the thread leaves the guest. It does not make the thread leave. */
 DEVICE_TEST(report)
 {
 	int id = ATTACH(EVENT(QUIESCE));
@@ -57,7 +57,7 @@ DEVICE_TEST(stop)
 	EXPECT_EQ(KVM_EXIT_IO, END());
 }
 
-/* This does make it leave the guest. */
+/* INTERRUPT makes the thread leave the guest. */
 DEVICE_TEST(interrupt)
 {
 	int id = ATTACH(EVENT(QUIESCE));
@@ -69,7 +69,7 @@ DEVICE_TEST(interrupt)
 	EXPECT_EQ(-EINTR, END());
 }
 
-/* The guest goes on while its process is kept out of user mode. */
+/* The guest keeps running while its process is quiesced. */
 DEVICE_TEST(quiesced)
 {
 	int guard;

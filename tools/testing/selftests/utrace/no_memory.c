@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Each allocation of clone() fails once: kernels with fault injection only. */
+/* Failures of each allocation of clone(), on kernels with fault injection. */
 #define _GNU_SOURCE
 #include <sched.h>
 
@@ -14,7 +14,7 @@ static int end_at_once(void *arg)
 	return 0;
 }
 
-/* Creates a thread, for which the @nth allocation fails, and waits until it has ended. */
+/* Creates a thread while the @nth allocation fails, and waits until the thread has ended. */
 static long do_clone(long nth)
 {
 	static long double stack[4096];	/* aligned */
@@ -36,7 +36,7 @@ static long do_clone(long nth)
 	return CREATED + FAILED * any;
 }
 
-/* A thread has all engines of its process, or is not created. */
+/* A new thread gets all engines of its process, or is not created. */
 DEVICE_TEST(clone)
 {
 	struct utrace_test_count count;

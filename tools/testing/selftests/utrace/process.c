@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Engines on all threads of a process: each event is told once, to the right ones. */
+/* Engines on all threads of a process: each event is reported once, to the right engines. */
 #include <pthread.h>
 
 #include "device_fixture.h"
 
-/* A process under test that does what it does when shared->go says so. */
+/* Starts a process under test. Its body waits for values of shared->go. */
 static pid_t start(int dev, void (*body)(void))
 {
 	pid_t pid = fork();
@@ -18,7 +18,7 @@ static pid_t start(int dev, void (*body)(void))
 	return pid;
 }
 
-/* How often each event was told, over all threads. */
+/* The expected number of reports of each event, over all threads. */
 struct expected {
 	unsigned long long clone, exec, exit, last_exit, death;
 };
@@ -67,7 +67,7 @@ static void threads(void)
 	reaches(&shared->go, 3);
 }
 
-/* Threads from before the engine and from after it, and those that they create. */
+/* Threads created before and after the attachment, and threads that these create. */
 DEVICE_TEST(threads)
 {
 	pid_t pid = start(self->dev, threads);
@@ -82,7 +82,7 @@ DEVICE_TEST(threads)
 	CALLS(id, .clone = 4);
 	shared->go = 2;
 	ASSERT_TRUE(reaches(&shared->phase, 100));
-	/* Threads are joined before they are dead. */
+	/* pthread_join() may return before the thread is dead. */
 	CALLS(id, .clone = 4, .exit = 8, .death = 8);
 	shared->go = 3;
 	EXPECT_EQ(0, wait_status(pid));
@@ -90,7 +90,7 @@ DEVICE_TEST(threads)
 	EXPECT_EQ(0, dev_drop(self->dev, id));
 }
 
-/* Any thread stands for its process. */
+/* A process can be named by any of its threads. */
 DEVICE_TEST(by_any_thread)
 {
 	int id;
@@ -119,7 +119,7 @@ static void forks(void)
 	wait(NULL);
 }
 
-/* A child has no engine: what it does is not told. */
+/* A child process has no engine, so its events are not reported. */
 DEVICE_TEST(fork)
 {
 	pid_t pid = start(self->dev, forks);
@@ -132,7 +132,7 @@ DEVICE_TEST(fork)
 	ASSERT_LT(0, second);
 	shared->go = 1;
 	EXPECT_EQ(0, wait_status(pid));
-	/* Both engines are told everything. */
+	/* Both engines get each event. */
 	CALLS(first, .clone = 1, .exit = 1, .last_exit = 1, .death = 1);
 	CALLS(second, .clone = 1, .exit = 1, .last_exit = 1, .death = 1);
 	EXPECT_EQ(0, dev_drop(self->dev, second));
@@ -175,7 +175,7 @@ DEVICE_TEST(exec_by_leader)
 	CALLS(id, .exec = 1, .exit = 1, .last_exit = 1, .death = 1);
 }
 
-/* The thread becomes the leader: its engine goes with it. */
+/* The thread that calls execve() becomes the leader, and keeps its engine. */
 DEVICE_TEST(exec_by_thread)
 {
 	pid_t pid = start(self->dev, exec_by_thread);
@@ -192,7 +192,7 @@ DEVICE_TEST(exec_by_thread)
 	EXPECT_EQ(pid, record.tid);
 }
 
-/* The engines of a process's threads are one engine each, and can be found. */
+/* Each thread of a process has an engine of its own, which can be looked up. */
 DEVICE_TEST(control_one_thread)
 {
 	struct utrace_test_call how = { .action = UTRACE_STOP };
@@ -212,7 +212,7 @@ DEVICE_TEST(control_one_thread)
 	how.action = UTRACE_RESUME;
 	EXPECT_EQ(0, dev_call(self->dev, UTRACE_TEST_CONTROL, &how));
 	EXPECT_TRUE(spins());
-	/* Stopped when the process's engines go. */
+	/* Detaching the engines of the process resumes a stopped thread. */
 	how.action = UTRACE_STOP;
 	EXPECT_EQ(-EINPROGRESS, dev_call(self->dev, UTRACE_TEST_CONTROL, &how));
 	EXPECT_TRUE(wait_state(self->target.pid, self->target.pid, "t"));
@@ -220,7 +220,7 @@ DEVICE_TEST(control_one_thread)
 	EXPECT_TRUE(spins());
 }
 
-/* Detaching waits for a callback that runs. */
+/* Detaching waits for a callback that is executing. */
 DEVICE_TEST(detach_waits)
 {
 	int id = dev_attach_process(self->dev, self->target.pid, EVENT(CLONE));
@@ -233,7 +233,7 @@ DEVICE_TEST(detach_waits)
 	NEXT(UTRACE_TEST_CLONE);
 	ASSERT_EQ(0, dev_count(self->dev, id, &count));
 	EXPECT_EQ(1, count.active);
-	/* This lets the callback go; a late one would be noticed. */
+	/* dev_drop() ends the callback. dev_clean() reports a callback that comes too late. */
 	EXPECT_EQ(0, dev_drop(self->dev, id));
 	EXPECT_LT(0, END());
 }
@@ -261,7 +261,7 @@ static void makers(void)
 	make_threads(NULL);
 }
 
-/* Engines come and go while threads do. Those that end are those that were created. */
+/* Engines attach and detach while threads are created and exit. The counts must agree. */
 DEVICE_TEST(while_threads_come_and_go)
 {
 	unsigned int i, tries, rounds = scaled(100);
@@ -278,7 +278,7 @@ DEVICE_TEST(while_threads_come_and_go)
 
 		ASSERT_LT(0, id);
 		ASSERT_TRUE(reaches(&shared->phase, from + 5));
-		/* Threads count themselves while they run; they end later. */
+		/* Threads count themselves while they run; their exit is later. */
 		for (tries = 0; tries < 10000; tries++) {
 			ASSERT_EQ(0, dev_count(self->dev, id, &count));
 			if (count.calls[UTRACE_TEST_CLONE] && count.calls[UTRACE_TEST_EXIT])
@@ -291,7 +291,7 @@ DEVICE_TEST(while_threads_come_and_go)
 	}
 	ASSERT_EQ(0, kill(pid, SIGKILL));
 	EXPECT_EQ(SIGKILL, wait_status(pid));
-	/* Whoever was created has ended, and so has the first. */
+	/* Each thread that was created has exited, and so has the first one. */
 	ASSERT_EQ(0, dev_count(self->dev, all, &count));
 	EXPECT_TRUE(calls_reach(self->dev, all, UTRACE_TEST_DEATH,
 				count.calls[UTRACE_TEST_EXIT]));

@@ -18,7 +18,7 @@ static const char *state_of(pid_t pid)
 	return state;
 }
 
-/* PTRACE_ATTACH, registers, detach: an engine is there and notices nothing. */
+/* PTRACE_ATTACH, register access and detach cause no report to an engine. */
 DEVICE_TEST(ptrace_attach)
 {
 	struct user_regs_struct regs;
@@ -37,7 +37,7 @@ DEVICE_TEST(ptrace_attach)
 	EXPECT_EQ(0, END());
 }
 
-/* The stop of an engine and that of a debugger: both have to let it go. */
+/* A thread stopped by an engine and a debugger runs after both have resumed it. */
 DEVICE_TEST(interrupt_of_the_stopped)
 {
 	int id = ATTACH(0);
@@ -48,7 +48,7 @@ DEVICE_TEST(interrupt_of_the_stopped)
 	PTRACE(SEIZE, NULL, NULL);
 	EXPECT_TRUE(spins_not());
 	PTRACE(INTERRUPT, NULL, NULL);
-	/* It is told of though the engine has the thread. */
+	/* The debugger gets its stop although the engine has stopped the thread. */
 	EXPECT_EQ(EVENT_STOP, traced_stop(PID));
 	PTRACE(CONT, NULL, NULL);
 	EXPECT_TRUE(spins_not());
@@ -62,7 +62,7 @@ DEVICE_TEST(interrupt_of_the_stopped)
 	EXPECT_TRUE(spins());
 }
 
-/* The engine stops what the debugger has stopped, and the other way round. */
+/* The engine stops a thread that the debugger has stopped, and the reverse. */
 DEVICE_TEST(two_holders)
 {
 	int ret, id = ATTACH(0);
@@ -79,7 +79,7 @@ DEVICE_TEST(two_holders)
 	ASSERT_TRUE(wait_state(PID, PID, "t"));
 	EXPECT_EQ(0, dev_control(self->dev, id, UTRACE_STOP));
 
-	/* The debugger stops it once more; the engine lets go first. */
+	/* The debugger stops the thread once more; the engine resumes it first. */
 	PTRACE(INTERRUPT, NULL, NULL);
 	ASSERT_EQ(EVENT_STOP, traced_stop(PID));
 	EXPECT_EQ(0, dev_control(self->dev, id, UTRACE_RESUME));
@@ -87,7 +87,7 @@ DEVICE_TEST(two_holders)
 	PTRACE(CONT, NULL, NULL);
 	EXPECT_TRUE(spins());
 
-	/* And both at the same time. */
+	/* Both stop the thread at the same time. */
 	ret = dev_control(self->dev, id, UTRACE_STOP);
 	PTRACE(INTERRUPT, NULL, NULL);
 	ASSERT_EQ(EVENT_STOP, traced_stop(PID));
@@ -97,7 +97,7 @@ DEVICE_TEST(two_holders)
 	EXPECT_TRUE(spins());
 }
 
-/* The same with one who keeps all threads of the process out of user mode. */
+/* A thread that is stopped in a quiesced process runs only after both have released it. */
 DEVICE_TEST(quiesced_and_stopped)
 {
 	int ret, guard, id = ATTACH(0);
@@ -124,7 +124,7 @@ DEVICE_TEST(quiesced_and_stopped)
 	EXPECT_EQ(0, dev_control(self->dev, id, UTRACE_RESUME));
 	EXPECT_TRUE(spins());
 
-	/* Killed while both, and a debugger, hold it. */
+	/* SIGKILL ends the process while these two and a debugger hold it. */
 	STOP(id);
 	PTRACE(SEIZE, NULL, NULL);
 	PTRACE(INTERRUPT, NULL, NULL);
@@ -135,7 +135,7 @@ DEVICE_TEST(quiesced_and_stopped)
 	ASSERT_EQ(0, dev_drop(self->dev, guard));
 }
 
-/* A debugger that attaches the old way to what an engine has stopped. */
+/* PTRACE_ATTACH to a thread that an engine has stopped. */
 DEVICE_TEST(attach_to_the_stopped)
 {
 	int id = ATTACH(0);
@@ -171,14 +171,14 @@ DEVICE_TEST(ptrace_step)
 		EXPECT_NE(before.rip, after.rip);
 		before = after;
 	}
-	/* The engine is told of each of these signals, before the debugger. */
+	/* Each of these signals is reported to the engine before the debugger sees it. */
 	ASSERT_EQ(0, dev_count(self->dev, id, &count));
 	EXPECT_LE(20, count.calls[UTRACE_TEST_SIGNAL]);
 	PTRACE(DETACH, NULL, NULL);
 	EXPECT_TRUE(spins());
 }
 
-/* A step of a debugger that an engine makes wait happens all the same. */
+/* A debugger's step that a stop by an engine delays still takes place. */
 DEVICE_TEST(step_of_the_stopped)
 {
 	struct user_regs_struct before, after;
@@ -203,7 +203,7 @@ DEVICE_TEST(step_of_the_stopped)
 	EXPECT_TRUE(spins());
 }
 
-/* The debugger sees what the engines have left of a signal. */
+/* The debugger sees a signal as the engines have changed it. */
 DEVICE_TEST(signals_engines_first)
 {
 	int id = ATTACH(UTRACE_EVENT_SIGNAL_ALL);
@@ -223,7 +223,7 @@ DEVICE_TEST(signals_engines_first)
 	EXPECT_EQ(0, END());
 }
 
-/* System calls: the debugger comes first at the entry, the engines at the exit. */
+/* The debugger sees system-call entry before the engines do, and the exit after them. */
 DEVICE_TEST(ptrace_syscalls)
 {
 	int id = ATTACH(UTRACE_EVENT_SYSCALL);
@@ -246,7 +246,7 @@ DEVICE_TEST(ptrace_syscalls)
 		ASSERT_EQ(SIGTRAP | 0x80, stop);
 		PTRACE(GETREGS, NULL, &regs);
 		if (regs.orig_rax == SYS_getpid && !stops++) {
-			/* The engine has not been called: it sees what is set now. */
+			/* The engine is called after the debugger, and sees this change. */
 			regs.orig_rax = SYS_getppid;
 			PTRACE(SETREGS, NULL, &regs);
 		} else if (regs.orig_rax == SYS_getppid) {
@@ -278,7 +278,7 @@ DEVICE_TEST(ptrace_exit)
 	TOLD("a.exit a.last_exit a.death a.reap", 4);
 }
 
-/* The debugger is killed: the engine's stop stays, and so does the process. */
+/* When the debugger is killed, the process lives on, and the engine's stop holds. */
 DEVICE_TEST(debugger_dies)
 {
 	int id = ATTACH(0);
@@ -307,7 +307,7 @@ DEVICE_TEST(debugger_dies)
 	EXPECT_TRUE(spins());
 }
 
-/* PTRACE_KILL and SIGKILL, to one that both have stopped. */
+/* PTRACE_KILL and SIGKILL to a thread that the engine and the debugger have stopped. */
 DEVICE_TEST(kill_of_the_traced)
 {
 	int id = ATTACH(EVENT(EXIT));
@@ -322,7 +322,7 @@ DEVICE_TEST(kill_of_the_traced)
 	TOLD("a.exit", 1);
 }
 
-/* A group stop under a debugger that listens. */
+/* A group stop while the debugger listens (PTRACE_LISTEN). */
 DEVICE_TEST(listen)
 {
 	int id = ATTACH(EVENT(JCTL));

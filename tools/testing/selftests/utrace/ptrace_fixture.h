@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The test as a debugger of the target. */
+/* Fixture in which the test is a debugger of the target. */
 #ifndef _PTRACE_FIXTURE_H
 #define _PTRACE_FIXTURE_H
 
@@ -11,7 +11,7 @@
 #define PTRACE(request, ...)	ASSERT_EQ(0, ptrace(PTRACE_##request, PID, ##__VA_ARGS__))
 #define EVENT_STOP	(SIGTRAP | PTRACE_EVENT_STOP << 8)
 
-/* The status of the stop that the debugger is notified of; 0 if there is none. */
+/* Waits for a ptrace stop. Returns its status, or 0 if there is none. */
 static inline int traced_stop(pid_t pid)
 {
 	uint64_t end = now_ms() + 20000;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Engines against threads that exit, call back, execute a program and are killed. */
+/* Races of engines with exits, callbacks, exec, debuggers and SIGKILL. */
 #include <pthread.h>
 #include <sched.h>
 
@@ -18,7 +18,7 @@ static pid_t start_body(int dev, void (*body)(void))
 	return pid;
 }
 
-/* A while of a random length, that of a system call or a few. */
+/* Waits for a pseudorandom time of up to a few system calls. */
 static void short_while(unsigned int round)
 {
 	volatile unsigned int turns = round * 7919 % 20000;
@@ -29,7 +29,7 @@ static void short_while(unsigned int round)
 
 #define LIFE	(EVENT(EXIT) | EVENT(LAST_EXIT) | EVENT(DEATH) | EVENT(REAP))
 
-/* An engine attached in time sees all that follows, in order, and each once. */
+/* An engine that attaches in time gets each later event once, and in order. */
 DEVICE_TEST(attach_and_exit)
 {
 	unsigned int i, attached = 0, rounds = scaled(400);
@@ -54,7 +54,7 @@ DEVICE_TEST(attach_and_exit)
 		ASSERT_EQ(0, wait_status(pid));
 		EXPECT_TRUE(calls_reach(self->dev, id, UTRACE_TEST_REAP, 1));
 		ASSERT_EQ(0, dev_count(self->dev, id, &count));
-		/* It may have been past its exit already. */
+		/* The thread may have reported its exit before the attachment. */
 		EXPECT_GE(1, count.calls[UTRACE_TEST_EXIT]);
 		EXPECT_LE(count.calls[UTRACE_TEST_EXIT], count.calls[UTRACE_TEST_LAST_EXIT]);
 		EXPECT_EQ(1, count.calls[UTRACE_TEST_DEATH]);
@@ -75,8 +75,8 @@ static void stop_and_resume_for_ever(int dev, int id)
 }
 
 /*
- * An engine ends its own stops, and none of a debugger's. What it could hit is a
- * few instructions wide, so a kernel that is wrong fails this once in a while.
+ * An engine ends its own stops, and none of a debugger's. The window is a few
+ * instructions wide, so a faulty kernel fails this test only in some runs.
  */
 DEVICE_TEST(resume_and_debugger)
 {
@@ -109,9 +109,9 @@ static long do_pause(long arg)
 }
 
 /*
- * A SIGCONT discards the SIGSTOP for which a thread leaves the engine's stop. Its
- * handler ends pause() all the same. The window is a few instructions wide, so a
- * kernel that is wrong fails this in some of the rounds.
+ * A SIGCONT discards the SIGSTOP for which a thread leaves the engine's stop. The
+ * handler of SIGCONT still ends pause(). The window is a few instructions wide, so a
+ * faulty kernel fails this test only in some rounds.
  */
 DEVICE_TEST(discarded_stop)
 {
@@ -144,7 +144,7 @@ static long call_all_the_time(long until)
 	return 0;
 }
 
-/* No callback after DETACH has returned 0 or a barrier has: the module looks for it. */
+/* No callback runs after DETACH has returned 0, or a barrier has. The module checks this. */
 DEVICE_TEST(detach_and_callback)
 {
 	unsigned int i, busy = 0, rounds = scaled(2000);
@@ -178,7 +178,7 @@ DEVICE_TEST(detach_and_callback)
 	EXPECT_EQ(0, END());
 }
 
-/* The same with all engines of a process. */
+/* No callback runs after all engines of a process are detached. */
 DEVICE_TEST(detach_process_and_callback)
 {
 	unsigned int i, rounds = scaled(300);
@@ -205,7 +205,7 @@ DEVICE_TEST(detach_process_and_callback)
 	EXPECT_EQ(0, END());
 }
 
-/* Stops and resumptions from two sides: none is lost. */
+/* Two engines stop and resume a thread concurrently; no stop and no resume is lost. */
 DEVICE_TEST(stop_and_resume)
 {
 	unsigned int i, rounds = scaled(300);
@@ -255,7 +255,7 @@ static void exec_by_thread(void)
 	pause();
 }
 
-/* A thread that is not the leader executes a program, while engines stop the leader. */
+/* A thread other than the leader calls execve() while engines stop the leader. */
 DEVICE_TEST(exec_by_thread)
 {
 	unsigned int i, told = 0, rounds = scaled(100);
@@ -282,7 +282,7 @@ DEVICE_TEST(exec_by_thread)
 		}
 		EXPECT_TRUE(deaths_settle(self->dev, id, &count));
 		EXPECT_GE(1, count.calls[UTRACE_TEST_EXEC]);
-		/* Whether it was in time or not, the last thread's exit was told. */
+		/* The exit of the last thread is reported in either case. */
 		EXPECT_LE(1, count.calls[UTRACE_TEST_EXIT]);
 		EXPECT_EQ(1, count.calls[UTRACE_TEST_LAST_EXIT])
 			TH_LOG("round %u: %llu clone, %llu exec, %llu exit", i,
@@ -295,7 +295,7 @@ DEVICE_TEST(exec_by_thread)
 	TH_LOG("%u of %u in time", told, rounds);
 }
 
-/* SIGKILL while the thread is stopped, about to be, or about to go on. */
+/* SIGKILL while the thread is stopped, about to stop, or about to resume. */
 DEVICE_TEST(kill_and_stop)
 {
 	unsigned int i, rounds = scaled(300);
@@ -328,7 +328,7 @@ DEVICE_TEST(kill_and_stop)
 	}
 }
 
-/* A file with engines is closed while they are called. */
+/* A file is closed while callbacks of its engines are executing. */
 DEVICE_TEST(close_and_callbacks)
 {
 	unsigned int i, rounds = scaled(100);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A hundred threads that come and go, while engines do. */
+/* Engines attached and detached while a hundred threads are created and exit. */
 #include <pthread.h>
 
 #include "device_fixture.h"
@@ -12,7 +12,7 @@ static void *live_shortly(void *arg)
 	return NULL;
 }
 
-/* Always a hundred of them, each of which lives for a moment. */
+/* Creates short-lived threads, a hundred at a time. */
 static long come_and_go(long generations)
 {
 	pthread_t threads[THREADS];
@@ -40,7 +40,7 @@ static long come_and_go(long generations)
 
 #define LIFE	(EVENT(CLONE) | EVENT(EXIT) | EVENT(DEATH) | EVENT(REAP) | EVENT(LAST_EXIT))
 
-/* One that is there from the first to the last counts each of them once. */
+/* An engine on the process from its first thread to its last counts each thread once. */
 static void expect_all(struct __test_metadata *_metadata, int dev, int id,
 		       unsigned long long threads)
 {
@@ -79,7 +79,7 @@ DEVICE_TEST(processes_engines)
 	TH_LOG("%ld threads, %u times attached", threads, rounds);
 }
 
-/* Each thread gets one of its own before it runs; it goes with it, or before. */
+/* Each thread gets an engine before it runs. The engine ends with the thread, or earlier. */
 DEVICE_TEST(engine_on_each_child)
 {
 	unsigned int generations = scaled(10);
@@ -107,7 +107,7 @@ DEVICE_TEST(engine_on_each_child)
 	TH_LOG("%ld threads", threads);
 }
 
-/* The thread that makes them is stopped again and again. */
+/* An engine repeatedly stops the thread that creates the others. */
 DEVICE_TEST(stops)
 {
 	unsigned int rounds = 0, generations = scaled(20);
@@ -133,7 +133,7 @@ DEVICE_TEST(stops)
 	TH_LOG("%ld threads, %u stops", threads, rounds);
 }
 
-/* The process is killed in the midst of it. */
+/* The process is killed while its threads are created and exit. */
 DEVICE_TEST(killed)
 {
 	unsigned int i, rounds = scaled(20);
@@ -163,7 +163,7 @@ DEVICE_TEST(killed)
 	}
 }
 
-/* Each creates the next one and ends: who misses one has missed them all. */
+/* Each thread creates the next one and exits. An engine that misses one misses all later ones. */
 static void *hand_on(void *arg)
 {
 	pthread_attr_t attr;
@@ -198,7 +198,7 @@ DEVICE_TEST(relay)
 		uint64_t end = now_ms() + 20000;
 
 		ASSERT_LT(0, id);
-		/* Of three generations one at least is born of one with the engine. */
+		/* Of three generations, at least one is created by a thread with the engine. */
 		while (shared->turns < turns + 3 && now_ms() < end)
 			;
 		ASSERT_EQ(0, dev_count(self->dev, id, &count));

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The modules of samples/utrace, each on real processes: what they say in the
-# kernel's log against what the process itself and wait say.
+# The modules of samples/utrace on real processes: their messages in the kernel's
+# log, compared with the output of the process and the status from wait.
 
 HERE=$(cd "$(dirname "$0")" && pwd)
 TARGET=$HERE/samples_target
@@ -36,17 +36,17 @@ clean_up() {
 
 file_of() { echo "$KMODDIR/samples/utrace/$1.ko"; }
 
-# What a module has said of the target, without its name and that of the target.
+# Prints a module's messages on the target, without the names of both.
 said() { # [module]
 	dmesg | sed -n "s/^\(\[[^]]*\] \)*${1:-$module}: process $pid: //p"
 }
 
-# What a module has said of other processes.
+# Prints a module's messages on other processes.
 said_of_others() {
 	dmesg | sed -n "s/^\(\[[^]]*\] \)*$module: process //p" | grep -v "^$pid:"
 }
 
-# Starts the target, with a way to talk to it.
+# Starts the target, with pipes to and from it.
 start() { # core-size
 	mkfifo "$TMP/to" "$TMP/from"
 	(
@@ -64,7 +64,7 @@ tell() { echo "$1" >&"$to"; }
 hear() { answer=; read -r -t 60 answer <&"$from"; }
 ask() { tell "$1"; hear; }
 
-# Waits for the end of the target; its status as the shell has it.
+# Waits for the end of the target. Its status is in the shell's form.
 wait_for_end() {
 	wait "$pid" 2> /dev/null
 	status=$?
@@ -74,7 +74,7 @@ wait_for_end() {
 load() { insmod "$(file_of "${1:-$module}")" pid="$pid"; }
 unload() { rmmod "${1:-$module}"; }
 
-# Starts the target and has it watched.
+# Starts the target, and has a module watch it.
 watch() { # [core-size]
 	dmesg -C
 	start "${1:-0}"
@@ -114,7 +114,7 @@ execs() {
 	unload
 }
 
-# The target says which thread crashes where.
+# The target prints the thread and the address of its crash.
 crashes() { # command address
 	local thread ip
 
@@ -151,7 +151,7 @@ aborts() {
 	tell abort
 	wait_for_end
 	equal "abort: wait" $status $((128 + 6))
-	# Where it is in the C library is not known here, but that there is no address.
+	# The log has no fault address, and an instruction pointer that is unknown here.
 	equal "abort: log" "$(said | sed 's/0x[1-9a-f][0-9a-f]*$/IP/')" "$(
 		echo "crash: thread $pid, signal 6, instruction pointer IP"
 		echo "exit: signal 6"
@@ -169,7 +169,7 @@ handles_its_crash() {
 	unload
 }
 
-# A debugger keeps the signal from the process.
+# A debugger suppresses the signal.
 has_a_debugger() {
 	local gdb
 
@@ -257,7 +257,7 @@ is_let_go_during_exec() {
 	equal "... which ends well" $status 0
 }
 
-# The process exits, and is waited for, while the module is unloaded.
+# The process exits and is reaped while the module is unloaded.
 is_let_go_during_exit() {
 	local bad=0 times
 
@@ -305,7 +305,7 @@ refuses_each() {
 	wait_for_end
 }
 
-# Both modules watch one process; one of them only to the exec.
+# Both modules watch one process, one of them only until the exec.
 share() {
 	local line="exec: /proc/self/exe" first=${MODULES% *} second=${MODULES#* }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The process that samples.sh has watched. It does what the lines of its
- * standard input say and answers each with one line; and prints one when it
- * begins, after an exec too.
+ * The process that the modules watch for samples.sh. It executes the command in
+ * each line of its standard input, and answers with one line. It prints a line
+ * when it starts, also after an exec.
  *
  * With two arguments it loads a module instead.
  */
@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Its first instruction is the one that faults. */
+/* The first instruction of this function faults. */
 void read_from(unsigned long address);
 asm(".pushsection .text\n"
 	"read_from:\n\t"
@@ -40,7 +40,7 @@ static pid_t thread_id(void)
 	return syscall(SYS_gettid);
 }
 
-/* Says where it is about to fault, and does. */
+/* Prints the thread and the address of the instruction that faults, and executes it. */
 static void segv(unsigned long address)
 {
 	answer("%ld 0x%lx", thread_id(), (long)read_from);
@@ -68,7 +68,7 @@ static void handle_segv(unsigned long address)
 	segv(address);
 }
 
-/* Ends up with a new image, @times times. */
+/* Replaces the image by exec, @times times in a row. */
 static void exec_self(long times)
 {
 	char left[24];
@@ -78,7 +78,7 @@ static void exec_self(long times)
 	err(1, "exec");
 }
 
-/* The leader waits, or exits: not the process. */
+/* Runs @function in a new thread while the leader waits, or exits without the process. */
 static void in_thread(void *(*function)(void *), bool then_exit)
 {
 	pthread_t thread;
@@ -105,7 +105,7 @@ static void *thread_segv(void *unused)
 
 static void *thread_obey(void *unused);
 
-/* A child that exits with 7, reaped or not. */
+/* Creates a child that exits with 7, and reaps it if @reap. */
 static void child(bool reap)
 {
 	pid_t pid = fork();
@@ -161,7 +161,7 @@ static void *thread_obey(void *unused)
 	exit(99);
 }
 
-/* Loads a module, and says which error that gives; insmod has words of its own. */
+/* Loads a module and prints the name of the error, which insmod would replace by a message. */
 static int load(const char *path, const char *parameters)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -183,7 +183,7 @@ int main(int argc, char **argv)
 		return load(argv[1], argv[2]);
 	if (left > 0)
 		exec_self(left);
-	/* What is not read belongs to the image after the next exec. */
+	/* No buffering, because unread input belongs to the image after the next exec. */
 	setvbuf(stdin, NULL, _IONBF, 0);
 	answer("ready", 0, 0);
 	thread_obey(NULL);

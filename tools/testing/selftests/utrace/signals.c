@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Signals: what is found for them, and each thing that can become of them. */
+/* Signals: the disposition that engines find, and each action on a signal. */
 #include <sys/resource.h>
 
 #include "device_fixture.h"
@@ -7,7 +7,7 @@
 #define FROM_PROGRAM	(~0ULL)
 #define DISPOSITION(record)	((record).found & UTRACE_SIGNAL_MASK)
 
-/* The answer to one signal, for once. */
+/* The answer to the next @sig only. */
 #define SIGNAL_ANSWER(id, sig, what, ...)				\
 	ANSWER(self->dev, id, .callback = UTRACE_TEST_SIGNAL,		\
 	       .action = (what) | UTRACE_RESUME, .times = 1,		\
@@ -56,12 +56,12 @@ DEVICE_TEST(found)
 		if (cases[i].prepare == do_default)
 			EXPECT_EQ((long)SIG_DFL, record.arg[2]);
 	}
-	/* All of them were made nothing. */
+	/* The engine has made all of them ignored. */
 	EXPECT_EQ(0, shared->value);
 	EXPECT_TRUE(no_record(self->dev));
 }
 
-/* Left as they are, they do what they do without an engine. */
+/* Signals that the engine leaves unchanged act as they do without an engine. */
 DEVICE_TEST(delivered)
 {
 	ATTACH(UTRACE_EVENT_SIGNAL_ALL);
@@ -79,7 +79,7 @@ static long faults(long arg)
 	return 0;
 }
 
-/* A fault tells of its signal as any other; ignored, it would come again. */
+/* The signal of a fault is reported as any other. If ignored, the fault recurs. */
 DEVICE_TEST(fault)
 {
 	int id = ATTACH(UTRACE_EVENT_SIGNAL_ALL);
@@ -130,7 +130,7 @@ DEVICE_TEST(made_stop)
 	EXPECT_EQ(0, END());
 }
 
-/* An orphaned group is not stopped by SIGTSTP, nor by what is made of a signal. */
+/* Neither SIGTSTP nor an engine that makes a signal SIGTSTP stops an orphaned group. */
 static long orphan_group(long arg)
 {
 	return setsid() < 0 ? -errno : 0;
@@ -145,7 +145,7 @@ DEVICE_TEST(made_tstp)
 	EXPECT_EQ(0, CALL(do_kill_self, SIGWINCH));
 }
 
-/* Another signal in place of the first. */
+/* The engine replaces the signal by another one. */
 DEVICE_TEST(made_another_signal)
 {
 	int id = ATTACH(UTRACE_EVENT_SIGNAL_ALL);
@@ -155,7 +155,7 @@ DEVICE_TEST(made_another_signal)
 		      INSTEAD(SIGUSR2, FROM_PROGRAM));
 	EXPECT_EQ(0, CALL(do_kill_self, SIGTERM));
 	EXPECT_EQ(1, shared->value);
-	/* With the disposition that the engine gives it. */
+	/* The engine also sets the disposition. */
 	SIGNAL_ANSWER(ENGINE(id), SIGUSR2, UTRACE_SIGNAL_DELIVER,
 		      INSTEAD(SIGUSR2, (unsigned long)SIG_IGN));
 	EXPECT_EQ(0, CALL(do_kill_self, SIGUSR2));
@@ -166,7 +166,7 @@ DEVICE_TEST(made_another_signal)
 	EXPECT_EQ(SIGUSR2, ENDED());
 }
 
-/* A report in which the engine makes up a signal. */
+/* The engine injects a signal in a report. */
 DEVICE_TEST(injected)
 {
 	int id = ATTACH(EVENT(QUIESCE) | UTRACE_EVENT_SIGNAL_ALL);
@@ -197,7 +197,7 @@ DEVICE_TEST(injected_fatal)
 	self->ended = true;
 }
 
-/* After a step into a handler the engine is told that it was set up. */
+/* After a step into a signal handler, the engine gets a report of its set-up. */
 DEVICE_TEST(handler)
 {
 	int id = ATTACH(EVENT(QUIESCE) | UTRACE_EVENT_SIGNAL_ALL);
@@ -208,7 +208,7 @@ DEVICE_TEST(handler)
 	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_SIGNAL, .times = 1,
 	       .flags = UTRACE_TEST_ONLY, .match = SIGUSR1,
 	       .action = UTRACE_SINGLESTEP | UTRACE_SIGNAL_DELIVER);
-	/* Whatever the step ends with, it is not for the program. */
+	/* The program must not get a SIGTRAP from the end of the step. */
 	ANSWER(self->dev, .id = id, .callback = UTRACE_TEST_SIGNAL,
 	       .flags = UTRACE_TEST_ONLY, .match = SIGTRAP,
 	       .action = UTRACE_RESUME | UTRACE_SIGNAL_IGN);
@@ -221,7 +221,7 @@ DEVICE_TEST(handler)
 	EXPECT_EQ(1, shared->value);
 }
 
-/* Left in the queue: it is told of again when something wakes the thread, and delivered then. */
+/* A held signal stays queued. It is reported again, and delivered, once the thread is woken. */
 DEVICE_TEST(hold)
 {
 	int id = ATTACH(UTRACE_EVENT_SIGNAL_ALL);
@@ -243,7 +243,7 @@ DEVICE_TEST(hold)
 	EXPECT_TRUE(no_record(self->dev));
 }
 
-/* Held for ever: the thread goes on, system calls and fork() included, until the engine goes. */
+/* While a signal is held, the thread runs on, with system calls and fork(), until the detach. */
 DEVICE_TEST(hold_and_go_on)
 {
 	int id = ATTACH(UTRACE_EVENT_SIGNAL_ALL);
@@ -266,7 +266,7 @@ static void note_value(int sig, siginfo_t *info, void *context)
 	shared->value = shared->value * 10 + info->si_value.sival_int;
 }
 
-/* Three signals with numbers, when there is no room for more. */
+/* Queues three signals with values, and then leaves no room for more. */
 static long queue_three(long sig)
 {
 	struct sigaction action = { .sa_sigaction = note_value, .sa_flags = SA_SIGINFO };
@@ -285,7 +285,7 @@ static long queue_three(long sig)
 	return do_unblock(sig);
 }
 
-/* None is lost, nor what it carries, nor their order. */
+/* Held signals keep their number, values and order. */
 DEVICE_TEST(hold_keeps)
 {
 	int id = ATTACH(UTRACE_EVENT_SIGNAL_ALL);
@@ -297,7 +297,7 @@ DEVICE_TEST(hold_keeps)
 	EXPECT_EQ(123, shared->value);
 }
 
-/* Stopped with a signal in hand, which is delivered after that. */
+/* The engine stops the thread in a signal report. The signal is delivered after the stop. */
 DEVICE_TEST(stop_with_signal)
 {
 	int id = ATTACH(UTRACE_EVENT_SIGNAL_ALL);
@@ -316,7 +316,7 @@ DEVICE_TEST(stop_with_signal)
 	EXPECT_EQ(1, shared->value);
 }
 
-/* A blocked signal is told of when it is unblocked. */
+/* A blocked signal is reported once it is unblocked. */
 DEVICE_TEST(blocked)
 {
 	ATTACH(UTRACE_EVENT_SIGNAL_ALL);
@@ -329,7 +329,7 @@ DEVICE_TEST(blocked)
 	EXPECT_EQ(1, shared->value);
 }
 
-/* What nobody is told of is not changed: an ignored signal costs no wake-up. */
+/* Signals that no engine wants are unaffected: an ignored signal causes no wake-up. */
 DEVICE_TEST(ignored_and_unwanted)
 {
 	ATTACH(EVENT(SIGNAL_TERM));
@@ -339,7 +339,7 @@ DEVICE_TEST(ignored_and_unwanted)
 	EXPECT_EQ(self->target.pid, CALL(do_getpid, 0));
 }
 
-/* SIGKILL is told to nobody. */
+/* SIGKILL is not reported. */
 DEVICE_TEST(kill)
 {
 	int id = ATTACH(UTRACE_EVENT_SIGNAL_ALL | EVENT(REAP));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Steps of engines: neither the program nor a debugger has part in them. */
+/* Steps of engines, invisible to the program and to a debugger. */
 #define _GNU_SOURCE
 #include <sched.h>
 
@@ -9,7 +9,7 @@
 
 #define ATTACH_FOR_STEPS()	ATTACH(EVENT(QUIESCE) | UTRACE_EVENT_SIGNAL_ALL)
 
-/* The target, which spins, makes a step that an engine asks for. */
+/* Has the target, which must be spinning, make a step for an engine. */
 #define STEP(id) do {							\
 	struct utrace_test_record __step;				\
 									\
@@ -22,7 +22,7 @@
 	EXPECT_EQ(-1, __step.arg[2]);					\
 } while (0)
 
-/* An engine that steps ends that in a report, by detaching. */
+/* An engine ends its steps by detaching in a report. */
 DEVICE_TEST(detach_in_report)
 {
 	unsigned int i, rounds = scaled(100);
@@ -67,7 +67,7 @@ static long kill_init_from_inside(long arg)
 	return getpid();
 }
 
-/* An init process still ignores what it has no handler for. */
+/* After a step, an init process still ignores signals that it has no handler for. */
 DEVICE_TEST(init)
 {
 	int ret, id;
@@ -81,7 +81,7 @@ DEVICE_TEST(init)
 	ASSERT_TRUE(spins());
 	ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_SINGLESTEP));
 	NEXT(UTRACE_TEST_SIGNAL);
-	/* The callback may not have returned. */
+	/* The callback may still be executing. */
 	ret = dev_control(self->dev, id, UTRACE_DETACH);
 	ASSERT_TRUE(ret == 0 || ret == -EINPROGRESS);
 	ASSERT_EQ(-ESRCH, dev_barrier(self->dev, id));
@@ -100,7 +100,7 @@ static long handles_and_blocks(long sig)
 	return (action.sa_handler != SIG_DFL) + 2 * sigismember(&mask, sig);
 }
 
-/* What the program has set for SIGTRAP stays. */
+/* Steps do not change the program's disposition of SIGTRAP. */
 DEVICE_TEST(disposition)
 {
 	int i, id;
@@ -118,7 +118,7 @@ DEVICE_TEST(disposition)
 	EXPECT_EQ(0, shared->value);
 }
 
-/* A step that the owner asks for during the report of the one before is not lost. */
+/* A step requested during the report of the step before is not lost. */
 DEVICE_TEST(asked_for_in_report)
 {
 	int id = ATTACH_FOR_STEPS();
@@ -129,14 +129,14 @@ DEVICE_TEST(asked_for_in_report)
 	       .flags = UTRACE_TEST_ONLY | UTRACE_TEST_BLOCK, .match = SIGTRAP,
 	       .action = UTRACE_RESUME | UTRACE_SIGNAL_IGN);
 	STEP(id);
-	/* The callback has not returned. */
+	/* The callback is still executing. */
 	ASSERT_EQ(0, dev_control(self->dev, id, UTRACE_SINGLESTEP));
 	ASSERT_EQ(0, dev_go(self->dev, id));
 	EXPECT_EQ(UTRACE_SIGNAL_STEP, NEXT(UTRACE_TEST_SIGNAL).found & UTRACE_SIGNAL_MASK);
 	EXPECT_TRUE(spins());
 }
 
-/* Only the engine that has asked for it is told, and a debugger is not. */
+/* A step is reported only to the engine that requested it, and not to a debugger. */
 DEVICE_TEST(under_a_debugger)
 {
 	int id = ATTACH_FOR_STEPS(), other = ATTACH_FOR_STEPS();
@@ -151,7 +151,7 @@ DEVICE_TEST(under_a_debugger)
 	ASSERT_EQ(0, dev_count(self->dev, other, &count));
 	EXPECT_EQ(0, count.calls[UTRACE_TEST_SIGNAL]);
 
-	/* The debugger lets it go on without a step: the engine's is left. */
+	/* The debugger resumes the thread without a step, so only the engine's step remains. */
 	PTRACE(INTERRUPT, NULL, NULL);
 	ASSERT_EQ(EVENT_STOP, traced_stop(PID));
 	drop_records(self->dev);
@@ -162,7 +162,7 @@ DEVICE_TEST(under_a_debugger)
 	EXPECT_EQ(0, waitpid(PID, NULL, WNOHANG | __WALL));
 }
 
-/* Both step at the same time: both are told, and each goes on as it wants. */
+/* An engine and a debugger step at the same time: both get the step, and go on separately. */
 DEVICE_TEST(with_a_debugger)
 {
 	int i, id = ATTACH_FOR_STEPS();
@@ -184,7 +184,7 @@ DEVICE_TEST(with_a_debugger)
 			  NEXT(UTRACE_TEST_SIGNAL).found & UTRACE_SIGNAL_MASK);
 		PTRACE(GETREGS, NULL, &after);
 		EXPECT_NE(before.rip, after.rip);
-		/* The engine has no step now; the debugger's is not ended by that. */
+		/* The engine's step is over, which does not end the debugger's. */
 		PTRACE(SINGLESTEP, NULL, NULL);
 		EXPECT_EQ(SIGTRAP, traced_stop(PID));
 	}
@@ -192,7 +192,7 @@ DEVICE_TEST(with_a_debugger)
 	EXPECT_TRUE(spins());
 }
 
-/* TF is not the program's: as a debugger, an engine does not see it. */
+/* As from a debugger, the TF of a step is hidden from an engine: it is not the program's. */
 DEVICE_TEST(hidden_flag)
 {
 	struct user_regs_struct regs;
@@ -214,7 +214,7 @@ DEVICE_TEST(hidden_flag)
 	EXPECT_EQ(0, regs.eflags & TF);
 	EXPECT_EQ(0, dev_set_regs(self->dev, id, &regs));
 	EXPECT_EQ(0, dev_control(self->dev, id, UTRACE_RESUME));
-	/* The debugger's step is still to come. */
+	/* The debugger's step is still pending. */
 	EXPECT_EQ(SIGTRAP, traced_stop(PID));
 	PTRACE(DETACH, NULL, NULL);
 	EXPECT_TRUE(spins());

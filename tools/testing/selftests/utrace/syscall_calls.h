@@ -2,7 +2,7 @@
 #ifndef _SYSCALL_CALLS_H
 #define _SYSCALL_CALLS_H
 
-/* A system call by `syscall`, and one of the 32-bit table by `int $0x80`. */
+/* System calls by `syscall`, and of the 32-bit table by `int $0x80`. */
 long call_syscall(long nr, const unsigned long args[6]);
 long call_int80(long nr, const unsigned long args[6]);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* System-call events: each tells what the program knows of the call. */
+/* System-call events, compared with the calls that a program makes. */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <limits.h>
@@ -10,14 +10,14 @@
 #include "syscall_trace.h"
 
 #define MAX_STEPS	32
-/* For the strings of a program. */
+/* Size of the memory for a program's strings. */
 #define ROOM		(64 << 10)
 
-/* A file name that the call has the kernel copy. */
+/* A file name that the kernel copies for a call. */
 struct name {
 	int arg;
 	const char *shown;
-	/* If it is not that of @shown. */
+	/* Length of the name, if it differs from the length of @shown. */
 	unsigned int len;
 };
 
@@ -25,11 +25,11 @@ struct step {
 	long nr;
 	unsigned long args[6];
 	struct name names[2];
-	/* Found by the program when it made the call. */
+	/* Result of the call, recorded by the program. */
 	long result;
 };
 
-/* A program of calls, and where it leaves the results. */
+/* A sequence of system calls, with their results. */
 struct program {
 	long (*call)(long nr, const unsigned long args[6]);
 	const char *after;
@@ -40,7 +40,7 @@ struct program {
 
 static struct program *program_new(bool compat)
 {
-	/* Below 4 GiB, for the 32-bit table. */
+	/* Mapped below 4 GiB, for calls of the 32-bit table. */
 	struct program *program = mmap(NULL, sizeof(*program) + ROOM,
 				       PROT_READ | PROT_WRITE,
 				       MAP_SHARED | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
@@ -53,7 +53,7 @@ static struct program *program_new(bool compat)
 	return program;
 }
 
-/* Memory that any of the calls can reach. */
+/* Allocates memory that each of the calls can address. */
 static unsigned long program_room(struct program *program, size_t size)
 {
 	static size_t used;
@@ -135,7 +135,7 @@ static void expect_step(struct __test_metadata *_metadata, struct trace *trace, 
 	EXPECT_EQ(step->result, event->result) TH_LOG("call %ld", step->nr);
 }
 
-/* Has a child run the program, and looks at its events, one after the other. */
+/* Runs the program in a child, and checks its events in order. */
 static void expect_program(struct __test_metadata *_metadata, struct program *program)
 {
 	struct trace trace;
@@ -153,7 +153,7 @@ static void expect_program(struct __test_metadata *_metadata, struct program *pr
 	ASSERT_FALSE(trace.lost);
 	EXPECT_EQ(0, trace.odd);
 	EXPECT_EQ(0, trace_of_others(&trace, child.pid));
-	/* It was asleep in read() when it was listed: there is an end without a beginning. */
+	/* The child was listed while asleep in read(), so the trace begins with a lone exit. */
 	ASSERT_LT(0, trace.count);
 	EXPECT_EQ(EXIT, trace.events[0].kind);
 	EXPECT_EQ(SYS_read, trace.events[0].nr);
@@ -201,7 +201,7 @@ TEST_F_TIMEOUT(tracing, numbers_arguments_results, TIMEOUT)
 	EXPECT_EQ(-ENOSYS, p->steps[9].result);
 }
 
-/* Each name of a call is told, with the argument that points to it. */
+/* Each file name of a call is reported, with the index of its argument. */
 TEST_F_TIMEOUT(tracing, names, TIMEOUT)
 {
 	struct program *p = program_new(false);
@@ -218,7 +218,7 @@ TEST_F_TIMEOUT(tracing, names, TIMEOUT)
 	STEP(p, SYS_renameat2, ARGS(AT_FDCWD, a, AT_FDCWD, b, 0),
 	     NAMES({ 1, "/nowhere/a" }, { 3, "/nowhere/b" }));
 	STEP(p, SYS_symlink, ARGS(a, b), NAMES({ 0, "/nowhere/a" }, { 1, "/nowhere/b" }));
-	/* The same pointer twice: it is found where it is first. */
+	/* The same pointer twice: both names get the index of the first argument. */
 	STEP(p, SYS_link, ARGS(a, a), NAMES({ 0, "/nowhere/a" }, { 0, "/nowhere/a" }));
 	STEP(p, SYS_openat, ARGS(AT_FDCWD, slash, O_PATH), NAMES({ 1, "/" }));
 	STEP(p, SYS_openat2, ARGS(AT_FDCWD, b, how, 24), NAMES({ 1, "/nowhere/b" }));
@@ -228,7 +228,7 @@ TEST_F_TIMEOUT(tracing, names, TIMEOUT)
 	STEP(p, SYS_getxattr, ARGS(a, b, 0, 0), NAMES({ 0, "/nowhere/a" }));
 	STEP(p, SYS_access, ARGS(odd, 0),
 	     NAMES({ 0, "/\\001\\012\\042\\134 \\303\\251", strlen((char *)odd) }));
-	/* A pointer that is no argument: in the attributes of bpf(BPF_OBJ_GET). */
+	/* A pointer that is not an argument, but in the attributes of bpf(BPF_OBJ_GET). */
 	STEP(p, SYS_bpf, ARGS(7, attr, 16), NAMES({ -1, "/nowhere/b" }));
 	expect_program(_metadata, p);
 	EXPECT_EQ(-ENOENT, p->steps[0].result);
@@ -237,7 +237,7 @@ TEST_F_TIMEOUT(tracing, names, TIMEOUT)
 	EXPECT_EQ(-ENOENT, p->steps[10].result);
 }
 
-/* What is no name is not told, and nothing is read for the event. */
+/* Only file names are reported, and the event does not read user memory. */
 TEST_F_TIMEOUT(tracing, no_names, TIMEOUT)
 {
 	struct program *p = program_new(false);
@@ -247,7 +247,7 @@ TEST_F_TIMEOUT(tracing, no_names, TIMEOUT)
 
 	ASSERT_NE(NULL, p);
 	ASSERT_NE(MAP_FAILED, hole);
-	/* A name that goes on in a page that is not there. */
+	/* A name that continues in an unmapped page. */
 	memset(hole, 'x', 4096);
 	ASSERT_EQ(0, munmap(hole + 4096, 4096));
 	memset(name, '/', PATH_MAX);
@@ -263,13 +263,13 @@ TEST_F_TIMEOUT(tracing, no_names, TIMEOUT)
 	STEP(p, SYS_openat, ARGS(AT_FDCWD, (unsigned long)hole + 4000, 0));
 	STEP(p, SYS_openat, ARGS(AT_FDCWD, too_long, 0));
 	STEP(p, SYS_openat, ARGS(AT_FDCWD, empty, 0));
-	/* An empty name that is allowed is one. */
+	/* An empty name counts as a name where it is allowed. */
 	STEP(p, SYS_newfstatat, ARGS(0, empty, buffer, AT_EMPTY_PATH), NAMES({ 1, "" }));
 	STEP(p, SYS_newfstatat, ARGS(0, 0, buffer, AT_EMPTY_PATH));
 	STEP(p, SYS_newfstatat, ARGS(AT_FDCWD, a, buffer, AT_EMPTY_PATH),
 	     NAMES({ 1, "/nowhere/a" }));
 	STEP(p, SYS_fchownat, ARGS(0, empty, -1UL, -1UL, AT_EMPTY_PATH), NAMES({ 1, "" }));
-	/* Not file names. */
+	/* These strings are not file names. */
 	STEP(p, SYS_memfd_create, ARGS(a, 0));
 	STEP(p, SYS_write, ARGS(12345, a, 5));
 	expect_program(_metadata, p);
@@ -285,7 +285,7 @@ TEST_F_TIMEOUT(tracing, no_names, TIMEOUT)
 	munmap(hole, 4096);
 }
 
-/* The longest names, of which the record has as much as fits. */
+/* The longest names, which the record truncates to its size. */
 TEST_F_TIMEOUT(tracing, long_names, TIMEOUT)
 {
 	static char whole[3840 + 1], longest[PATH_MAX], cut[3840 + 1];
@@ -303,7 +303,7 @@ TEST_F_TIMEOUT(tracing, long_names, TIMEOUT)
 	EXPECT_EQ(0, p->steps[1].result);
 }
 
-/* A name of nothing but what is shown by four characters does not fit a line. */
+/* A name of bytes that are each shown as four characters does not fit in a line. */
 TEST_F_TIMEOUT(tracing, shown_cut, TIMEOUT)
 {
 	struct program *p = program_new(false);
@@ -338,7 +338,7 @@ TEST_F_TIMEOUT(tracing, shown_cut, TIMEOUT)
 	trace_free(&trace);
 }
 
-/* A 64-bit program makes calls of the 32-bit table. */
+/* Calls of the 32-bit table by a 64-bit program. */
 TEST_F_TIMEOUT(tracing, int80, TIMEOUT)
 {
 	const unsigned long high = 0xdead000000000000UL;
@@ -351,7 +351,7 @@ TEST_F_TIMEOUT(tracing, int80, TIMEOUT)
 	ASSERT_EQ(0, hostname >> 32);
 	STEP(p, 20 /* getpid */, ARGS(1, 2, 3, 4, 5, 6));
 	STEP(p, 5 /* open */, ARGS(hostname), NAMES({ 0, "/etc/hostname" }));
-	/* What is above the 32 bits is no part of the argument. */
+	/* The upper 32 bits are not part of the argument. */
 	STEP(p, 33 /* access */, ARGS(high + a, high), NAMES({ 0, "/nowhere/a" }));
 	STEP(p, 38 /* rename */, ARGS(a, hostname),
 	     NAMES({ 0, "/nowhere/a" }, { 1, "/etc/hostname" }));
@@ -380,7 +380,7 @@ static void run_filtered(int to, int from, void *arg)
 	program_run(to, from, arg);
 }
 
-/* A call that seccomp does not allow is told, with the result that it has got. */
+/* A call that seccomp refuses is reported, with the result that seccomp gave it. */
 TEST_F_TIMEOUT(tracing, seccomp, TIMEOUT)
 {
 	struct program *p = program_new(false);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* utrace_syscall_pids: what it takes, what it refuses, and what it lists when. */
+/* The control file utrace_syscall_pids: its input, its errors and its contents. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -8,7 +8,7 @@
 
 #include "syscall_trace.h"
 
-/* Makes a call that is looked for each time that it is told to go on. */
+/* Makes system call MARK each time that the parent writes. */
 static void run_marks(int to, int from, void *arg)
 {
 	char c;
@@ -20,7 +20,7 @@ static void run_marks(int to, int from, void *arg)
 	}
 }
 
-/* How many events the call of the child has made. */
+/* Has the child make its call, and returns the number of events of it. */
 static size_t marks(struct child *child)
 {
 	struct trace trace;
@@ -54,7 +54,7 @@ TEST_F_TIMEOUT(tracing, add_and_remove, TIMEOUT)
 	EXPECT_EQ(1, marks(&a));
 	EXPECT_EQ(1, marks(&b));
 
-	/* It is there already. */
+	/* Adding a listed process succeeds, and changes nothing. */
 	ASSERT_EQ(0, pid_add(a.pid));
 	EXPECT_EQ(1, pid_listed(a.pid));
 	EXPECT_EQ(1, marks(&a));
@@ -65,14 +65,14 @@ TEST_F_TIMEOUT(tracing, add_and_remove, TIMEOUT)
 	EXPECT_EQ(1, marks(&b));
 	EXPECT_EQ(-ESRCH, pid_remove(a.pid));
 
-	/* '>' replaces. */
+	/* '>' replaces the list. */
 	snprintf(text, sizeof(text), "%d\n", a.pid);
 	ASSERT_EQ(0, pids_replace(text));
 	EXPECT_EQ(0, pid_listed(b.pid));
 	EXPECT_EQ(1, marks(&a));
 	EXPECT_EQ(0, marks(&b));
 
-	/* Words, in their order; either sign. */
+	/* Words take effect in order. '-' and '!' both remove. */
 	snprintf(text, sizeof(text), " %d\t-%d\n\n%d !%d %d", b.pid, a.pid, a.pid, b.pid, b.pid);
 	ASSERT_EQ(0, pids_append(text));
 	EXPECT_EQ(1, marks(&a));
@@ -82,7 +82,7 @@ TEST_F_TIMEOUT(tracing, add_and_remove, TIMEOUT)
 	EXPECT_EQ(0, marks(&a));
 	EXPECT_EQ(0, marks(&b));
 
-	/* Nothing changes nothing. */
+	/* Empty input changes nothing. */
 	ASSERT_EQ(0, pid_add(a.pid));
 	EXPECT_EQ(0, pids_append(" \n"));
 	EXPECT_EQ(1, pid_listed(a.pid));
@@ -92,7 +92,7 @@ TEST_F_TIMEOUT(tracing, add_and_remove, TIMEOUT)
 	EXPECT_EQ(0, child_end(&b));
 }
 
-/* What is refused is refused as a whole. */
+/* A write that fails has no effect at all. */
 TEST_F_TIMEOUT(tracing, refused, TIMEOUT)
 {
 	static const char *const malformed[] = {
@@ -110,7 +110,7 @@ TEST_F_TIMEOUT(tracing, refused, TIMEOUT)
 		EXPECT_EQ(-EINVAL, pids_append(malformed[i])) TH_LOG("line %zu", i);
 	EXPECT_EQ(-EINVAL, file_write(PIDS, O_APPEND, "1\0", 3));
 
-	/* No such process; the highest number that there can be is hardly used. */
+	/* No process has this number, the highest that can be written. */
 	EXPECT_EQ(-ESRCH, pids_append("2147483647"));
 	EXPECT_EQ(-ESRCH, pids_append("!2147483647"));
 	/* kthreadd */
@@ -121,7 +121,7 @@ TEST_F_TIMEOUT(tracing, refused, TIMEOUT)
 	EXPECT_EQ(-E2BIG, file_write(PIDS, O_APPEND, long_text, sizeof(long_text)));
 	EXPECT_EQ(0, file_write(PIDS, O_APPEND, long_text, sizeof(long_text) - 1));
 
-	/* What comes before the word that fails is undone. */
+	/* Words before the word that fails are undone. */
 	snprintf(text, sizeof(text), "%d 2", child.pid);
 	EXPECT_EQ(-EPERM, pids_append(text));
 	EXPECT_EQ(0, pid_listed(child.pid));
@@ -136,7 +136,7 @@ TEST_F_TIMEOUT(tracing, refused, TIMEOUT)
 	EXPECT_EQ(1, marks(&child));
 	EXPECT_EQ(0, child_end(&child));
 
-	/* A process that has exited, and still has its number. */
+	/* A zombie, which still has its number. */
 	ASSERT_TRUE(child_start(&dead, run_marks, NULL));
 	close(dead.go);
 	ASSERT_EQ(0, waitid(P_PID, dead.pid, &info, WEXITED | WNOWAIT));
@@ -186,7 +186,7 @@ static void run_leader_exits(int to, int from, void *arg)
 		syscall(SYS_exit, 0);
 }
 
-/* Any thread's number will do; the process goes on without its first thread. */
+/* Any thread's number names its process, which may outlive its first thread. */
 TEST_F_TIMEOUT(tracing, by_thread, TIMEOUT)
 {
 	struct child child;
@@ -197,7 +197,7 @@ TEST_F_TIMEOUT(tracing, by_thread, TIMEOUT)
 	ASSERT_NE(MAP_FAILED, shared_tid);
 	ASSERT_TRUE(child_start(&child, run_leader_exits, NULL));
 	ASSERT_TRUE(child_said(&child));
-	/* Until the first thread is gone. */
+	/* Wait until the first thread has exited. */
 	for (c = 0; c != 'Z'; ) {
 		char path[64], *text, *at;
 
@@ -210,7 +210,7 @@ TEST_F_TIMEOUT(tracing, by_thread, TIMEOUT)
 	ASSERT_EQ(0, pid_add(*shared_tid));
 	EXPECT_EQ(1, pid_listed(child.pid));
 	EXPECT_EQ(0, pid_listed(*shared_tid));
-	/* It is the same process. */
+	/* The number of the first thread still names the process. */
 	ASSERT_EQ(0, pid_add(child.pid));
 	EXPECT_EQ(1, pid_listed(child.pid));
 	child_go(&child);
@@ -221,7 +221,7 @@ TEST_F_TIMEOUT(tracing, by_thread, TIMEOUT)
 	trace_free(&trace);
 }
 
-/* The list has no process that has exited, whichever way it did. */
+/* A process is removed from the list at its exit, in whichever way it exits. */
 TEST_F_TIMEOUT(tracing, exit_removes, TIMEOUT)
 {
 	struct child child;
@@ -255,7 +255,7 @@ static void *exit_all(void *arg)
 	_exit(0);
 }
 
-/* Exits at once, by one of its threads or the only one. */
+/* Exits at once, from a second thread or from the only one. */
 static void run_exit(int to, int from, void *arg)
 {
 	pthread_t thread;
@@ -273,7 +273,7 @@ static unsigned long now_us(void)
 	return ts.tv_sec * 1000000UL + ts.tv_nsec / 1000;
 }
 
-/* Added while it exits: it is too late, or it is taken away again. */
+/* Adding a process that is exiting fails, or its exit removes it again. */
 TEST_F_TIMEOUT(tracing, add_against_exit, TIMEOUT)
 {
 	unsigned int i, in_time = 0, too_late = 0;
@@ -282,7 +282,7 @@ TEST_F_TIMEOUT(tracing, add_against_exit, TIMEOUT)
 	char *left;
 	int ret;
 
-	/* How long they take here. */
+	/* Measure the time that the exit takes on this kernel. */
 	for (i = 0; i < 10; i++) {
 		unsigned long start;
 
@@ -298,7 +298,7 @@ TEST_F_TIMEOUT(tracing, add_against_exit, TIMEOUT)
 		ASSERT_TRUE(child_start(&child, run_exit, (void *)(long)(i % 2)));
 		child_asleep(&child);
 		child_go(&child);
-		/* Up to twice as long; not at all in every 20th round. */
+		/* Wait up to twice that time, and not at all in every 20th round. */
 		if (i % 20)
 			usleep(longest * (i % 20) / 10);
 		ret = pid_add(child.pid);
@@ -321,7 +321,7 @@ static void run_in_namespace(int to, int from, void *arg)
 	char *list;
 	int ok;
 
-	/* In a new namespace this is number 1; what is outside has no number there. */
+	/* In its new namespace this process is number 1; processes outside have no number there. */
 	ok = getpid() == 1 && !pids_append("1") && pids_append("!4194304") == -ESRCH;
 	list = file_read(PIDS);
 	ok = ok && !strcmp(list, "1\n");
@@ -341,7 +341,7 @@ TEST_F_TIMEOUT(tracing, pid_namespace, TIMEOUT)
 	ASSERT_TRUE(child_start(&inside, run_in_namespace, NULL));
 	ASSERT_EQ(1, read(inside.done, &ok, 1));
 	EXPECT_EQ('1', ok);
-	/* Here both have numbers. */
+	/* In the namespace of the test, both processes have numbers. */
 	EXPECT_EQ(1, pid_listed(inside.pid));
 	EXPECT_EQ(1, pid_listed(outside.pid));
 	EXPECT_EQ(1, marks(&inside));
@@ -349,7 +349,7 @@ TEST_F_TIMEOUT(tracing, pid_namespace, TIMEOUT)
 	EXPECT_EQ(0, child_end(&outside));
 }
 
-/* Calls all the time, from threads that come and go. */
+/* Makes system calls in a loop, in one of the short-lived threads. */
 static void *call_often(void *arg)
 {
 	int i;
@@ -376,7 +376,7 @@ static void run_stress(int to, int from, void *arg)
 	}
 }
 
-/* Added and removed under load: once it is removed, nothing is told any more. */
+/* A process is added and removed under load. No event follows its removal. */
 TEST_F_TIMEOUT(tracing, under_load, TIMEOUT)
 {
 	struct child child;
@@ -403,7 +403,7 @@ TEST_F_TIMEOUT(tracing, under_load, TIMEOUT)
 		trace_free(&trace);
 	}
 	EXPECT_LT(0, seen);
-	/* And exit while listed. */
+	/* The process exits while it is listed. */
 	ASSERT_EQ(0, pid_add(child.pid));
 	stress->over = true;
 	EXPECT_EQ(0, child_end(&child));

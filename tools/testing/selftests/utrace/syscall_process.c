@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* System-call events of all of a process, and of nothing else; names that race. */
+/* System-call events of all threads of a process and no others; racing file names. */
 #include <libgen.h>
 #include <limits.h>
 #include <pthread.h>
@@ -8,11 +8,11 @@
 
 #include "syscall_trace.h"
 
-/* What the processes under test tell. */
+/* Memory shared with the processes under test, for their results. */
 static struct shared {
 	atomic_int count;
 	pid_t tids[32];
-	/* Of the race, a round: the file that was opened, and whether the name was still that. */
+	/* A round of the race: the opened file, and whether its name changed afterwards. */
 	struct round {
 		unsigned char opened;
 		unsigned char changed;
@@ -37,7 +37,7 @@ static void *mark(void *from)
 	return NULL;
 }
 
-/* Threads from before and from after, and children of each kind. */
+/* Creates threads before and after the listing, and children of each kind. */
 static void run_threads(int to, int from, void *arg)
 {
 	pthread_t threads[8];
@@ -78,7 +78,7 @@ TEST_F_TIMEOUT(tracing, threads_and_not_children, TIMEOUT)
 	ASSERT_TRUE(child_start(&child, run_threads, NULL));
 	ASSERT_TRUE(child_said(&child));
 	ASSERT_EQ(0, pid_add(child.pid));
-	/* This one is not listed. */
+	/* The test itself is not listed. */
 	syscall(MARK);
 	child_go(&child);
 	ASSERT_EQ(0, child_end(&child));
@@ -101,7 +101,7 @@ TEST_F_TIMEOUT(tracing, threads_and_not_children, TIMEOUT)
 
 #define TARGET32_TEXT	0x08048000UL
 
-/* Beside this program. */
+/* Returns the path of the 32-bit program, which is beside this one. */
 static const char *target32(void)
 {
 	static char path[PATH_MAX];
@@ -146,7 +146,7 @@ static void run_exec_in_thread(int to, int from, void *arg)
 	event;							\
 })
 
-/* The child has executed a 32-bit program. */
+/* Checks the events of a child that has executed the 32-bit program. */
 static void expect_target32(struct __test_metadata *_metadata, struct child *child)
 {
 	struct trace trace = trace_read();
@@ -164,7 +164,7 @@ static void expect_target32(struct __test_metadata *_metadata, struct child *chi
 	ASSERT_EQ(PATH, event->kind);
 	EXPECT_STREQ(target32(), event->name);
 	EXPECT_EQ(0, event->arg);
-	/* The calls of threads that exec has killed end before. */
+	/* The calls of threads that execve() kills end before the execve(). */
 	while (at < trace.count && (trace.events[at].kind != EXIT || trace.events[at].nr != 11))
 		at++;
 	event = IS(EXIT, 11 /* execve */);
@@ -203,7 +203,7 @@ static void expect_exec(struct __test_metadata *_metadata, void (*run)(int, int,
 	expect_target32(_metadata, &child);
 }
 
-/* It stays listed when it executes another program, of the other bitness too. */
+/* A process stays listed across execve(), also of a program of the other bitness. */
 TEST_F_TIMEOUT(tracing, exec, TIMEOUT)
 {
 	expect_exec(_metadata, run_exec);
@@ -215,9 +215,9 @@ TEST_F_TIMEOUT(tracing, exec_in_thread, TIMEOUT)
 }
 
 /*
- * Two characters of a name that one thread opens are changed by another all the
- * time. There is a file of each of the four names, so what the kernel has opened
- * tells which name it had.
+ * One thread opens a file while another one keeps changing two characters of its
+ * name. A file of each of the four names exists, so the file that the kernel opens
+ * shows the name that it copied.
  */
 #define RACE_DIR	"/tmp/utrace_race.d"
 #define RACE_LEAST	3000
@@ -293,7 +293,7 @@ static void run_race(int to, int from, void *arg)
 	pthread_t thread;
 	struct stat st;
 
-	/* It takes a while to get from the first of the two to the second. */
+	/* Many characters between the two make the copy from one to the other take longer. */
 	strcpy(race_name, RACE_DIR);
 	for (i = 0; i < 40; i++)
 		strcat(race_name, "/.");
@@ -359,7 +359,7 @@ TEST_F_TIMEOUT(tracing, names_are_those_that_were_used, TIMEOUT)
 	}
 	EXPECT_EQ(shared->count, opens);
 	EXPECT_EQ(0, wrong);
-	/* Who had read the name after the call would have been wrong. */
+	/* A tracer that reads the name after the call would have got a wrong name. */
 	EXPECT_LT(100, shared->changed);
 	for (i = 0; i < 4; i++)
 		EXPECT_LT(10, shared->variants[i]) TH_LOG("name %u", i);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-/* System-call events against strace, at the same time on the same process. */
+/* System-call events, compared with strace on the same process at the same time. */
 #include "syscall_trace.h"
 
 /* A line of `strace -n`: [NUMBER] CALL(ARGUMENTS) = RESULT */
 struct line {
 	int nr;
 	char *args;
-	/* None of execve() and exit_group(): shown in their own way. */
+	/* Not for execve() and exit_group(), which strace shows in another way. */
 	bool has_result;
 	long result;
 };
@@ -21,7 +21,7 @@ static bool line_parse(char *text, struct line *line)
 	result = strstr(text, ") ");
 	if (!args || !result)
 		return false;
-	/* The last one: names can have anything in them. */
+	/* Find the last one, because names can contain any character. */
 	for (char *next = result; next; next = strstr(next + 1, ") "))
 		result = next;
 	*result = '\0';
@@ -31,7 +31,7 @@ static bool line_parse(char *text, struct line *line)
 	return true;
 }
 
-/* The argument number @index, which is in quotes; cuts the line up. */
+/* Returns the quoted argument @index. Modifies the line. */
 static char *line_name(struct line *line, int index)
 {
 	char *at = line->args, *end;
@@ -86,7 +86,7 @@ static bool wait_traced(pid_t pid)
 	return false;
 }
 
-/* The events of the program from its execve() on, and strace's lines from there. */
+/* Compares the events of the program, from its execve() on, with strace's lines. */
 static void compare(struct __test_metadata *_metadata, struct trace *trace, char *strace)
 {
 	char *rest = strace, *text;
@@ -125,7 +125,7 @@ static void compare(struct __test_metadata *_metadata, struct trace *trace, char
 		EXPECT_EQ(line.nr, event->nr);
 		if (!line.has_result)
 			continue;
-		/* An error is shown as -1 and its name. */
+		/* strace shows an error as -1 and its name. */
 		if (line.result == -1) {
 			EXPECT_GT(0, event->result) TH_LOG("call %d", line.nr);
 		} else {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A 32-bit program whose system calls are known. It begins at _start. */
+/* A 32-bit program with known system calls. It begins at _start. */
 	.text
 	.globl _start
 _start:

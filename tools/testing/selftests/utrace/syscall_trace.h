@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the tests of system-call events share: the control file and the trace. */
+/* Fixture of the tests of system-call events: the control file and the trace. */
 #ifndef _SYSCALL_TRACE_H
 #define _SYSCALL_TRACE_H
 
@@ -20,12 +20,12 @@
 
 #define TRACEFS		"/sys/kernel/tracing/"
 #define PIDS		TRACEFS "utrace_syscall_pids"
-/* The events are recorded in a buffer of their own. */
+/* The trace instance for the events. */
 #define INSTANCE	TRACEFS "instances/utrace_selftest/"
 
 /* Seconds that a test may take on the slowest kernel. */
 #define TIMEOUT		150
-/* A call that does nothing, and is found in the trace. */
+/* The number of a nonexistent system call, which marks a point in the trace. */
 #define MARK		9999
 
 enum kind { ENTER, EXIT, PATH };
@@ -42,21 +42,21 @@ struct event {
 	int arg;
 	unsigned long ptr;
 	unsigned int len;
-	/* As it is shown. */
+	/* The name as the trace shows it. */
 	const char *name;
 };
 
 struct trace {
 	struct event *events;
 	size_t count;
-	/* Lines that are no event of ours, or none at all. */
+	/* Number of lines that could not be parsed as an event of utrace. */
 	size_t odd;
-	/* Whether the buffer was too small. */
+	/* Whether events were lost because the buffer was too small. */
 	bool lost;
 	char *text;
 };
 
-/* Writes in one call. 0 or a negative errno. */
+/* Writes @text in one call. Returns 0 or a negative errno. */
 static inline int file_write(const char *path, int flags, const char *text, size_t len)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC | flags), ret = 0;
@@ -75,7 +75,7 @@ static inline int file_write(const char *path, int flags, const char *text, size
 	return ret;
 }
 
-/* The whole file, to be freed. */
+/* Returns the contents of a file. The caller must free them. */
 static inline char *file_read(const char *path)
 {
 	size_t len = 0, size = 1 << 16;
@@ -128,7 +128,7 @@ static inline int pid_remove(pid_t pid)
 	return pids_append(text);
 }
 
-/* How often the file lists @pid. */
+/* Returns how often utrace_syscall_pids lists @pid. */
 static inline int pid_listed(pid_t pid)
 {
 	char *text = file_read(PIDS), *rest = text, *line;
@@ -148,7 +148,7 @@ static inline bool event_parse(char *line, struct event *event)
 	if (!what)
 		return false;
 	*what = '\0';
-	/* COMM-TID [CPU]: the name can be anything. */
+	/* COMM-TID [CPU], where COMM can contain any character. */
 	at = strrchr(line, '[');
 	if (!at)
 		return false;
@@ -186,7 +186,7 @@ static inline bool event_parse(char *line, struct event *event)
 	return true;
 }
 
-/* What is in the buffer. */
+/* Reads and parses the trace. */
 static inline struct trace trace_read(void)
 {
 	struct trace trace = { .text = file_read(INSTANCE "trace") };
@@ -232,7 +232,7 @@ static inline size_t trace_count(const struct trace *trace, enum kind kind, pid_
 	return count;
 }
 
-/* How many events are not of @tid. */
+/* Returns the number of events of other threads than @tid. */
 static inline size_t trace_of_others(const struct trace *trace, pid_t tid)
 {
 	size_t i, count = 0;
@@ -242,7 +242,7 @@ static inline size_t trace_of_others(const struct trace *trace, pid_t tid)
 	return count;
 }
 
-/* A child that waits to be told to go on. */
+/* A child that waits for the parent between its steps. */
 struct child {
 	pid_t pid;
 	int go;
@@ -258,8 +258,8 @@ static inline void child_wait(int from)
 }
 
 /*
- * Has @run execute in a child, which can wait for the parent by child_wait(to),
- * and tell it something by write(from).
+ * Runs @run in a child. The child can wait for the parent with child_wait(to), and
+ * write to it with write(from).
  */
 static inline bool child_start(struct child *child, void (*run)(int to, int from, void *arg),
 			       void *arg)
@@ -273,7 +273,7 @@ static inline bool child_start(struct child *child, void (*run)(int to, int from
 		int fd;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		/* Those of other children, too: they are to see the end of theirs. */
+		/* Close the pipes of other children too, so that these see the end of theirs. */
 		for (fd = 3; fd < 64; fd++)
 			if (fd != to[0] && fd != from[1])
 				close(fd);
@@ -287,7 +287,7 @@ static inline bool child_start(struct child *child, void (*run)(int to, int from
 	return child->pid > 0;
 }
 
-/* Waits until it sleeps. */
+/* Waits until the child sleeps. */
 static inline void child_asleep(struct child *child)
 {
 	char path[64], state = 0;
@@ -307,7 +307,7 @@ static inline void child_go(struct child *child)
 		abort();
 }
 
-/* Whether the child has said something, and not ended. */
+/* Waits for a byte from the child. Returns false if the child ends instead. */
 static inline bool child_said(struct child *child)
 {
 	char c;
@@ -315,7 +315,7 @@ static inline bool child_said(struct child *child)
 	return read(child->done, &c, 1) == 1;
 }
 
-/* The wait status. */
+/* Ends the child, and returns its wait status. */
 static inline int child_end(struct child *child)
 {
 	int status = -1;
@@ -346,7 +346,7 @@ FIXTURE_SETUP(tracing)
 	ASSERT_EQ(0, pids_replace(""));
 	rmdir(INSTANCE);
 	ASSERT_EQ(0, mkdir(INSTANCE, 0700));
-	/* A clock may be too coarse to tell what came first on two CPUs. */
+	/* The clock may be too coarse to order events of two CPUs. */
 	ASSERT_EQ(0, setting(INSTANCE "trace_clock", "counter"));
 	ASSERT_EQ(0, setting(INSTANCE "buffer_size_kb", "4096"));
 	ASSERT_EQ(0, setting(INSTANCE "events/utrace/enable", "1"));

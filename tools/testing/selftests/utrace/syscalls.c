@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* System calls: refused, rewritten, held at the entry, and their results. */
+/* System calls: aborted, rewritten and stopped at entry, and their results. */
 #include "device_fixture.h"
 
 #define ENTRY	.callback = UTRACE_TEST_SYSCALL_ENTRY, .flags = UTRACE_TEST_ONLY
@@ -8,7 +8,7 @@
 	.callback = UTRACE_TEST_##what, .match = nr, \
 	.flags = UTRACE_TEST_ONLY | UTRACE_TEST_SET
 
-/* The next entry to, or return from, a certain system call. */
+/* Waits for the next entry to, or return from, system call @nr. */
 static struct utrace_test_record next_call(struct __test_metadata *_metadata, int dev,
 					   int callback, long nr)
 {
@@ -43,7 +43,7 @@ static long is_open(long fd)
 	return fcntl(fd, F_GETFD) >= 0;
 }
 
-/* Number, arguments and result, as the program gave and got them. */
+/* The number, arguments and result in reports agree with the program's. */
 DEVICE_TEST(told)
 {
 	struct utrace_test_record record;
@@ -60,7 +60,7 @@ DEVICE_TEST(told)
 	EXPECT_EQ(-EBADF, NEXT_CALL(EXIT, SYS_dup2).arg[1]);
 }
 
-/* A system call that does not exist is told of too. */
+/* A system call that does not exist is reported as well. */
 static long do_unknown(long nr)
 {
 	return syscall(nr) < 0 ? -errno : 0;
@@ -86,7 +86,7 @@ DEVICE_TEST(abort)
 	       .action = UTRACE_RESUME | UTRACE_SYSCALL_ABORT);
 	EXPECT_EQ(-ENOSYS, CALL(do_dup2, 77));
 	EXPECT_EQ(0, CALL(is_open, 77));
-	/* It returns all the same. */
+	/* An aborted call is reported at its return as well. */
 	EXPECT_EQ(-ENOSYS, NEXT_CALL(EXIT, SYS_dup2).arg[1]);
 	EXPECT_EQ(77, CALL(do_dup2, 77));
 }
@@ -107,13 +107,13 @@ DEVICE_TEST(abort_with_result)
 	EXPECT_EQ(0, CALL(is_open, 77));
 }
 
-/* The answer of one engine is found by the next, which can change it. */
+/* Each engine finds the answer of the engine before it, and can change it. */
 DEVICE_TEST(abort_is_found)
 {
 	int a = ATTACH(UTRACE_EVENT_SYSCALL), b = ATTACH(UTRACE_EVENT_SYSCALL);
 	struct utrace_test_record record;
 
-	/* The second is called first. */
+	/* At entry, b is called before a. */
 	ANSWER(self->dev, .id = b, ENTRY, .match = SYS_dup2,
 	       .action = UTRACE_RESUME | UTRACE_SYSCALL_ABORT);
 	EXPECT_EQ(-ENOSYS, CALL(do_dup2, 77));
@@ -149,7 +149,7 @@ DEVICE_TEST(rewrite_number)
 	EXPECT_EQ(0, CALL(is_open, 77));
 }
 
-/* Engines called later see what those before have written. */
+/* Engines see the changes of the engines that are called before them. */
 DEVICE_TEST(rewritten_is_found)
 {
 	int a = ATTACH(UTRACE_EVENT_SYSCALL), b = ATTACH(UTRACE_EVENT_SYSCALL);
@@ -176,7 +176,7 @@ DEVICE_TEST(rewrite_result)
 	EXPECT_EQ(1, CALL(is_open, 77));
 }
 
-/* Held at the entry: nothing was done; then engines are called once more. */
+/* A stop at entry: the call has had no effect; afterwards the engines are called again. */
 DEVICE_TEST(stop_at_entry)
 {
 	struct utrace_test_record record;
@@ -184,7 +184,7 @@ DEVICE_TEST(stop_at_entry)
 	int id, pipes[2];
 	char text[4];
 
-	/* The target has to be younger than the pipe. */
+	/* The target must be created after the pipe, to inherit it. */
 	ASSERT_EQ(SIGKILL, KILLED());
 	ASSERT_EQ(0, pipe2(pipes, O_NONBLOCK));
 	ASSERT_TRUE(target_start(&self->target));
@@ -198,7 +198,7 @@ DEVICE_TEST(stop_at_entry)
 	ASSERT_TRUE(wait_state(self->target.pid, self->target.pid, "t"));
 	EXPECT_EQ(0, dev_control(self->dev, id, UTRACE_STOP));
 	EXPECT_EQ(-1, read(pipes[0], text, sizeof(text)));
-	/* The arguments can be changed while it is held. */
+	/* The arguments can be changed during the stop. */
 	ASSERT_EQ(0, dev_get_regs(self->dev, id, &regs));
 	EXPECT_EQ(SYS_write, regs.orig_rax);
 	EXPECT_EQ(pipes[1], regs.rdi);
@@ -218,7 +218,7 @@ DEVICE_TEST(stop_at_entry)
 	EXPECT_EQ(2, NEXT_CALL(EXIT, SYS_write).arg[1]);
 }
 
-/* A second time at the entry it can be refused. */
+/* The engine can abort the call in the second report of its entry. */
 DEVICE_TEST(abort_after_stop)
 {
 	int id = ATTACH(UTRACE_EVENT_SYSCALL);
@@ -253,7 +253,7 @@ DEVICE_TEST(stop_at_exit)
 	EXPECT_EQ(78, END());
 }
 
-/* Every entry has its return, whatever comes between. */
+/* Every entry has a return, whatever happens between the two. */
 DEVICE_TEST(pairs)
 {
 	struct utrace_test_record record;
@@ -267,7 +267,7 @@ DEVICE_TEST(pairs)
 		EXPECT_LT(0, CALL(do_fork, 0));
 	}
 	EXPECT_EQ(5, shared->value);
-	/* It was in read() when this began, and is so when it ends. */
+	/* The target is in read() at the beginning and at the end of the test. */
 	ASSERT_TRUE(wait_state(self->target.pid, self->target.pid, "S"));
 	ASSERT_EQ(0, dev_set_events(self->dev, id, 0));
 	while (read(self->dev, &record, sizeof(record)) == sizeof(record)) {

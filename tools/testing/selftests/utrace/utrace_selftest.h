@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the selftests of utrace share. */
+/* Helpers of the selftests of utrace. */
 #ifndef _UTRACE_SELFTEST_H
 #define _UTRACE_SELFTEST_H
 
@@ -12,7 +12,7 @@
 #include "selftest_process.h"
 #include "utrace_test.h"
 
-/* The enums and flags of <linux/utrace.h>, as the Makefile has taken them out. */
+/* The enums and flags of <linux/utrace.h>, which the Makefile extracts. */
 #define BIT(nr)	(1UL << (nr))
 #include "utrace_enums.h"
 
@@ -20,19 +20,27 @@
 #define EVENT(name)	UTRACE_EVENT(name)
 #define ALL_EVENTS	(BIT(_UTRACE_NEVENTS) - 1)
 
-/* The module. All return a value, or a negative errno. */
+#define SOON_MS		20000
+#define A_WHILE_MS	100
+
+/* Returns whether @fd becomes readable within @ms milliseconds. */
+bool wait_readable(int fd, int ms);
+
+/* Calls of the test module. All return a value, or a negative errno. */
 int dev_open(void);
-/* A new engine with all callbacks, told of @events: an id. */
+/* Closes the file of dev_open() in a child. */
+void dev_close_in_target(void);
+/* Attaches an engine with all callbacks and the event set @events. Returns its id. */
 int dev_attach(int dev, pid_t tid, unsigned long events);
 int dev_attach_how(int dev, const struct utrace_test_attach *how);
-/* On all threads of a process. */
+/* Attaches engines to all threads of a process. */
 int dev_attach_process(int dev, pid_t tid, unsigned long events);
 int dev_set_events(int dev, int id, unsigned long events);
 int dev_control(int dev, int id, enum utrace_resume_action action);
 int dev_barrier(int dev, int id);
 int dev_prepare(int dev, int id);
 int dev_finish(int dev, int id);
-/* UTRACE_TEST_EVENTS and following; @how has all that they can be given. */
+/* The commands from UTRACE_TEST_EVENTS on; @how has the parameters of all of them. */
 int dev_call(int dev, unsigned long cmd, const struct utrace_test_call *how);
 int dev_get_regs(int dev, int id, struct user_regs_struct *regs);
 int dev_set_regs(int dev, int id, const struct user_regs_struct *regs);
@@ -43,26 +51,26 @@ int dev_put(int dev, int id);
 int dev_drop(int dev, int id);
 int dev_count(int dev, int id, struct utrace_test_count *count);
 /*
- * Whether a callback was called so often, soon. The parent can be back from
- * wait() before the engines have been told of the death, and of what follows.
+ * Waits until a callback was called exactly @times times. The parent can return from
+ * wait() before the death and the later events are reported to the engines.
  */
 bool calls_reach(int dev, int id, unsigned int callback, unsigned long long times);
-/* Whether all that died was told of to its end, soon. */
+/* Waits until the death and the reap of each exited thread are reported. */
 bool deaths_settle(int dev, int id, struct utrace_test_count *count);
-/* Whether release() was called so often, soon, and is not called again. */
+/* Waits until release() was called @times times, and checks that no call follows. */
 bool released(int dev, int id, unsigned long long times);
-/* Keeps a process out of user mode until dev_drop(). */
+/* Quiesces a process until dev_drop(). */
 int dev_quiesce(int dev, pid_t pid);
 int dev_state(int dev, struct utrace_test_state *state);
-/* Whether no engine is left, soon, and nothing ever came late. */
+/* Waits until no engine is left. Also checks that no callback was late, or in atomic context. */
 bool dev_clean(int dev);
 
 #define ANSWER(dev, ...)	\
 	ASSERT_EQ(0, dev_answer(dev, &(struct utrace_test_answer){ __VA_ARGS__ }))
 
 /*
- * The log. next_record() waits for a record, and skips those of other callbacks
- * than @callback, if that is not ANY. False: none came in time.
+ * The log. next_record() waits for a record of @callback, or of any callback if this
+ * is ANY, and skips the others. Returns false if none came in time.
  */
 #define ANY	(-1)
 bool next_record(int dev, int callback, struct utrace_test_record *record);
@@ -70,15 +78,15 @@ bool next_record(int dev, int callback, struct utrace_test_record *record);
 bool no_record(int dev);
 void drop_records(int dev);
 /*
- * The next @records as text, valid until the next call: "a.exit b.exit", where
- * the letters are the ids; a quiesce has its event: "a.quiesce:exit".
+ * Returns the next @records records as text, valid until the next call: "a.exit
+ * b.exit", where the letters are the ids. A quiesce has its event: "a.quiesce:exit".
  */
-const char *told(int dev, unsigned int records);
+const char *next_records(int dev, unsigned int records);
 const char *event_name(unsigned long events);
 
 /*
- * A process that calls functions of this program when told to, in its first
- * thread. All of them are forks of the test: addresses agree.
+ * A process that calls functions of this program in its first thread, on request.
+ * Since each target is a fork of the test, addresses agree.
  */
 struct target {
 	pid_t pid;
@@ -90,19 +98,19 @@ typedef long (*target_fn)(long arg);
 
 bool target_start(struct target *target);
 bool target_begin(struct target *target, target_fn fn, long arg);
-/* What the function returned. NOT_DONE: nothing in time. */
+/* Returns the result of the function, or NOT_DONE if it did not return in time. */
 #define NOT_DONE	(-77777L)
 long target_end(struct target *target);
 long target_call(struct target *target, target_fn fn, long arg);
-/* Whether the function still runs a while later. */
+/* Whether the function is still running after a while. */
 bool target_busy(struct target *target);
-/* Ends it, unless it has ended already: the wait status. */
+/* Ends the target, unless it has ended already, and returns its wait status. */
 int target_stop(struct target *target);
 int target_kill(struct target *target);
-/* The wait status, without doing anything; -1 if it does not end. */
+/* Waits for the end of the process. Returns its wait status, or -1 if it does not end. */
 int wait_status(pid_t pid);
 
-/* Memory that all forks share, from before the first. */
+/* Memory that the test and all targets share. It is mapped before the first fork. */
 struct shared {
 	atomic_int phase;
 	atomic_int go;
@@ -115,12 +123,12 @@ extern struct shared *shared;
 bool share(void);
 bool reaches(atomic_int *where, int value);
 
-/* For targets. */
+/* Functions for targets. */
 long do_getpid(long arg);	/* as a system call */
 long do_exit(long code);	/* of the process */
-long do_kill_self(long sig);	/* 0 if it comes back */
-long do_spin(long until);	/* until shared->go is that; counts turns */
-long do_read(long fd);		/* one byte: what read() returned, or -errno */
+long do_kill_self(long sig);	/* 0 if the signal lets it return */
+long do_spin(long until);	/* until shared->go is @until; counts turns */
+long do_read(long fd);		/* one byte: the result of read(), or -errno */
 long do_fork(long arg);		/* a child that exits with 0: its pid */
 long do_exec(long arg);
 long do_open(long arg);		/* /dev/null: 0 */
@@ -129,9 +137,9 @@ long do_ignore(long sig);
 long do_default(long sig);
 long do_block(long sig);
 long do_unblock(long sig);
-long do_thread(long ends);	/* starts one that ends soon, or with the process */
+long do_thread(long ends);	/* starts a thread that ends soon, or with the process */
 
-/* Whether do_spin() makes turns, or none. */
+/* Whether do_spin() makes turns, or makes none. */
 bool spins(void);
 bool spins_not(void);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Results and flags of arithmetic and logic, as a processor gives them.
+//! Tests of the results and flags of arithmetic and logic, compared with a processor's.
 
 use super::{
     super::Mode,
@@ -15,7 +15,7 @@ use super::{
     MEMORY, //
 };
 use crate::{
-    Thread,
+    ThreadAccess,
     Width, //
 };
 use kernel::{
@@ -38,10 +38,10 @@ const TOP: usize = 1 << 63;
 
 const STATUS: usize = CF | PF | AF | ZF | SF | OF;
 
-/// An instruction, `rax`, `rcx` and the carry flag before, `rax` and the status flags after.
+/// An instruction; `rax`, `rcx` and the carry flag before it; `rax` and the status flags after it.
 type Case = (&'static [u8], usize, usize, usize, usize, usize);
 
-/// Instructions with their result in `eax`. The upper half of `rax` is zero unless there is REX.W.
+/// Instructions with a result in `eax`. The upper half of `rax` is zero unless there is REX.W.
 const CASES: &[Case] = &[
     // ADD.
     (b"\x01\xc8", 0, 0, 0, 0, PF | ZF),
@@ -153,7 +153,7 @@ const CASES: &[Case] = &[
     (b"\x19\xc8", 1, 0, CF, 0, PF | ZF),
     (b"\x48\x19\xc8", 0, !0, CF, 0, CF | PF | AF | ZF),
     (b"\x18\xc8", 0x80, 0, CF, 0x7f, AF | OF),
-    // CMP changes nothing else.
+    // CMP only changes the flags.
     (b"\x39\xc8", 3, 5, 0, 3, CF | AF | SF),
     (b"\x48\x39\xc8", TOP, 1, 0, TOP, PF | AF | OF),
     (b"\x38\xc8", 0x1280, 0x3480, 0, 0x1280, PF | ZF),
@@ -187,7 +187,7 @@ const CASES: &[Case] = &[
     (b"\x84\xc8", 0x12ff, 1, 0, 0x12ff, 0),
     (b"\x48\x85\xc8", 1, 2, 0, 1, PF | ZF),
     (b"\x66\x85\xc8", 0x8000, 0x8000, 0, 0x8000, PF | SF),
-    // INC and DEC leave the carry.
+    // INC and DEC leave the carry flag unchanged.
     (b"\xff\xc0", 0xffff_ffff, 0, 0, 0, PF | AF | ZF),
     (
         b"\xff\xc0",
@@ -296,9 +296,9 @@ const CASES: &[Case] = &[
     (b"\x66\xa9\x00\x80", 0x8000, 0, 0, 0x8000, PF | SF),
 ];
 
-/// Instructions with one of their operands in memory, which is given in the place of `rcx`.
+/// Instructions with one operand in memory, which takes the value that the case has for `rcx`.
 const MEMORY_CASES: &[Case] = &[
-    // ADD, SUB, AND, OR, XOR, ADC, SBB: the second operand.
+    // ADD, SUB, AND, OR, XOR, ADC, SBB with memory as the second operand.
     (
         b"\x03\x06",
         0x7fff_ffff,
@@ -314,7 +314,7 @@ const MEMORY_CASES: &[Case] = &[
     (b"\x33\x06", 5, 5, CF, 0, PF | ZF),
     (b"\x13\x06", 0xffff_ffff, 0, CF, 0, CF | PF | AF | ZF),
     (b"\x48\x1b\x06", 0, 0, CF, usize::MAX, CF | PF | AF | SF),
-    // CMP, with memory second and first.
+    // CMP with memory as the second and as the first operand.
     (b"\x3b\x06", 3, 5, 0, 3, CF | AF | SF),
     (b"\x39\x06", 3, 5, 0, 3, 0),
     (b"\x3a\x06", 0x80, 1, 0, 0x80, AF | OF),
@@ -340,11 +340,11 @@ const MEMORY_CASES: &[Case] = &[
 mod tests {
     use super::*;
 
-    /// Whether the instruction does what `case` says, and nothing else.
+    /// Returns whether the instruction has the effect that `case` describes, and no other.
     fn holds(case: &Case, mode: Mode, in_memory: bool) -> Result<bool> {
         let (bytes, ax, cx, carry, after, status) = *case;
         let (mut regs, mut thread) = (registers(mode), MockThread::new());
-        // The flags that are not set before, to see that they are.
+        // The other flags start with the opposite value, to show that the instruction writes them.
         regs.set_flags(0x202 | DF | carry | (STATUS & !CF & !status));
         regs.set_gpr(AX, ax);
         if in_memory {
@@ -359,7 +359,7 @@ mod tests {
         for n in [CX, 6] {
             expected.set_gpr(n, regs.gpr(n));
         }
-        // NOT leaves the flags.
+        // NOT leaves the flags unchanged.
         let is_not = matches!(bytes, [.., 0xf6 | 0xf7, 0xd0]);
         let kept = if is_not {
             regs.flags()
@@ -376,7 +376,7 @@ mod tests {
     fn failures(cases: &[Case], in_memory: bool) -> Result<usize> {
         let mut count = 0;
         for case in cases {
-            // With REX, or in another segment, there is no such thing in 32-bit code.
+            // 32-bit code has no REX, and its memory operands are not emulated.
             let is_64bit = in_memory || case.0[0] == 0x48;
             for mode in [Mode::Bits64, Mode::Bits32] {
                 if (mode == Mode::Bits64 || !is_64bit) && !holds(case, mode, in_memory)? {
@@ -408,18 +408,18 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_register() -> Result {
+    fn partial_register_writes() -> Result {
         let ax = 0xfedc_ba98_7654_3210;
-        // What is left of it depends on how much is written.
+        // The width of the write determines which other bits of the register stay.
         for (bytes, after) in [
             (&b"\x83\xc8\x01"[..], 0x7654_3211),
             (b"\x48\x83\xc8\x01", 0xfedc_ba98_7654_3211),
             (b"\x66\x83\xc8\x01", 0xfedc_ba98_7654_3211),
             (b"\x0c\x01", 0xfedc_ba98_7654_3211),
-            // AH; with any REX prefix that number is SPL.
+            // AH; with any REX prefix the same number encodes SPL.
             (b"\x80\xcc\x01", 0xfedc_ba98_7654_3310),
             (b"\x40\x80\xcc\x01", ax),
-            // A comparison writes nothing.
+            // A comparison does not write its operand.
             (b"\x83\xf8\x01", ax),
         ] {
             let (mut regs, mut thread) = (registers(Mode::Bits64), MockThread::new());

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which instructions are probed, and how they are resumed.
+//! Tests of the blacklist and of the choice of plans.
 
 use super::{
     super::{
         analyze,
         Mode,
-        Plan, //
+        ResumePlan, //
     },
     AT, //
 };
@@ -16,14 +16,14 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// What becomes of an instruction.
+/// The expected result of the analysis of an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     /// Emulated in registers.
     Registers,
     /// Emulated with memory.
     Memory,
-    /// In a slot, without a second trap.
+    /// Boosted in a slot, without a second trap.
     Boosted,
     /// Stepped in a slot.
     Stepped,
@@ -34,7 +34,7 @@ pub(super) enum Verdict {
 use Refusal::*;
 use Verdict::*;
 
-/// Looks at the instruction that makes up all of `bytes`, with others behind it.
+/// Analyzes the instruction that consists of all of `bytes`, with other instructions behind it.
 fn verdict(bytes: &[u8], mode: Mode) -> Verdict {
     let mut padded = [0x90; 32];
     for (to, from) in padded.iter_mut().zip(bytes) {
@@ -47,15 +47,15 @@ fn verdict(bytes: &[u8], mode: Mode) -> Verdict {
             No(Undecodable)
         }
         Ok(insn) => match insn.plan() {
-            Plan::Emulate(_) | Plan::EmulateOrBoost(..) => Registers,
-            Plan::EmulateOrStep(..) => Memory,
-            Plan::Boost(_) => Boosted,
-            Plan::Step(_) => Stepped,
+            ResumePlan::Emulate(_) | ResumePlan::EmulateOrBoost(..) => Registers,
+            ResumePlan::EmulateOrStep(..) => Memory,
+            ResumePlan::Boost(_) => Boosted,
+            ResumePlan::Step(_) => Stepped,
         },
     }
 }
 
-/// Counts the entries of a table that do not hold.
+/// Counts the entries of a table with a wrong verdict.
 pub(super) fn failures(table: &[(&[u8], Verdict)], mode: Mode) -> usize {
     let mut count = 0;
     for (bytes, expected) in table {
@@ -68,9 +68,9 @@ pub(super) fn failures(table: &[(&[u8], Verdict)], mode: Mode) -> usize {
     count
 }
 
-/// The same in 64-bit and in 32-bit code.
+/// Instructions with the same verdict in 64-bit and in 32-bit code.
 const BOTH: &[(&[u8], Verdict)] = &[
-    // Nothing.
+    // No operation.
     (b"\x90", Registers),
     (b"\x66\x90", Registers),
     (b"\xf3\x90", Registers),
@@ -79,7 +79,7 @@ const BOTH: &[(&[u8], Verdict)] = &[
     (b"\x66\x2e\x0f\x1f\x84\x00\x00\x00\x00\x00", Registers),
     (b"\xf3\x0f\x1e\xfa", Registers),
     (b"\xf3\x0f\x1e\xfb", Registers),
-    // Not quite nothing: another hint, REPNE, a hint that is not ENDBR64 without its prefix.
+    // Similar to a NOP: another hint, REPNE, a hint that is not ENDBR64 without its prefix.
     (b"\x0f\x18\x00", Boosted),
     (b"\xf2\x90", Boosted),
     (b"\x0f\x1e\xfa", Boosted),
@@ -155,7 +155,7 @@ const BOTH: &[(&[u8], Verdict)] = &[
     (b"\xfe\xcc", Registers),
     (b"\xf7\xe1", Boosted),
     (b"\xd1\xe0", Boosted),
-    // Memory that is both read and written, or in another segment.
+    // Memory operands that are read and written, or that are in another segment.
     (b"\x01\x18", Boosted),
     (b"\x83\x00\x01", Boosted),
     (b"\xff\x00", Boosted),
@@ -164,7 +164,7 @@ const BOTH: &[(&[u8], Verdict)] = &[
     (b"\x64\x8b\x00", Boosted),
     (b"\x65\x89\x00", Boosted),
     (b"\x64\xff\x30", Boosted),
-    // Whatever else.
+    // Other instructions.
     (b"\xf0\x01\x18", Boosted),
     (b"\xf0\x0f\xb1\x0a", Boosted),
     (b"\xf0\x0f\xc7\x08", Boosted),
@@ -190,7 +190,7 @@ const BOTH: &[(&[u8], Verdict)] = &[
     (b"\xf3\x0f\x01\xea", Boosted),
     (b"\x0f\x02\xc1", Boosted),
     (b"\xf3\x0f\x01\xfa", Boosted),
-    // Hypervisors may serve user mode.
+    // A hypervisor may serve these in user mode.
     (b"\x0f\x01\xc1", Boosted),
     (b"\x0f\x01\xd4", Boosted),
     (b"\x0f\x01\xd9", Boosted),
@@ -199,7 +199,7 @@ const BOTH: &[(&[u8], Verdict)] = &[
     (b"\xee", Boosted),
     (b"\xf3\x6c", Boosted),
     (b"\x6f", Boosted),
-    // The exceptions by which programs stop themselves.
+    // Exceptions by which programs stop themselves.
     (b"\x0f\x0b", Boosted),
     (b"\x0f\xb9\xc0", Boosted),
     (b"\x0f\xff", Boosted),
@@ -219,7 +219,7 @@ const BOTH: &[(&[u8], Verdict)] = &[
     (b"\xca\x08\x00", No(FarTransfer)),
     (b"\xff\x18", No(FarTransfer)),
     (b"\xff\x28", No(FarTransfer)),
-    // Near ones by 16 bits.
+    // Near transfers with a 16-bit displacement.
     (b"\x66\xeb\x00", No(ShortTransfer)),
     (b"\x66\xff\xd0", No(ShortTransfer)),
     (b"\x66\x74\x00", No(ShortTransfer)),
@@ -277,28 +277,28 @@ const BOTH: &[(&[u8], Verdict)] = &[
     (b"\xf3\x0f\x01\xec", No(UserInterrupt)),
     (b"\xf3\x0f\x01\xef", No(UserInterrupt)),
     (b"\xf3\x0f\xc7\xf0", No(UserInterrupt)),
-    // To a hypervisor, or unknown.
+    // Calls to a hypervisor, or unknown instructions.
     (b"\x0f\x0bxen\x90", No(Hypervisor)),
     (b"\x0f\x0bkvm\x90", No(Hypervisor)),
     (b"\x0f\x04", No(Undecodable)),
     (b"\x0f\x24\xc0", No(Undecodable)),
     (b"\xf2\x0f\x73\xf5", No(Undecodable)),
     (b"\x0f\x38\xff\xc0", No(Undecodable)),
-    // LOCK without a memory operand, or with an instruction that cannot have it.
+    // LOCK without a memory operand, or with an instruction that cannot have LOCK.
     (b"\xf0\x01\xd8", No(Undecodable)),
     (b"\xf0\x90", No(Undecodable)),
     (b"\xf0\x38\x18", No(Undecodable)),
     (b"\xf0\x83\x38\x01", No(Undecodable)),
     (b"\xf0\xeb\x00", No(Undecodable)),
     (b"\xf0\x0f\xa3\x18", No(Undecodable)),
-    // More prefixes than an instruction has room for.
+    // More prefixes than fit in an instruction.
     (
         b"\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x90",
         No(Undecodable),
     ),
 ];
 
-/// 64-bit code only.
+/// Instructions of 64-bit code only.
 const BITS64: &[(&[u8], Verdict)] = &[
     (b"\x48\x90", Registers),
     (b"\x41\x90", Registers),
@@ -318,7 +318,7 @@ const BITS64: &[(&[u8], Verdict)] = &[
     (b"\x66\x66\x48\xe8\x00\x00\x00\x00", Memory),
     (b"\x66\x48\x8d\x3d\x00\x00\x00\x00", Registers),
     (b"\x66\x48\xff\x15\x00\x00\x00\x00", Memory),
-    // What it and other indirect calls are relaxed to by linkers.
+    // The relaxed forms that linkers use instead of it and of other indirect calls.
     (b"\x64\x48\x8b\x04\x25\x00\x00\x00\x00", Boosted),
     (b"\x48\x03\x05\x00\x00\x00\x00", Memory),
     (b"\x48\x8d\x80\x00\x00\x00\x00", Registers),
@@ -349,10 +349,10 @@ const BITS64: &[(&[u8], Verdict)] = &[
     (b"\x48\x0f\xc7\x08", Boosted),
     (b"\x63\xc1", Registers),
     (b"\x48\x98", Registers),
-    // Processors differ in whether they have these in 64-bit code.
+    // Not every processor has these in 64-bit code.
     (b"\x9e", Boosted),
     (b"\x9f", Boosted),
-    // Not in 64-bit code.
+    // Invalid in 64-bit code.
     (b"\x06", No(Undecodable)),
     (b"\x17", No(Undecodable)),
     (b"\x27", No(Undecodable)),
@@ -361,23 +361,23 @@ const BITS64: &[(&[u8], Verdict)] = &[
     (b"\x9a\x00\x00\x00\x00\x00\x00", No(Undecodable)),
     (b"\xce", No(Undecodable)),
     (b"\xea\x00\x00\x00\x00\x00\x00", No(Undecodable)),
-    // Prefixes in an order that the decoder does not follow.
+    // Prefixes in an order that the decoder does not support.
     (b"\x48\x66\x89\xc0", No(Undecodable)),
     (b"\x48\x48\x89\xc0", No(Undecodable)),
     (b"\x48\xf3\xa4", No(Undecodable)),
-    // Out of user space: below zero.
+    // A target outside of user space: below zero.
     (b"\xe9\x00\x00\x00\x80", No(TargetOutOfRange)),
     (b"\x0f\x84\x00\x00\x00\x80", No(TargetOutOfRange)),
     (b"\xe8\x00\x00\x00\x80", No(TargetOutOfRange)),
 ];
 
-/// 32-bit code only.
+/// Instructions of 32-bit code only.
 const BITS32: &[(&[u8], Verdict)] = &[
-    // What is REX elsewhere.
+    // These bytes are REX prefixes in 64-bit code.
     (b"\x40", Registers),
     (b"\x4f", Registers),
     (b"\x63\xc1", Boosted),
-    // The decoder's idea of VEX and EVEX depends on the second byte.
+    // The second byte determines whether the decoder takes this for VEX or EVEX.
     (b"\xc5\x08", Boosted),
     (b"\x62\x08", Boosted),
     (b"\x8f\x48\x00", No(Undecodable)),
@@ -389,7 +389,7 @@ const BITS32: &[(&[u8], Verdict)] = &[
     (b"\xea\x00\x00\x00\x00\x00\x00", No(FarTransfer)),
     (b"\x66\xe8\x00\x00", No(ShortTransfer)),
     (b"\x67\xe2\x00", Registers),
-    // The data segment may be any.
+    // The data segment may have any base.
     (b"\xff\x25\x00\x00\x00\x00", Boosted),
     (b"\xff\x14\x85\x00\x00\x00\x00", Stepped),
     (b"\x89\x45\xfc", Boosted),
@@ -397,7 +397,7 @@ const BITS32: &[(&[u8], Verdict)] = &[
     (b"\xff\x30", Boosted),
     // 16-bit addresses.
     (b"\x67\x8d\x00", Boosted),
-    // Wraps at 4 GiB.
+    // A target that wraps at 4 GiB.
     (b"\xe9\x00\x00\x00\x80", Registers),
 ];
 
@@ -428,8 +428,8 @@ mod tests {
                     continue;
                 }
                 wrong += usize::from(whole.is_err());
-                // Without its last byte, the instruction is another or none, but never longer than
-                // what is there.
+                // Without its last byte, it is another instruction or none, but never longer than
+                // the bytes that are left.
                 if let Some((_, rest)) = bytes.split_last() {
                     wrong += match analyze(rest, Vaddr::new(AT), mode) {
                         Err(CutOff) => 0,
@@ -448,8 +448,8 @@ mod tests {
 
     #[test]
     fn any_bytes() {
-        // Whatever the bytes are, the answer is one of those that there are, and the length is
-        // within bounds; debug builds also check arithmetic.
+        // Any bytes must have a valid verdict and a length within bounds. Debug builds also check
+        // arithmetic for overflows.
         let mut state = 1u64;
         let mut wrong = 0;
         for round in 0..5_000u64 {
@@ -460,7 +460,7 @@ mod tests {
                     .wrapping_add(1442695040888963407);
                 *byte = (state >> 56) as u8;
             }
-            // Common first bytes lead further into the tables.
+            // Common first bytes reach more entries of the tables.
             bytes[0] = match round % 8 {
                 0 => 0x0f,
                 1 => 0xff,

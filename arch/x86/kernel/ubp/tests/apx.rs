@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Instructions with the prefixes of APX. They are executed in slots: whether the CPU has them is
-//! for it to say.
+//! Tests of instructions with the prefixes of APX. They are executed in slots, because only the CPU
+//! knows whether it has them.
 
 use super::{
     super::{
@@ -26,7 +26,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// In 64-bit code.
+/// Instructions of 64-bit code.
 const BITS64: &[(&[u8], Verdict)] = &[
     // REX2: MOV, PUSHP, POP, an immediate of eight bytes, the second map, calls and jumps.
     (b"\xd5\x10\x89\xc0", Boosted),
@@ -43,14 +43,14 @@ const BITS64: &[(&[u8], Verdict)] = &[
     (b"\xf0\xd5\x10\x01\x18", Boosted),
     (b"\xd5\x08\xc3", Boosted),
     (b"\xd5\x08\x9c", Stepped),
-    // What would be emulated without it.
+    // Instructions that would be emulated without REX2.
     (b"\xd5\x00\x90", Boosted),
     (b"\xd5\x80\x1f\x00", Boosted),
     (b"\xd5\x08\x01\xc8", Boosted),
-    // JMPABS; with an address-size prefix, the decoder takes the wrong length.
+    // JMPABS; with an address-size prefix, the decoder computes the wrong length.
     (b"\xd5\x00\xa1\x00\x00\x00\x00\x00\x00\x00\x00", Boosted),
     (b"\x67\xd5\x00\xa1\x00\x00\x00\x00", No(Undecodable)),
-    // What is refused without it.
+    // Instructions that are also refused without REX2.
     (b"\xd5\x80\x05", No(SystemCall)),
     (b"\xd5\x00\xcc", No(Interrupt)),
     (b"\xd5\x00\x8e\xd0", No(StackSegment)),
@@ -60,7 +60,7 @@ const BITS64: &[(&[u8], Verdict)] = &[
     (b"\xd5\x80\xc7\x28", No(Privileged)),
     (b"\xd5\x00\xf4", No(Privileged)),
     (b"\x66\xd5\x10\xff\xd0", No(ShortTransfer)),
-    // Rows of the maps that it does not go with, escapes and other prefixes.
+    // Rows of the maps that cannot have REX2, escapes and other prefixes.
     (b"\xd5\x00\x48", No(Undecodable)),
     (b"\xd5\x00\x74\x00", No(Undecodable)),
     (b"\xd5\x00\xa4", No(Undecodable)),
@@ -85,13 +85,13 @@ const BITS64: &[(&[u8], Verdict)] = &[
     (b"\x62\xf4\x04\x0a\xf7\xc0\x01\x00\x00\x00", Boosted),
     (b"\x62\xf4\x05\x0a\xf7\xc0\x01\x00", Boosted),
     (b"\x62\xf4\x7c\x08\x66\x00", Boosted),
-    // WRUSS, INVPCID, ENQCMDS; without their prefixes, the latter opcodes are others.
+    // WRUSS, INVPCID, ENQCMDS; the latter opcodes are other instructions without their prefixes.
     (b"\x62\xf4\x7d\x08\x65\x00", No(Privileged)),
     (b"\x62\xf4\x7e\x08\xf2\x00", No(Privileged)),
     (b"\x62\xf4\x7e\x08\xf8\x00", No(Privileged)),
     (b"\x62\xf4\x7f\x08\xf8\x00", Boosted),
     (b"\x62\xf4\x7c\x08\xf0\xc0", Boosted),
-    // Nothing there.
+    // No instruction.
     (b"\x62\xf4\x7c\x08\x90\xc0", No(Undecodable)),
     (b"\xf0\x62\xf4\x7c\x18\x01\x00", No(Undecodable)),
 ];
@@ -103,13 +103,13 @@ mod tests {
     #[test]
     fn tables() {
         assert_eq!(failures(BITS64, Mode::Bits64), 0);
-        // In 32-bit code the first is AAD.
+        // In 32-bit code the first byte is AAD.
         assert_eq!(failures(&[(b"\xd5\x0a", Boosted)], Mode::Bits32), 0);
     }
 
     #[test]
     fn relative_operands() -> Result {
-        // With the displacement's offset.
+        // The instruction, and the offset of its displacement.
         for (bytes, offset) in [
             (&b"\xd5\x48\x8b\x0d\x10\x00\x00\x00"[..], 4),
             (b"\xd5\xc8\xaf\x05\x10\x00\x00\x00", 4),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What moves, address calculations and what depends on conditions leave behind.
+//! Tests of moves, address calculations and conditional instructions.
 
 use super::{
     super::Mode,
@@ -16,7 +16,7 @@ use super::{
     STACK, //
 };
 use crate::{
-    Thread,
+    ThreadAccess,
     Width, //
 };
 use kernel::{
@@ -40,7 +40,7 @@ const AX_VALUE: usize = 0x1122_3344_5566_7788;
 const CX_VALUE: usize = 0xffee_ddcc_bbaa_99f0;
 
 /// Executes an instruction that changes at most one register besides the instruction pointer, and
-/// no flags: whether it gives `register` this value.
+/// no flags. Returns whether `register` has the expected value afterwards.
 fn gives(bytes: &[u8], mode: Mode, bits: usize, register: u8, value: usize) -> Result<bool> {
     let prepare = |regs: &mut PtRegs| {
         regs.set_flags(0x202 | bits);
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn moves() -> Result {
         for (bytes, mode, register, value) in [
-            // Of an immediate.
+            // Moves of an immediate.
             (&b"\xb8\x01\x02\x03\x84"[..], BITS64, AX, 0x8403_0201),
             (b"\xb8\x01\x02\x03\x84", BITS32, AX, 0x8403_0201),
             (b"\x66\xb8\x01\x02", BITS64, AX, 0x1122_3344_5566_0201),
@@ -98,13 +98,13 @@ mod tests {
                 0xffff_ffff_8403_0201,
             ),
             (b"\xc7\xc0\x01\x02\x03\x84", BITS64, AX, 0x8403_0201),
-            // Between registers.
+            // Moves between registers.
             (b"\x89\xc8", BITS64, AX, 0xbbaa_99f0),
             (b"\x66\x89\xc8", BITS64, AX, 0x1122_3344_5566_99f0),
             (b"\x88\xc8", BITS64, AX, 0x1122_3344_5566_77f0),
             (b"\x88\xcc", BITS64, AX, 0x1122_3344_5566_f088),
             (b"\x8a\xc5", BITS64, AX, 0x1122_3344_5566_7799),
-            // Extended.
+            // Extending moves.
             (b"\x0f\xb6\xc1", BITS64, AX, 0xf0),
             (b"\x0f\xb6\xc5", BITS64, AX, 0x99),
             (b"\x66\x0f\xb6\xc1", BITS64, AX, 0x1122_3344_5566_00f0),
@@ -119,7 +119,7 @@ mod tests {
             (b"\x98", BITS32, AX, 0x7788),
             (b"\x48\x99", BITS64, DX, 0),
             (b"\x99", BITS32, DX, 0),
-            // From memory.
+            // Moves from memory.
             (b"\x8b\x06", BITS64, AX, 0xbbaa_99f0),
             (b"\x48\x8b\x06", BITS64, AX, CX_VALUE),
             (b"\x66\x8b\x06", BITS64, AX, 0x1122_3344_5566_99f0),
@@ -128,7 +128,7 @@ mod tests {
             (b"\x48\x0f\xbe\x06", BITS64, AX, 0xffff_ffff_ffff_fff0),
             (b"\x0f\xb7\x46\x01", BITS64, AX, 0xaa99),
             (b"\x48\x63\x06", BITS64, AX, 0xffff_ffff_bbaa_99f0),
-            // Its own address.
+            // A move to the register that holds its address.
             (b"\x48\x8b\x36", BITS64, SI, CX_VALUE),
         ] {
             assert!(gives(bytes, mode, 0, register, value)?);
@@ -171,7 +171,7 @@ mod tests {
                 0x1122_3344_5566_f088,
                 0xffee_ddcc_bbaa_9977,
             ),
-            // AL with AH, and EAX with itself, which is no NOP.
+            // AL with AH, and EAX with itself, which is not a NOP.
             (b"\x86\xe0", BITS64, 0x1122_3344_5566_8877, CX_VALUE),
             (b"\x87\xc0", BITS64, 0x5566_7788, CX_VALUE),
         ] {
@@ -190,7 +190,7 @@ mod tests {
     fn addresses() -> Result {
         let s = STACK;
         for (bytes, mode, value) in [
-            // 8(%rsp); 16-bit; from 32-bit code.
+            // 8(%rsp); with a 16-bit operand; in 32-bit code.
             (&b"\x48\x8d\x44\x24\x08"[..], BITS64, s + 8),
             (
                 b"\x66\x8d\x44\x24\x08",
@@ -198,7 +198,7 @@ mod tests {
                 0x1122_3344_5566_0000 | ((s + 8) & 0xffff),
             ),
             (b"\x8d\x44\x24\xf8", BITS32, s - 8),
-            // (%rax,%rcx,2), wrapping.
+            // (%rax,%rcx,2), which wraps.
             (
                 b"\x48\x8d\x04\x48",
                 BITS64,
@@ -207,7 +207,7 @@ mod tests {
             (b"\x8d\x04\x48", BITS64, 0xccbb_ab68),
             (b"\x67\x48\x8d\x04\x48", BITS64, 0xccbb_ab68),
             (b"\x8d\x04\x48", BITS32, 0xccbb_ab68),
-            // Relative to the next instruction, and not in 32-bit code.
+            // Relative to the next instruction; absolute in 32-bit code.
             (b"\x48\x8d\x05\x10\x00\x00\x00", BITS64, AT + 7 + 16),
             (b"\x48\x8d\x05\xf9\xff\xff\xff", BITS64, AT),
             (
@@ -216,14 +216,14 @@ mod tests {
                 0x8000_0000 + AT + 8,
             ),
             (b"\x8d\x05\x10\x00\x00\x00", BITS32, 16),
-            // A displacement only, and an index without a base.
+            // Only a displacement, and an index without a base.
             (
                 b"\x48\x8d\x04\x25\x00\x00\x00\x80",
                 BITS64,
                 0xffff_ffff_8000_0000,
             ),
             (b"\x48\x8d\x04\xcd\x00\x00\x00\x00", BITS64, CX_VALUE << 3),
-            // Segments do not matter.
+            // Segments make no difference to LEA.
             (b"\x64\x48\x8d\x01", BITS64, CX_VALUE),
             (b"\x2e\x8d\x01", BITS32, 0xbbaa_99f0),
         ] {
@@ -236,7 +236,7 @@ mod tests {
     fn conditions() -> Result {
         let zf = flags::ZF;
         for (bytes, mode, bits, value) in [
-            // CMOVE, CMOVNE: without the condition, the upper half is cleared nevertheless.
+            // CMOVE, CMOVNE: the upper half is cleared even if the condition does not hold.
             (&b"\x0f\x44\xc1"[..], BITS64, zf, 0xbbaa_99f0),
             (b"\x0f\x44\xc1", BITS64, 0, 0x5566_7788),
             (b"\x48\x0f\x44\xc1", BITS64, 0, AX_VALUE),
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn stores() -> Result {
-        // Instruction, and how many bytes of which value it leaves.
+        // The instruction, and the width and value of the word that it stores.
         for (bytes, width, value) in [
             (&b"\x89\x06"[..], Width::W32, 0x5566_7788),
             (b"\x48\x89\x06", Width::W64, AX_VALUE),
@@ -283,7 +283,7 @@ mod tests {
             assert_eq!(outcome, Outcome::Done);
             assert!(same(&regs, &expected));
             assert!(thread.load(MEMORY + 16, width) == Ok(value));
-            // Nothing beside it.
+            // The bytes beside the word stay.
             assert!(thread.load(MEMORY + 15, Width::W8) == Ok(0xaa));
             assert!(thread.load(MEMORY + 16 + width.bytes(), Width::W8) == Ok(0xaa));
         }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_accessed_changes_nothing() -> Result {
+    fn inaccessible_memory_changes_nothing() -> Result {
         for bytes in [
             &b"\x48\x8b\x06"[..],
             b"\x48\x89\x06",
@@ -308,7 +308,7 @@ mod tests {
                 regs.set_gpr(
                     SI,
                     match obstacle {
-                        // No memory there; not canonical; a word that crosses a page.
+                        // Unmapped memory; a non-canonical address; a word that crosses a page.
                         0 => MEMORY - 64,
                         1 => 1 << 63,
                         2 => MEMORY - 1,
@@ -325,7 +325,7 @@ mod tests {
                 assert!(same(&regs, &before) && thread.is_untouched());
             }
         }
-        // A push of a word that can be read, to where it cannot be written.
+        // A push of a readable word to a read-only stack.
         let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
         regs.set_gpr(SI, MEMORY);
         thread.is_read_only = true;
@@ -342,7 +342,8 @@ mod tests {
             (BITS64, popped, popped | 0x202),
             (BITS32, popped, popped | 0x202),
             (BITS64, 0, 0x202),
-            // What user mode cannot change: IOPL, IF, RF, VM, VIF, VIP, the reserved ones.
+            // All bits, also those that user mode cannot change: IOPL, IF, RF, VM, VIF, VIP,
+            // reserved bits.
             (BITS64, usize::MAX & !flags::TF, 0x24_4ed5 | 0x202),
             (BITS32, 0xffff_feff, 0x24_4ed5 | 0x202),
         ] {
@@ -357,7 +358,7 @@ mod tests {
             assert_eq!(outcome, Outcome::Done);
             assert!(same(&regs, &expected));
         }
-        // Where the trap flag is or gets set, or IF can be, or the stack cannot be read.
+        // The trap flag is or gets set, IF could change, or the stack cannot be read.
         for (bits, word, sp) in [
             (0x202, flags::TF, STACK),
             (0x202 | flags::TF, 0, STACK),

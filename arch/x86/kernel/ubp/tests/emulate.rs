@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What emulation leaves behind, and when it does not happen.
+//! Tests of emulation: its effects, and the cases that are not emulated.
 
 use super::{
     super::Mode,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Emulated,
-    Thread,
+    ThreadAccess,
     Vaddr,
     Width, //
 };
@@ -32,17 +32,17 @@ use kernel::{
     },
 };
 
-/// Whether a condition holds with the carry, parity, zero, sign and overflow flags.
+/// Evaluates a condition on the carry, parity, zero, sign and overflow flags.
 type Holds = fn(bool, bool, bool, bool, bool) -> bool;
 
-/// How an emulation went.
+/// The outcome of an emulation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Outcome {
-    /// Emulated, and the trap flag was not set.
+    /// Emulated, with the trap flag clear.
     Done,
-    /// Emulated, with a trap to be delivered.
+    /// Emulated, with a trap that must be delivered.
     Trap,
-    /// To be stepped.
+    /// Not emulated: the instruction must be stepped.
     Step,
 }
 
@@ -63,7 +63,7 @@ pub(super) fn emulate(
     })
 }
 
-/// Whether two sets of registers are the same.
+/// Returns whether two sets of registers are equal.
 pub(super) fn same(a: &PtRegs, b: &PtRegs) -> bool {
     (0..16).all(|n| a.gpr(n) == b.gpr(n)) && a.ip() == b.ip() && a.flags() == b.flags()
 }
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn conditions() -> Result {
-        // The manual's list of mnemonics, in the order of their numbers.
+        // The manual's mnemonics, in the order of their numbers.
         let holds: [Holds; 8] = [
             |_, _, _, _, of| of,
             |cf, _, _, _, _| cf,
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn loops() -> Result {
         let ones = usize::MAX;
-        // Instruction, mode, counter and zero flag before, counter after, branch taken.
+        // Instruction, mode, counter and zero flag before it, counter after it, branch taken.
         for (bytes, mode, before, zero, after, taken) in [
             (&b"\xe2\x10"[..], BITS64, 2, false, 1, true),
             (b"\xe2\x10", BITS64, 1, false, 0, false),
@@ -215,7 +215,7 @@ mod tests {
         for (bytes, mode, value) in [
             (&b"\x55"[..], BITS64, registers(BITS64).gpr(BP)),
             (b"\x41\x57", BITS64, registers(BITS64).gpr(15)),
-            // The stack pointer as it was before.
+            // PUSH of the stack pointer stores its value from before the push.
             (b"\x54", BITS64, STACK),
             (b"\x6a\xff", BITS64, usize::MAX),
             (b"\x68\x00\x00\x00\x80", BITS64, 0xffff_ffff_8000_0000),
@@ -225,7 +225,7 @@ mod tests {
             (b"\x9c", BITS32, 0x4_0ad7 & !flags::AC),
         ] {
             let (mut regs, mut thread) = (registers(mode), MockThread::new());
-            // With a resume flag, which is never pushed.
+            // With the resume flag set, which PUSHF never pushes.
             regs.set_flags(0xad7 | flags::RF);
             let mut expected = registers(mode);
             expected.set_flags(regs.flags());
@@ -239,7 +239,7 @@ mod tests {
             assert_eq!(emulate(bytes, mode, &mut regs, &mut thread)?, Outcome::Done);
             assert!(same(&regs, &expected));
             assert!(thread.load(regs.sp(), width) == Ok(value));
-            // Nothing beside it.
+            // The bytes beside the word stay.
             assert!(thread.load(STACK, Width::W8) == Ok(0xaa));
             assert!(thread.load(regs.sp() - 1, Width::W8) == Ok(0xaa));
         }
@@ -280,16 +280,16 @@ mod tests {
     #[test]
     fn calls_and_returns() -> Result {
         let target = 0x55_5555;
-        // Instruction, mode and where it goes.
+        // Instruction, mode and target.
         for (bytes, mode, to) in [
             (&b"\xe8\x00\x01\x00\x00"[..], BITS64, AT + 0x105),
             (b"\xe8\xfb\xff\xff\xff", BITS64, AT),
             (b"\xe8\x00\x01\x00\x00", BITS32, AT + 0x105),
-            // Wraps below zero.
+            // A target that wraps below zero.
             (b"\xe8\x00\x00\xb0\xff", BITS32, 0xfff0_1005),
             (b"\xff\xd3", BITS64, target),
             (b"\xff\xd3", BITS32, target),
-            // (%rbp), 8(%rbp,%rax,8), -8(%rsp), the last before anything is pushed.
+            // (%rbp), 8(%rbp,%rax,8), -8(%rsp); the last is read before the push.
             (b"\xff\x55\x00", BITS64, target),
             (b"\xff\x54\xc5\x08", BITS64, target),
             (b"\xff\x54\x24\xf8", BITS64, target),
@@ -311,7 +311,7 @@ mod tests {
             assert_eq!(regs.sp(), STACK - width.bytes());
             assert!(thread.load(regs.sp(), width) == Ok(AT + bytes.len()));
 
-            // And back again.
+            // Return to the caller.
             for (ret, release) in [(&b"\xc3"[..], 0), (b"\xc2\x10\x80", 0x8010)] {
                 regs.set_sp(STACK - width.bytes());
                 assert_eq!(emulate(ret, mode, &mut regs, &mut thread)?, Outcome::Done);
@@ -351,7 +351,7 @@ mod tests {
         Ok(())
     }
 
-    /// Instructions that access memory at [`STACK`] or below, or get their target from `rbx`.
+    /// Instructions that access memory at [`STACK`] or below, or that get their target from `rbx`.
     const TOUCHY: &[&[u8]] = &[
         b"\x55",
         b"\x5d",
@@ -365,7 +365,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_cannot_be_emulated_changes_nothing() -> Result {
+    fn failed_emulation_changes_nothing() -> Result {
         for bytes in TOUCHY {
             for obstacle in 0..5 {
                 let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
@@ -381,7 +381,7 @@ mod tests {
                     );
                     regs.set_gpr(BP, STACK);
                     match obstacle {
-                        // No memory there.
+                        // Unmapped memory.
                         0 => {
                             regs.set_sp(MEMORY - 64);
                             regs.set_gpr(BP, MEMORY - 64);
@@ -400,7 +400,7 @@ mod tests {
                 }
                 thread.is_watched = obstacle == 3;
                 if obstacle == 4 {
-                    // Targets that are not canonical, on a read-only stack.
+                    // Non-canonical targets, on a read-only stack.
                     let word = usize::from_le_bytes([0xaa; 8]);
                     assert!(word >> 47 != 0);
                     thread.is_read_only = true;
@@ -418,13 +418,13 @@ mod tests {
     }
 
     #[test]
-    fn shadow_stacks_are_left_to_the_cpu() -> Result {
+    fn shadow_stack_prevents_emulation() -> Result {
         for (bytes, expected) in [
             (&b"\xe8\x00\x00\x00\x00"[..], Outcome::Step),
             (b"\xff\xd3", Outcome::Step),
             (b"\xc3", Outcome::Step),
             (b"\xc2\x00\x00", Outcome::Step),
-            // No call, no return.
+            // Neither a call nor a return.
             (b"\xff\xe3", Outcome::Done),
             (b"\x55", Outcome::Done),
         ] {
@@ -438,13 +438,13 @@ mod tests {
 
     #[test]
     fn traps() -> Result {
-        // Instruction, block stepping before, outcome, block stepping after.
+        // Instruction, block stepping before it, outcome, block stepping after it.
         for (bytes, block, outcome, block_after) in [
             (&b"\x90"[..], false, Outcome::Trap, false),
             (b"\x55", false, Outcome::Trap, false),
             (b"\x90", true, Outcome::Done, true),
             (b"\xeb\x10", true, Outcome::Trap, false),
-            // Not taken, as the zero flag is not set; taken.
+            // Not taken, because the zero flag is clear; taken.
             (b"\x74\x10", true, Outcome::Done, true),
             (b"\x75\x10", true, Outcome::Trap, false),
         ] {
@@ -459,15 +459,15 @@ mod tests {
     }
 
     #[test]
-    fn the_mode_of_the_thread_counts() -> Result {
-        // In 32-bit code DEC EAX; NOP. In 64-bit code XCHG RAX, RAX.
+    fn mode_from_registers() -> Result {
+        // In 32-bit code this is DEC EAX; NOP, in 64-bit code XCHG RAX, RAX.
         let wide = insn(b"\x48\x90", BITS64)?;
-        let narrow = wide.in_mode(BITS32)?;
+        let narrow = insn(b"\x48\x90", BITS32)?;
         assert_eq!(wide.bytes(), b"\x48\x90");
         assert_eq!(narrow.bytes(), b"\x48");
         assert!(narrow.at() == Vaddr::new(AT) && narrow.mode() == BITS32);
-        assert!(Mode::of(&registers(BITS32)) == Some(BITS32));
-        assert!(Mode::of(&registers(BITS64)) == Some(BITS64));
+        assert!(Mode::from_regs(&registers(BITS32)) == Some(BITS32));
+        assert!(Mode::from_regs(&registers(BITS64)) == Some(BITS64));
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Instructions outside of the frame of their function.
+//! Tests for instructions outside of the frame of their function.
 
 use super::{
     super::{
@@ -31,7 +31,7 @@ mod tests {
             assert!(outside(b"\xf3\xc3", mode));
             assert!(outside(b"\xf2\xc3", mode));
             assert!(outside(b"\xc2\x08\x00", mode));
-            // `nop`, `push %rbx`, `mov %rsp,%rbp` as 32-bit code has it, and `leave`
+            // `nop`, `push %rbx`, the 32-bit encoding of `mov %rsp,%rbp`, and `leave`
             assert!(!outside(b"\x90", mode));
             assert!(!outside(b"\x53", mode));
             assert!(!outside(b"\x89\xe5", mode));

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What slots hold, and where they may be.
+//! Tests of the contents and the addresses of slots.
 
 use super::{
     super::{
         is_at_copy,
         step::Boost,
         Mode,
-        Step,
+        XolStep,
         BREAKPOINT, //
     },
     insn,
@@ -15,7 +15,7 @@ use super::{
         step,
         SLOT, //
     },
-    AT,
+    AT, //
 };
 use crate::{
     analyze,
@@ -28,8 +28,8 @@ use kernel::prelude::*;
 const BITS64: Mode = Mode::Bits64;
 const BITS32: Mode = Mode::Bits32;
 
-/// The displacement of four bytes at `offset` in the image for a slot.
-fn displacement(step: &Step, slot: usize, offset: usize) -> Result<i64, OutOfReach> {
+/// Returns the 32-bit displacement at `offset` in the image for a slot.
+fn displacement(step: &XolStep, slot: usize, offset: usize) -> Result<i64, OutOfReach> {
     let image = step.slot_image(SlotAddr::new(slot))?;
     let mut bytes = [0; 4];
     for (to, from) in bytes.iter_mut().zip(&image[offset..]) {
@@ -38,8 +38,8 @@ fn displacement(step: &Step, slot: usize, offset: usize) -> Result<i64, OutOfRea
     Ok(i32::from_le_bytes(bytes).into())
 }
 
-/// Where the displacement leads to that ends at `end` in the image for a slot.
-fn target(step: &Step, slot: usize, end: usize) -> Result<usize> {
+/// Returns the target of the displacement that ends at `end` in the image for a slot.
+fn target(step: &XolStep, slot: usize, end: usize) -> Result<usize> {
     let distance = displacement(step, slot, end - 4).map_err(|_| EINVAL)? as usize;
     Ok((slot + end).wrapping_add(distance))
 }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_of_what_is_stepped() -> Result {
+    fn images_of_stepped_instructions() -> Result {
         for (bytes, mode, image) in [
             (&b"\x55"[..], BITS64, &b"\x55"[..]),
             (b"\xff\x55\x08", BITS32, b"\xff\x55\x08"),
@@ -58,7 +58,7 @@ mod tests {
             let step = step(bytes, mode)?;
             let found = step.slot_image(SLOT).map_err(|_| EINVAL)?;
             assert!(found.starts_with(image));
-            // `push` may be stepped, and what follows it in the slot does not matter then.
+            // `push` may be stepped; then the bytes behind it in the slot make no difference.
             if step.boost() == Boost::Never {
                 assert!(found[image.len()..].iter().all(|byte| *byte == BREAKPOINT));
             }
@@ -67,14 +67,14 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_to_the_next_instruction_follows_what_is_boosted() -> Result {
+    fn images_of_boosted_instructions() -> Result {
         for (bytes, mode) in [
             (&b"\x0f\xc8"[..], BITS64),
             (b"\x0f\xc8", BITS32),
             (b"\xf3\xa4", BITS64),
             (b"\xf0\x48\x0f\xc1\x07", BITS64),
             (b"\xc5\xf8\x58\xc1", BITS32),
-            // The longest that there can be.
+            // The longest possible instruction.
             (
                 b"\x2e\x2e\xf0\x48\x81\x04\x25\x00\x00\x00\x00\x01\x00\x00\x00",
                 BITS64,
@@ -97,8 +97,8 @@ mod tests {
     }
 
     #[test]
-    fn in_place_of_a_call_there_are_a_push_and_a_jump() -> Result {
-        // Also those with prefixes.
+    fn image_of_boosted_call() -> Result {
+        // Calls with and without prefixes.
         for bytes in [
             &b"\xe8\x00\x01\x00\x00"[..],
             b"\x66\x48\xe8\x00\x01\x00\x00",
@@ -107,7 +107,7 @@ mod tests {
             let next = AT + bytes.len();
             assert!(step.boost() == Boost::Unshadowed && step.behind() == next + 0x100);
             let image = step.slot_image(SLOT).map_err(|_| EINVAL)?;
-            // PUSH [RIP + 18], which is what is at 24; then the jump.
+            // PUSH [RIP + 18], with the operand at offset 24; then the jump.
             assert!(image.starts_with(b"\xff\x35\x12\x00\x00\x00\xe9"));
             assert_eq!(image[24..], next.to_le_bytes());
             assert_eq!(target(&step, SLOT.as_usize(), 11)?, next + 0x100);
@@ -120,8 +120,8 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_stepped_has_a_stand_in() -> Result {
-        // The one to the next instruction is special.
+    fn image_of_stepped_call() -> Result {
+        // The stand-in for a call to the next instruction differs.
         for (bytes, mode, call) in [
             (
                 &b"\xe8\x10\x00\x00\x00"[..],
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn conditional_jumps_have_a_displacement_of_32_bits() -> Result {
+    fn image_of_conditional_jump() -> Result {
         // Both forms, with a prefix, and backwards.
         for (bytes, copy, distance) in [
             (&b"\x74\x10"[..], b"\x0f\x84", 0x10),
@@ -161,8 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_within_reach_of_slots() -> Result {
-        // High up, and with the greatest displacement.
+    fn slot_range_reaches_targets() -> Result {
+        // At a high address, and with the greatest displacements.
         let at = 0x7f00_0000_0000;
         for (bytes, len) in [
             (&b"\xe8\x00\x00\x00\x80"[..], 5),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_in_32_bit_code_wraps_around() -> Result {
+    fn jump_wraps_in_32_bit_code() -> Result {
         let step = step(b"\x0f\xc8", BITS32)?;
         assert_eq!(step.slot_range(), (0, u32::MAX as usize));
         let slot = 0xffff_f000;
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn relative_operands() -> Result {
-        // Instruction, and the offset of the displacement: with an immediate behind it, with
+        // The instruction, and the offset of its displacement: with an immediate behind it, with
         // prefixes, VEX and EVEX, and opcodes of three bytes.
         for (bytes, offset) in [
             (&b"\x48\x8b\x05\x00\x10\x00\x00"[..], 3),
@@ -209,8 +209,9 @@ mod tests {
         ] {
             let step = step(bytes, BITS64)?;
             let operand = AT + bytes.len() + 0x1000;
-            // A slot before and one behind the instruction; then as far away as may be. The last
-            // byte of the instruction and of the jump must reach, so that the range is a bit less.
+            // A slot below and one above the instruction; then the slots that are farthest away.
+            // The last bytes of the instruction and of the jump must be within reach, so that the
+            // range is slightly smaller.
             let (low, high) = step.slot_range();
             assert!(low <= AT && AT <= high);
             for slot in [AT - 0x30_0000, AT + 0x30_0000, low, high] {
@@ -225,7 +226,7 @@ mod tests {
 
     #[test]
     fn relative_operand_before_the_slot() -> Result {
-        // High up, so that there are 2 GiB below.
+        // At a high address, so that there are 2 GiB below it.
         let at = 0x7f00_0000_0000;
         let bytes = b"\x48\x8b\x05\x00\x10\x00\x00";
         let insn = analyze(bytes, Vaddr::new(at), BITS64)?;
@@ -239,8 +240,8 @@ mod tests {
 
     #[test]
     fn relative_operands_of_32_bits() -> Result {
-        // The address wraps at 4 GiB, so that every slot reaches it that reaches the next
-        // instruction.
+        // The address wraps at 4 GiB, so that any slot within reach of the next instruction is also
+        // within reach of the operand.
         let bytes = b"\x67\x8b\x05\x00\x10\x00\x00";
         let step = step(bytes, BITS64)?;
         for slot in [0x1000, AT + 0x1000, 0x8000_0000] {
@@ -248,7 +249,7 @@ mod tests {
             let reached = (slot + bytes.len()).wrapping_add(found as usize);
             assert_eq!(reached & 0xffff_ffff, AT + bytes.len() + 0x1000);
         }
-        // In 32-bit code the same bits mean an absolute address.
+        // In 32-bit code the same bits encode an absolute address.
         let insn = insn(b"\x8b\x05\x00\x10\x00\x00", BITS32)?;
         let step = insn.plan().step().ok_or(EINVAL)?;
         assert_eq!(displacement(step, 0x9000_0000, 2), Ok(0x1000));

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The way into slots and out of them. What the CPU does in between, the tests do.
+//! Tests of the way into and out of slots. The tests simulate the CPU in between.
 
 use super::{
     super::{
         Mode,
-        Step, //
+        XolStep, //
     },
     insn,
     registers,
@@ -18,7 +18,7 @@ use crate::{
     Fault,
     Finished,
     SlotAddr,
-    Thread,
+    ThreadAccess,
     Width, //
 };
 use kernel::{
@@ -37,12 +37,12 @@ const DONE: Finished = Finished::Done {
 };
 const TRAP: Finished = Finished::Done { deliver_trap: true };
 
-/// The stepped form of an instruction at [`AT`].
-pub(super) fn step(bytes: &[u8], mode: Mode) -> Result<Step> {
+/// Returns the stepped form of an instruction at [`AT`].
+pub(super) fn step(bytes: &[u8], mode: Mode) -> Result<XolStep> {
     Ok(*insn(bytes, mode)?.plan().step().ok_or(EINVAL)?)
 }
 
-/// What the CPU leaves after executing so many bytes in the slot.
+/// Sets the instruction pointer as the CPU does when it has executed `len` bytes in the slot.
 fn executed(regs: &mut PtRegs, len: usize) {
     regs.set_ip(SLOT.as_usize() + len);
 }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repeated_instruction_can_be_finished_without_steps() -> Result {
+    fn second_copy_of_repeated_instruction() -> Result {
         let movs = step(b"\xf3\xa4", BITS64)?;
         let image = movs.slot_image(SLOT).map_err(|_| EINVAL)?;
         assert!(image[16..].starts_with(b"\xf3\xa4\xcc"));
@@ -60,7 +60,7 @@ mod tests {
         let state = movs.begin_in_second_copy(&mut regs, SLOT).ok_or(EINVAL)?;
         assert_eq!(regs.ip(), SLOT.as_usize() + 16);
         assert_eq!(regs.flags() & TF, 0);
-        // Between two iterations, and at the breakpoint of somebody else.
+        // Between two iterations, and at a breakpoint that is not the slot's.
         assert!(!movs.finish_second_copy(state, &mut regs));
         // A watchpoint traps after the last iteration, before the breakpoint of the slot.
         for breakpoint in [0, 1] {
@@ -69,7 +69,7 @@ mod tests {
             assert_eq!(regs.ip(), AT + 2);
         }
 
-        // What is not repeated has none, nor what is too long.
+        // There is no second copy of an instruction that is not repeated, or that is too long.
         for bytes in [
             &b"\xa4"[..],
             b"\x2e\x2e\x2e\x2e\x2e\x2e\x2e\x2e\x2e\x2e\x2e\x2e\xf3\xa4",
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn conditional_jumps() -> Result {
-        // Taken, or not.
+        // The conditional jump is taken, or not taken.
         for (ip, goes_to) in [(AT + 0x12, AT + 0x12), (SLOT.as_usize() + 6, AT + 2)] {
             for (mode, flags, finished) in [
                 (BITS64, 0x202, DONE),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn block_steps_end_with_a_jump_that_is_taken() -> Result {
+    fn block_step_ends_with_taken_jump() -> Result {
         let step = step(b"\x74\x10", BITS64)?;
         for (ip, finished) in [(AT + 0x12, TRAP), (SLOT.as_usize() + 6, DONE)] {
             let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
@@ -122,7 +122,7 @@ mod tests {
         for (tf, block, branch_trap, finished) in [
             (false, false, false, DONE),
             (true, false, false, TRAP),
-            // With block stepping there is no trap after this instruction.
+            // With block stepping, there is no trap after this instruction.
             (true, true, true, DONE),
         ] {
             let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
@@ -165,8 +165,8 @@ mod tests {
 
     #[test]
     fn absolute_branches() -> Result {
-        // RET, JMP *%rbx, RET by 16 bits, JMPABS: wherever they went, also if that is an address in
-        // the slot.
+        // RET, JMP *%rbx, RET with a 16-bit operand, JMPABS. The target stays as it is, even if it
+        // is an address in the slot.
         for bytes in [
             &b"\xc3"[..],
             b"\xff\xe3",
@@ -201,8 +201,8 @@ mod tests {
 
     #[test]
     fn calls() -> Result {
-        // Instruction, mode, its length in the slot, its target, and what is on the shadow stack
-        // afterwards if it was that of the slot before.
+        // Instruction, mode, length in the slot, target, and whether the call pushes to the shadow
+        // stack, where the return address must be corrected.
         for (bytes, mode, len, target, shadowed) in [
             (&b"\xe8\x00\x01\x00\x00"[..], BITS64, 5, AT + 0x105, true),
             (b"\x66\x48\xe8\x00\x01\x00\x00", BITS64, 5, AT + 0x107, true),
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn corrections_may_fail() -> Result {
-        // Instruction, size of what it pushes, and whether it pushes to a shadow stack, too.
+        // Instruction, size of the pushed value, and whether it also pushes to a shadow stack.
         for (bytes, size, shadowed) in [
             (&b"\xe8\x00\x01\x00\x00"[..], 8, true),
             (b"\xe8\x00\x00\x00\x00", 8, false),
@@ -276,7 +276,7 @@ mod tests {
                     assert_eq!(finished, Finished::Fault(Fault { addr, write }));
                     assert!(regs.ip() == AT && regs.flags() == 0x202);
                 } else {
-                    // The CPU finds out in user mode.
+                    // The CPU raises the fault in user mode.
                     assert_eq!(finished, Finished::Again);
                     assert!(regs.ip() == start && regs.flags() == 0x202 | TF);
                 }
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_has_left_the_slot() -> Result {
+    fn thread_outside_slot() -> Result {
         let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
         let step = step(b"\xd1\xe3", BITS64)?;
         let state = step.begin(&mut regs, SLOT, &mut thread);
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn pushed_flags() -> Result {
-        // Instruction, mode, size of what it pushes.
+        // Instruction, mode, size of the pushed value.
         for (bytes, mode, size) in [
             (&b"\x9c"[..], BITS64, 8),
             (b"\x66\x9c", BITS64, 2),
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn popped_flags() -> Result {
-        // The trap flag before, and what is popped.
+        // The trap flag before, and the popped flags.
         for (before, popped) in [(0, 0), (0, TF), (TF, 0), (TF, TF)] {
             let (mut regs, mut thread) = (registers(BITS64), MockThread::new());
             regs.set_flags(0x202 | before);
@@ -352,7 +352,7 @@ mod tests {
         let step = step(b"\xf3\xa4", BITS64)?;
         let state = step.begin(&mut regs, SLOT, &mut thread);
         for _ in 0..3 {
-            // The trap after an iteration.
+            // The debug trap after an iteration.
             let finished = step.finish(state, &mut regs, &mut thread);
             assert_eq!(finished, Finished::Again);
             assert_eq!(regs.ip(), SLOT.as_usize());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The memory that cases use: see arena.h. */
+/* Memory that cases use: see arena.h. */
 #include <string.h>
 #include <sys/mman.h>
 

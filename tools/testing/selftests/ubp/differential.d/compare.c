@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Compares outcomes: see compare.h. */
+/* Comparison of outcomes: see compare.h. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +22,7 @@ static const char *const greg_names[NGREG] = {
 };
 #endif
 
-/* Text that differences are appended to. */
+/* A buffer to which differences are appended. */
 struct text {
 	char *at;
 	size_t left;
@@ -51,7 +51,10 @@ static void differ(struct text *text, const char *what, uint64_t native, uint64_
 		    (unsigned long long)probed);
 }
 
-/* One wrong byte is as good as a thousand: the first word that differs. */
+/*
+ * Returns the offset of the first word that differs; the other words do not
+ * matter.
+ */
 static unsigned int first_difference(const uint8_t *native, const uint8_t *probed,
 				     unsigned int size)
 {
@@ -126,7 +129,10 @@ bool outcome_is_abort(const struct outcome *outcome, const struct start *start)
 {
 	unsigned int i;
 
-	/* The stopper there; a fault of the instruction ends the sequence there as well. */
+	/*
+	 * The exception must be the stopper's: if the instruction faults, the
+	 * sequence also ends at ABORT_IP.
+	 */
 	if ((uintptr_t)outcome->gregs[REG_IP] != ABORT_IP || outcome->signal != SIGSEGV ||
 	    outcome->gregs[REG_TRAPNO] != 13 || outcome->gregs[REG_ERR])
 		return false;
@@ -136,7 +142,7 @@ bool outcome_is_abort(const struct outcome *outcome, const struct start *start)
 	return true;
 }
 
-/* What is changed in a copy of an outcome, a bit of each. */
+/* Fields of an outcome. The self-check flips a bit of each in a copy. */
 static const struct {
 	const char *name;
 	size_t offset;
@@ -178,14 +184,14 @@ bool compare_selfcheck(const struct outcome *native, char *text, size_t size)
 		return false;
 	for (i = 0; i < ARRAY_SIZE(falsified); i++) {
 		if (!notices(native, falsified[i].offset, text, size)) {
-			snprintf(text, size, "%s: not noticed", falsified[i].name);
+			snprintf(text, size, "%s: not detected", falsified[i].name);
 			return false;
 		}
 	}
 	for (i = 0; i < GPRS; i++) {
 		if (!notices(native, offsetof(struct outcome, gregs) +
 			     greg_of[i] * sizeof(greg_t), text, size)) {
-			snprintf(text, size, "register %u: not noticed", i);
+			snprintf(text, size, "register %u: not detected", i);
 			return false;
 		}
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Takes instructions apart with the kernel's decoder. A length that it gets
- * wrong is noticed: then the CPU does not stop where the stoppers begin.
+ * Decoding of instructions with the kernel's decoder. The test detects a wrong
+ * length, because then the CPU does not stop where the stoppers begin.
  */
 #include "../../../arch/x86/lib/inat.c"
 #include "../../../arch/x86/lib/insn.c"
@@ -73,7 +73,10 @@ static bool find_map(struct encoding *e, struct insn *insn)
 	return true;
 }
 
-/* The fourth bits of register numbers: R, X and B of a prefix. 32-bit code has none of these. */
+/*
+ * Returns the fourth bits of register numbers: R, X and B of a prefix. 32-bit
+ * code has none of them.
+ */
 static unsigned int high_bits(const struct insn *insn)
 {
 	if (!IS_64BIT)
@@ -85,7 +88,7 @@ static unsigned int high_bits(const struct insn *insn)
 	return insn->rex_prefix.nbytes ? insn->rex_prefix.bytes[0] & 7 : 0;
 }
 
-/* VGATHER and VSCATTER, and the prefetches of them. */
+/* Returns whether this is VGATHER, VSCATTER, or one of their prefetches. */
 static bool is_vsib(const struct encoding *e)
 {
 	return encoding_is(e, MAP_VEX_0F38, e->opcode) ?
@@ -102,7 +105,7 @@ static void find_address(struct encoding *e, const struct insn *insn, unsigned i
 	e->base = NO_REGISTER;
 	e->index = NO_REGISTER;
 	e->displacement = insn->displacement.value;
-	/* The 16-bit forms are left as they are. */
+	/* Do not decode 16-bit addresses. */
 	if (e->address_size == 2)
 		return;
 	if (insn->sib.nbytes) {

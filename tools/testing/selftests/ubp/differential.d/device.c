@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The module that inserts breakpoints: see device.h. */
+/* Module that inserts breakpoints: see device.h. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "compare.h"
 #include "device.h"
 
-/* The timers of the test interrupt it too. */
+/* The timers of the test also interrupt ioctl(). */
 static int command(int device, unsigned long request, void *argument)
 {
 	int result;

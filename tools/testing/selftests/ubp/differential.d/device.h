@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The module that inserts breakpoints; or nothing in its place. */
+/* Module that inserts breakpoints, or a placeholder. */
 #ifndef _DEVICE_H
 #define _DEVICE_H
 
@@ -9,19 +9,25 @@
 #include "encoding.h"
 #include "ubp_test.h"
 
-/* What there are in place of a device: both runs are without a breakpoint. */
+/* Placeholder for a device: both runs are without a breakpoint. */
 #define NATIVE	-1
 
-/* A file descriptor, or a negative errno. */
+/* Returns a file descriptor, or a negative errno. */
 int device_open(void);
 
-/* Says of @count instructions how they are executed. Without a device, by the decoder alone. */
+/*
+ * Determines the plans of @count instructions. Without a device, it only uses
+ * the decoder.
+ */
 bool device_analyze(int device, struct ubp_test_insn *insns, const struct encoding *encodings,
 		    unsigned int count);
 
-/* Returns an id, or a negative errno. @plan says how it is executed. */
+/*
+ * Returns an id, or a negative errno. Sets @plan to the plan of the
+ * instruction.
+ */
 int device_insert(int device, uintptr_t at, unsigned int flags, unsigned int *plan);
-/* 0 or a negative errno. */
+/* Returns 0, or a negative errno. */
 int device_remove(int device, int id);
 bool device_count(int device, int id, struct ubp_test_count *count);
 

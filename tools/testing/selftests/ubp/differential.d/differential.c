@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A breakpoint does not change what an instruction does.
+ * Tests that a breakpoint does not change the effect of an instruction.
  *
  * Instructions of all kinds are executed from random states, each without and
- * with a breakpoint that has UBP displace it, at the same address. Registers,
- * flags, vector state, memory and the signal that comes of it have to be the
- * same, also with signals, debuggers and so on in between, and each execution
- * has to be one hit.
+ * with a breakpoint that makes UBP displace the instruction, at the same
+ * address. Registers, flags, vector state, memory and the resulting signal must
+ * be the same, also with signals, debuggers and other disturbances in between.
+ * Each execution must be one hit.
  */
 #include <getopt.h>
 #include <signal.h>
@@ -53,8 +53,8 @@ static const struct option option_names[] = {
 };
 
 static const char help[] =
-	"  --cases N    how many in all modes together\n"
-	"  --seed N     what random numbers are made of\n"
+	"  --cases N    number of cases in all modes together\n"
+	"  --seed N     seed of random numbers\n"
 	"  --states N   cases of each instruction (8; at most 64)\n"
 	"  --jobs N     processes; waiting for the kernel, they overlap\n"
 	"  --mode NAME  only plain, tf, signals, rseq or ptrace\n"
@@ -62,7 +62,7 @@ static const char help[] =
 	"  --only HEX   only this instruction\n"
 	"  --case N     only this case of it\n"
 	"  --limit N    mismatches that each process prints (10)\n"
-	"  --native     no breakpoints: whether the results are the same twice\n";
+	"  --native     no breakpoints: compare two runs without them\n";
 
 static struct options options = {
 	.seed = 1,
@@ -155,8 +155,9 @@ static uint64_t progress(struct shared *const *shared)
 }
 
 /*
- * Waits for those that nobody traces. False if one does not get on: a case that
- * does not end is ended by the worker itself, unless the kernel is what loops.
+ * Waits for workers that are not traced. Returns false if one does not make
+ * progress. A worker itself ends a case that does not end, unless the kernel
+ * loops.
  */
 static bool wait_for(struct traced *worker, struct shared *const *shared)
 {
@@ -184,7 +185,7 @@ static bool wait_for(struct traced *worker, struct shared *const *shared)
 	return true;
 }
 
-/* What each was doing that has not ended. */
+/* Prints the current case of each worker that has not ended. */
 static void stuck(const struct traced *worker, struct shared *const *shared)
 {
 	unsigned int i;
@@ -195,7 +196,7 @@ static void stuck(const struct traced *worker, struct shared *const *shared)
 		ksft_print_msg("stuck: %s\n", shared[i]->current);
 		kill(worker[i].pid, SIGKILL);
 	}
-	ksft_exit_fail_msg("it does not get on\n");
+	ksft_exit_fail_msg("a worker makes no progress\n");
 }
 
 static struct shared *new_shared(void)
@@ -208,7 +209,10 @@ static struct shared *new_shared(void)
 	return shared;
 }
 
-/* Only the instruction's map; else all, and where the thread was seen. */
+/*
+ * Returns the number of results: one with --only; else one for each map, and
+ * one for the addresses at which the thread was seen.
+ */
 static unsigned int results_of_mode(void)
 {
 	return options.only ? 1 : __builtin_popcount(options.maps) + 1;
@@ -259,14 +263,14 @@ static void run_mode(const struct mode *mode)
 		munmap(shared[i], sizeof(*shared[i]));
 }
 
-/* A difference that was put there has to be seen. */
+/* Checks that the comparison detects a deliberate difference. */
 static void selfcheck(void)
 {
 	static const struct encoding cpuid = { .bytes = { 0x0f, 0xa2 }, .len = 2 };
 	static struct shared_run shared;
 	static struct outcome outcome;
 	static struct start start;
-	char text[1024] = "it cannot be run";
+	char text[1024] = "the instruction cannot be run";
 	bool good = false;
 	struct rng rng = {};
 	int status;
@@ -284,7 +288,7 @@ static void selfcheck(void)
 		_exit(!good);
 	}
 	wait(&status);
-	ksft_test_result(!status, "differences are noticed\n");
+	ksft_test_result(!status, "differences are detected\n");
 }
 
 static bool is_wanted(const struct mode *mode)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What happens to a thread while it executes an instruction: see disturb.h. */
+/* Disturbances of a thread while it executes an instruction: see disturb.h. */
 #include <linux/rseq.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,7 +32,7 @@ bool disturb_find_text(void)
 	while (fgets(line, sizeof(line), maps)) {
 		if (sscanf(line, "%lx-%lx %*c%*c%c", &start, &end, &x) != 3 || x != 'x')
 			continue;
-		/* There it matters which instruction. */
+		/* In the code of a case, only certain addresses are valid. */
 		if (start == CODE)
 			continue;
 		if (known_count == RANGES)
@@ -90,8 +90,8 @@ static bool make_timer(timer_t *made, int signal)
 }
 
 /*
- * The next signal comes some time after this one was handled, so that between two
- * there is always time to get on.
+ * Starts the timer of the next signal after a signal has been handled, so that
+ * the thread always has time to make progress in between.
  */
 void disturb_again(void)
 {
@@ -99,14 +99,20 @@ void disturb_again(void)
 		start_timer(timer, 20000 + rng_below(rng, 200000), 0);
 }
 
-/* What the kernel looks at, where an instruction can store to it without a register. */
+/*
+ * The kernel's rseq structures, in memory that an instruction can write without
+ * a register.
+ */
 static struct rseq *const area = (struct rseq *)RSEQ;
 static struct rseq_cs *const sequence = (struct rseq_cs *)(RSEQ + 128);
 
 static bool register_area(void)
 {
 	struct rseq *old = (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
-	/* Registered by the C library, which may have a larger one than it says. */
+	/*
+	 * The C library has registered this area, which may be larger than
+	 * __rseq_size.
+	 */
 	uint32_t size = __rseq_size > 32 ? __rseq_size : 32;
 
 	if (!__rseq_size ||
@@ -117,7 +123,10 @@ static bool register_area(void)
 
 unsigned int disturb_prologue(uintptr_t at, unsigned int len)
 {
-	/* Store a number of 32 bits at an absolute address: RIP-relative without SIB. */
+	/*
+	 * A store of a 32-bit number to an absolute address, with a SIB byte
+	 * because the form without it is RIP-relative.
+	 */
 	static const uint8_t store[] = { 0xc7, 0x04, 0x25 };
 	uint32_t words[2] = { (uintptr_t)&area->rseq_cs, (uintptr_t)sequence };
 	uintptr_t start = at - sizeof(store) - sizeof(words);

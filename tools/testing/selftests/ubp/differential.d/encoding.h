@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Encodings of instructions: taking them apart, and making them. */
+/* Decoding and generation of instruction encodings. */
 #ifndef _ENCODING_H
 #define _ENCODING_H
 
@@ -16,7 +16,7 @@
 #define IS_64BIT	false
 #endif
 
-/* The tables that opcodes are from. */
+/* Opcode maps. */
 enum map {
 	MAP_PRIMARY,
 	MAP_0F,
@@ -43,23 +43,23 @@ extern const char *const map_names[MAPS];
 #define NO_REGISTER	-1
 
 /**
- * struct encoding - an instruction, taken apart
+ * struct encoding - a decoded instruction
  * @bytes: the instruction
  * @len: its length
- * @map: where its opcode is from
- * @opcode: the last byte of it
- * @prefixes: PREFIX_*, of which a VEX prefix can imply some
+ * @map: the map of its opcode
+ * @opcode: the last byte of the opcode
+ * @prefixes: PREFIX_*; a VEX prefix can imply some
  * @rex_w: whether the operands have 64 bits
- * @has_modrm: whether there is
- * @modrm: a ModRM byte
- * @has_memory: whether that means memory
+ * @has_modrm: whether there is a ModRM byte
+ * @modrm: the ModRM byte
+ * @has_memory: whether the ModRM byte encodes a memory operand
  * @is_vsib: whether the index is a vector
  * @is_ip_relative: whether the address is relative to the instruction's end
  * @base: register, or NO_REGISTER
  * @index: register, or NO_REGISTER
- * @rm: register that the ModRM byte means if it does not mean memory
+ * @rm: register in the rm field, unless @has_memory
  * @reg: the other register
- * @scale: what the index is shifted by
+ * @scale: shift of the index
  * @displacement: sign-extended
  * @address_size: 2, 4 or 8
  * @displacement_offset: in @bytes, 0 if there is none
@@ -91,17 +91,17 @@ struct encoding {
 	uint8_t immediate_size;
 };
 
-/* Takes apart what @bytes begin with, by the kernel's decoder. */
+/* Decodes the instruction that @bytes begin with, with the kernel's decoder. */
 bool encoding_decode(struct encoding *e, const uint8_t *bytes, unsigned int avail);
 
 /*
  * Makes encoding number @number of a sequence that visits each opcode of each
- * map with every kind of ModRM byte and every mandatory prefix; what is left is
- * random. False if there is no such instruction.
+ * map with every kind of ModRM byte and every mandatory prefix; the other parts
+ * are random. Returns false if there is no such instruction.
  */
 bool encoding_make(struct encoding *e, uint64_t seed, uint64_t number);
 
-/* The address at which it is placed. */
+/* Returns the address at which the instruction is placed. */
 uintptr_t encoding_address(const struct encoding *e, uint64_t seed);
 
 static inline unsigned int modrm_reg(const struct encoding *e)
@@ -114,7 +114,7 @@ static inline bool encoding_is(const struct encoding *e, enum map from, uint8_t 
 	return e->map == from && e->opcode == opcode;
 }
 
-/* CALL or JMP to what a register or memory holds. */
+/* CALL or JMP to an address in a register or in memory. */
 static inline bool is_indirect_branch(const struct encoding *e)
 {
 	return encoding_is(e, MAP_PRIMARY, 0xff) && (modrm_reg(e) == 2 || modrm_reg(e) == 4);

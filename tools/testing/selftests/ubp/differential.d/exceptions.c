@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What need not be the same, and what is not tried: each with its reason. */
+/* Exceptions from the comparison, and from the test, with their reasons. */
 #include <cpuid.h>
 #include <string.h>
 
@@ -8,22 +8,22 @@
 #include "vector.h"
 
 #define ANY		0xff
-#define REGISTER	0x80	/* whatever register the other operand is */
+#define REGISTER	0x80	/* any register as the other operand */
 
 #define GPR_AX		0x1
 #define GPR_DX		0x4
-#define GPR_RM		0x10000	/* the register that the ModRM byte means */
+#define GPR_RM		0x10000	/* the register in the rm field */
 
 /**
- * struct exception - an instruction for which there are other rules
- * @map: where its opcode is from
+ * struct exception - an instruction with special rules
+ * @map: the map of its opcode
  * @opcode: the opcode
  * @modrm: the whole ModRM byte, or its reg field and REGISTER, or ANY
- * @with: prefixes of which it has one; 0 if it need not
- * @without: prefixes that it has not
+ * @with: at least one of these prefixes is present; 0 for no condition
+ * @without: none of these prefixes is present
  * @gprs: registers that differ from run to run
- * @flags: flags that do
- * @reason: why
+ * @flags: flags that differ from run to run
+ * @reason: the reason
  */
 struct exception {
 	enum map map;
@@ -42,17 +42,20 @@ static const struct exception volatile_results[] = {
 	{ MAP_0F, 0x33, ANY, 0, 0, GPR_AX | GPR_DX, 0, "RDPMC: events" },
 	{ MAP_0F, 0x01, 0xfd, 0, 0, GPR_AX | GPR_DX, 0, "RDPRU: events" },
 	{ MAP_0F, 0xc7, REGISTER | 6, 0, 0, GPR_RM, FLAG_CF, "RDRAND: random" },
-	/* With F3 it is RDPID, whose result is the same as long as the CPU is. */
+	/*
+	 * With F3 it is RDPID, which returns the same value as long as the CPU
+	 * is the same.
+	 */
 	{ MAP_0F, 0xc7, REGISTER | 7, 0, PREFIX_F3, GPR_RM, FLAG_CF, "RDSEED: random" },
 };
 
 static const struct exception not_tried[] = {
 	{ MAP_0F, 0x01, 0xfb, 0, 0, 0, 0, "MWAITX waits" },
-	/* With F3 it is UMONITOR, with none MFENCE. */
+	/* With F3 it is UMONITOR, without a prefix MFENCE. */
 	{ MAP_0F, 0xae, REGISTER | 6, PREFIX_66 | PREFIX_F2, 0, 0, 0, "TPAUSE and UMWAIT wait" },
 };
 
-/* What ends QEMU 7.2 by an assertion, or is random there. */
+/* Instructions that end QEMU 7.2 by an assertion, or that are random there. */
 static const struct exception not_on_qemu[] = {
 	{ MAP_0F38, 0xf6, ANY, PREFIX_66 | PREFIX_F3, 0, 0, 0,
 	  "ADCX and ADOX give random flags on QEMU" },
@@ -100,7 +103,10 @@ static const struct exception *find(const struct exception *in, unsigned int cou
 
 #define FIND(table, e)	find(table, ARRAY_SIZE(table), e)
 
-/* An MMX register that a REX prefix makes one of number 8 or more. It does not count there. */
+/*
+ * Returns whether a REX prefix extends the number of an MMX register. The CPU
+ * ignores the extension.
+ */
 static bool is_mmx_with_rex(const struct encoding *e)
 {
 	if (!e->has_modrm || e->has_memory || e->rm < 8 ||
@@ -120,10 +126,13 @@ static const char *left_out_on_qemu(const struct encoding *e)
 
 	if (exception)
 		return exception->reason;
-	/* On other CPUs without XOP it is undefined. */
+	/* On other CPUs without XOP, the instruction is undefined. */
 	if (e->map == MAP_XOP)
 		return "QEMU takes XOP for POP";
-	/* Linux takes a 32-bit program's fault above 4 GiB for an erratum, and tries again. */
+	/*
+	 * Linux takes a 32-bit program's fault above 4 GiB for an erratum, and
+	 * retries.
+	 */
 	if (!IS_64BIT && e->is_vsib)
 		return "QEMU does not cut off the addresses of VGATHER";
 	if (encoding_is(e, MAP_PRIMARY, 0xc2) && e->bytes[e->len - 1] & 0x80)
@@ -134,8 +143,9 @@ static const char *left_out_on_qemu(const struct encoding *e)
 }
 
 /*
- * VPMOV from and to elements of a quarter or an eighth of the size has no broadcast. With the bit
- * for it and an 8-bit displacement, Bochs 2.7 ends by an assertion instead of raising #UD.
+ * VPMOV from and to elements of a quarter or an eighth of the size has no
+ * broadcast. With the broadcast bit and an 8-bit displacement, Bochs 2.7 ends
+ * by an assertion instead of raising #UD.
  */
 static bool ends_bochs(const struct encoding *e)
 {
@@ -166,7 +176,7 @@ const char *left_out(const struct encoding *e, unsigned int disturb)
 		if (encoding_is(e, MAP_PRIMARY, 0x8e) || encoding_is(e, MAP_0F, 0xa1) ||
 		    encoding_is(e, MAP_0F, 0xa9) || encoding_is(e, MAP_0F, 0xb4) ||
 		    encoding_is(e, MAP_0F, 0xb5))
-			return "what is loaded cannot be undone without FSGSBASE";
+			return "segments cannot be restored without FSGSBASE";
 	}
 	/* An abort may come between two iterations. */
 	if (disturb & DISTURB_RSEQ && is_string(e) && e->prefixes & (PREFIX_F2 | PREFIX_F3))
@@ -207,8 +217,9 @@ const char *leaves_program(const struct encoding *e)
 }
 
 /*
- * FNSTENV and FNSAVE store where the last x87 instruction and its operand were.
- * QEMU does not restore that with the rest of the state, so it may be the kernel's.
+ * FNSTENV and FNSAVE store the addresses of the last x87 instruction and of its
+ * operand. QEMU does not restore them with the rest of the state, so they may
+ * be the kernel's.
  */
 static void forget_last_x87(struct outcome *outcome, const struct encoding *e, uintptr_t at)
 {
@@ -230,7 +241,9 @@ void outcome_normalize(struct outcome *outcome, const struct encoding *e,
 
 	vector_normalize(outcome->frame);
 	forget_last_x87(outcome, e, start->operand);
-	/* The address of the last page fault, if this is none. */
+	/*
+	 * For other exceptions, this is the address of an earlier page fault.
+	 */
 	if (gregs[REG_TRAPNO] != 14)
 		outcome->cr2 = 0;
 	if (!exception)

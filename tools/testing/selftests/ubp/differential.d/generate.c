@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Makes encodings of instructions: see encoding.h. */
+/* Generation of instruction encodings: see encoding.h. */
 #include <string.h>
 
 #include "arena.h"
 #include "encoding.h"
 
 #define OPCODES	256
-/* As many as a round has of all maps; and a number that has no factor of it. */
+/*
+ * The number of opcodes of all maps, which a round visits, and a stride that is
+ * coprime to it.
+ */
 #define ROUND	(MAPS * OPCODES)
 #define STRIDE	1283
 
@@ -20,7 +23,7 @@ static void add(struct bytes *to, uint8_t byte)
 	to->byte[to->len++] = byte;
 }
 
-/* Legacy prefixes: the mandatory one, and now and then others. */
+/* Adds legacy prefixes: the mandatory one, and sometimes others. */
 static void add_prefixes(struct bytes *to, struct rng *rng, unsigned int mandatory)
 {
 	static const uint8_t by_number[] = { 0, 0x66, 0xf3, 0xf2 };
@@ -40,12 +43,15 @@ static void add_prefixes(struct bytes *to, struct rng *rng, unsigned int mandato
 		add(to, 0x40 | rng_below(rng, 16));
 }
 
-/* A VEX, EVEX or XOP prefix. The bits that extend numbers are inverted. */
+/*
+ * Adds a VEX, EVEX or XOP prefix. The bits that extend register numbers are
+ * inverted.
+ */
 static void add_vector_prefix(struct bytes *to, struct rng *rng, enum map map, unsigned int pp)
 {
 	static const uint8_t evex_maps[] = { 1, 2, 3, 5, 6 };
 	unsigned int high = IS_64BIT ? rng_below(rng, 8) << 5 : 0xe0;
-	/* Where it means no register, all its bits have to be set. */
+	/* If it encodes no register, all its bits must be set. */
 	unsigned int vvvv = rng_chance(rng, 40) ? 15 : rng_below(rng, 16);
 	unsigned int w = rng_below(rng, 2) << 7;
 
@@ -79,7 +85,7 @@ static void add_vector_prefix(struct bytes *to, struct rng *rng, enum map map, u
 	}
 }
 
-/* What follows the opcode: longer than any instruction. */
+/* Adds the bytes after the opcode, more than any instruction has. */
 static void add_operands(struct bytes *to, struct rng *rng, unsigned int reg, bool is_register)
 {
 	bool small = rng_chance(rng, 30);
@@ -120,7 +126,7 @@ static uint32_t branch_target(struct rng *rng)
 	}
 }
 
-/* Addresses that are in the instruction have to lead into the arena. */
+/* Makes addresses in the instruction point into the arena. */
 static void aim(struct encoding *e, struct rng *rng, uint64_t seed)
 {
 	uintptr_t end;
@@ -129,7 +135,10 @@ static void aim(struct encoding *e, struct rng *rng, uint64_t seed)
 		uint8_t *imm = e->bytes + e->immediate_offset;
 		int8_t near;
 
-		/* A jump into the instruction itself, or to what is before it, need not end. */
+		/*
+		 * A jump into the instruction itself, or to the code before it,
+		 * may loop forever.
+		 */
 		near = *imm;
 		if (e->immediate_size == 1 && near < 0 && near >= -e->len - PROLOGUE_MAX)
 			*imm ^= 0x40;
@@ -148,7 +157,7 @@ static void aim(struct encoding *e, struct rng *rng, uint64_t seed)
 		memcpy(e->bytes + e->displacement_offset, &target, sizeof(target));
 		e->displacement = target;
 	} else if (e->map == MAP_PRIMARY && (e->opcode & 0xfc) == 0xa0 && e->immediate_size >= 4) {
-		/* MOV with an address in place of an immediate. */
+		/* MOV with an address instead of an immediate. */
 		uint64_t target = data_target(rng);
 
 		memcpy(e->bytes + e->immediate_offset, &target, e->immediate_size);
@@ -166,13 +175,16 @@ bool encoding_make(struct encoding *e, uint64_t seed, uint64_t number)
 	struct rng rng = { .state = rng_mix(seed + 0x100000001ULL * number) };
 	struct bytes bytes = { .len = 0 };
 
-	/* Few CPUs have these at all, and where they have not it is one exception. */
+	/*
+	 * Few CPUs have these maps, and on the others all of them raise the
+	 * same exception.
+	 */
 	if (map >= MAP_EVEX && round % 4)
 		map -= MAP_EVEX;
 	if (map >= MAP_VEX_0F) {
 		add_vector_prefix(&bytes, &rng, map, form >> 4);
 	} else {
-		/* Most in these maps need 66, and few have F3. */
+		/* Most instructions of these maps need 66, and few have F3. */
 		if (map >= MAP_0F38 && form >> 4 == 2 && rng_chance(&rng, 50))
 			form -= 16;
 		add_prefixes(&bytes, &rng, form >> 4);
@@ -193,7 +205,7 @@ bool encoding_make(struct encoding *e, uint64_t seed, uint64_t number)
 
 uintptr_t encoding_address(const struct encoding *e, uint64_t seed)
 {
-	/* Not by its bytes: some of them depend on where it is. */
+	/* Do not use the bytes: some of them depend on the address. */
 	struct rng rng = { .state = rng_mix(seed ^ e->opcode << 8 ^ e->len ^ e->modrm << 16) };
 
 	return code_address(&rng, e->len);

@@ -10,13 +10,13 @@ uint64_t random_address(struct rng *rng)
 {
 	switch (rng_below(rng, 20)) {
 	case 0:
-		/* Across a page. */
+		/* Across a page boundary. */
 		return DATA + PAGE - 1 - rng_below(rng, 63);
 	case 1:
 		/* Just before memory without access. */
 		return DATA + DATA_SIZE - 1 - rng_below(rng, 63);
 	case 2:
-		/* And after it. */
+		/* Just after memory without access. */
 		return DATA - 1 + rng_below(rng, 2);
 	case 3:
 		return READ_ONLY + 16 * rng_below(rng, 128);
@@ -25,7 +25,10 @@ uint64_t random_address(struct rng *rng)
 	case 5:
 		if (!IS_64BIT)
 			return 0xffffe000 + rng_below(rng, 0x1000);
-		/* Around the end of what is canonical, and the kernel's. */
+		/*
+		 * Around the limit of canonical addresses, and kernel
+		 * addresses.
+		 */
 		if (rng_below(rng, 2))
 			return 0x00007ffffffffff0 + rng_below(rng, 32);
 		return rng_below(rng, 2) ? 0x8000000000000000 : 0xffff888000001000;
@@ -48,7 +51,10 @@ static uint64_t random_target(struct rng *rng)
 	case 2:
 		if (!IS_64BIT)
 			return 0xfffff000 + rng_below(rng, 0x1000);
-		/* Not canonical; and canonical, but the kernel's. */
+		/*
+		 * A non-canonical address; and a canonical address of the
+		 * kernel.
+		 */
 		if (rng_below(rng, 3))
 			return 0x0000800000000000 << rng_below(rng, 16);
 		return 0xffffffff81000000;
@@ -57,7 +63,7 @@ static uint64_t random_target(struct rng *rng)
 	}
 }
 
-/* The base of the segment that the operand is in. */
+/* Returns the base of the operand's segment. */
 static uint64_t segment_base(const struct encoding *e)
 {
 	return e->prefixes & (PREFIX_FS | PREFIX_GS) ? SEGMENT_BASE : 0;
@@ -68,7 +74,7 @@ static uint64_t cut_off(const struct encoding *e, uint64_t value)
 	return e->address_size == 4 ? (uint64_t)(uint32_t)value : value;
 }
 
-/* What the address is made of, with the registers as they are. */
+/* Returns the address of the operand with the current registers. */
 static uint64_t effective_address(const struct start *start, const struct encoding *e)
 {
 	uint64_t sum = (int64_t)e->displacement;
@@ -82,7 +88,10 @@ static uint64_t effective_address(const struct start *start, const struct encodi
 	return cut_off(e, sum) + segment_base(e);
 }
 
-/* Sets registers so that the address is @target, or near it if that cannot be. */
+/*
+ * Sets registers so that the address is @target, or near it if that is not
+ * possible.
+ */
 static void point(struct start *start, const struct encoding *e, uint64_t target,
 		  struct rng *rng)
 {
@@ -100,23 +109,29 @@ static void point(struct start *start, const struct encoding *e, uint64_t target
 		start->gpr[e->base] = (e->address_size == 4 ? (uint32_t)rest : rest) /
 				      (1 + (1 << e->scale));
 	} else {
-		/* The stack pointer is no index, so an index may be anything. */
+		/*
+		 * The stack pointer cannot be an index, so the index may have
+		 * any value.
+		 */
 		if (rng_chance(rng, 50))
 			start->gpr[e->index] = rng_below(rng, 256);
 		start->gpr[e->base] = rest - (start->gpr[e->index] << e->scale);
 	}
-	/* The upper half does not count then. */
+	/* The upper half of the register is ignored in this case. */
 	if (e->address_size == 4 && IS_64BIT && e->base != NO_REGISTER && e->base != 4)
 		start->gpr[e->base] ^= (uint64_t)rng_below(rng, 2) << 35;
 }
 
-/* BT and its like: a bit number in a register moves the address. */
+/*
+ * Returns whether this is BT or similar: a bit number in a register moves the
+ * address.
+ */
 static bool is_bit_string(const struct encoding *e)
 {
 	return e->map == MAP_0F && (e->opcode & 0xe7) == 0xa3;
 }
 
-/* What an indirect branch or a return finds as its target. */
+/* Sets the target that an indirect branch or a return reads. */
 static void patch_target(struct start *start, uint64_t at, struct rng *rng)
 {
 	start->patch_at = at;
@@ -137,7 +152,10 @@ void operand_make(struct start *start, const struct encoding *e, struct rng *rng
 		start->gpr[e->reg] = (int)rng_below(rng, 512) - 256;
 	point(start, e, random_address(rng), rng);
 	if (is_bit_string(e) && !IS_64BIT && (e->reg == e->base || e->reg == e->index))
-		/* An address taken as a bit number leads elsewhere: nowhere, then. */
+		/*
+		 * The register is both address and bit number. Make the operand
+		 * unmapped.
+		 */
 		start->gpr[e->reg] = UNMAPPED;
 	start->operand = effective_address(start, e);
 	if (is_indirect_branch(e))

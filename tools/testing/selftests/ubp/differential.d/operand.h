@@ -5,10 +5,16 @@
 
 #include "state.h"
 
-/* An address for an operand: mostly there, sometimes unmapped or not canonical. */
+/*
+ * Returns an address for an operand: usually mapped, sometimes unmapped or
+ * non-canonical.
+ */
 uint64_t random_address(struct rng *rng);
 
-/* Chooses where the operand is, and registers and memory so that it is there. */
+/*
+ * Chooses the address of the operand, and sets registers and memory
+ * accordingly.
+ */
 void operand_make(struct start *start, const struct encoding *e, struct rng *rng);
 
 #endif /* _OPERAND_H */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Adds up what the workers did, and prints it: see report.h. */
+/* Summary of the workers' results: see report.h. */
 #include <stdio.h>
 #include <string.h>
 
@@ -98,13 +98,13 @@ const struct shared *report(const struct options *options, const struct mode *mo
 	       (unsigned long long)sum.run.seen, (unsigned long long)sum.run.seen_at_ip,
 	       (unsigned long long)sum.aborts);
 	if (sum.unstable)
-		printf("# %llu cases were not the same twice without a breakpoint\n",
+		printf("# %llu cases differed between two runs without a breakpoint\n",
 		       (unsigned long long)sum.unstable);
 	if (sum.stepping)
-		printf("# %llu cases differ as the CPU does when it steps\n",
+		printf("# %llu cases differ in the same way when the CPU steps\n",
 		       (unsigned long long)sum.stepping);
 	if (sum.run.seen_elsewhere)
-		printf("# %llu times where it must not be, last at %#lx\n",
+		printf("# %llu times at an invalid address, last at %#lx\n",
 		       (unsigned long long)sum.run.seen_elsewhere,
 		       (unsigned long)sum.run.elsewhere);
 	fflush(stdout);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Adds up what the workers did, and prints it. */
+/* Summary of the workers' results. */
 #ifndef _REPORT_H
 #define _REPORT_H
 
 #include "worker.h"
 
-/* Prints the table of a mode. Returns the sums in it. */
+/* Prints the table of a mode. Returns the sums of the table. */
 const struct shared *report(const struct options *options, const struct mode *mode,
 			    const struct shared *const *workers);
 

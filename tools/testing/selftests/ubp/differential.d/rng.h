@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Random numbers that are the same everywhere for the same seed (splitmix64). */
+/*
+ * Reproducible random numbers: the same seed gives the same sequence
+ * (splitmix64).
+ */
 #ifndef _RNG_H
 #define _RNG_H
 
@@ -29,13 +32,13 @@ static inline uint32_t rng_below(struct rng *rng, uint32_t limit)
 	return (uint32_t)(rng_next(rng) >> 32) % limit;
 }
 
-/* True in @percent of 100 cases. */
+/* Returns true in @percent of 100 cases. */
 static inline bool rng_chance(struct rng *rng, unsigned int percent)
 {
 	return rng_below(rng, 100) < percent;
 }
 
-/* A generator for what @seed and @bytes say, and for nothing else. */
+/* Returns a generator that only depends on @seed and @bytes. */
 static inline struct rng rng_of(uint64_t seed, const uint8_t *bytes, size_t len)
 {
 	struct rng rng = { .state = rng_mix(seed + 1) };

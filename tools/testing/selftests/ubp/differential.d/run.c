@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Running one instruction: see run.h.
+ * Execution of one instruction: see run.h.
  *
- * The handlers are compiled without stack protector, whose canary is where the
- * instruction may have changed things.
+ * The handlers are compiled without stack protector, because its canary is in a
+ * segment that the instruction may have changed.
  */
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +17,7 @@
 #include "run.h"
 #include "segments.h"
 
-/* Seconds after which a run counts as one that does not end. */
+/* Number of seconds after which a run counts as endless. */
 #define PATIENCE	4
 
 #define HWCAP2_FSGSBASE	2
@@ -30,7 +30,7 @@ static unsigned int prologue;
 static unsigned int run_number;
 static bool has_fsgsbase;
 
-/* The program itself, where it has sent the signal that begins a run. */
+/* State of the program at the signal that begins a run. */
 static greg_t home_gregs[NGREG];
 static uint8_t home_frame[FRAME_MAX];
 static sigset_t home_mask;
@@ -42,10 +42,15 @@ bool run_has_fsgsbase(void)
 	return has_fsgsbase;
 }
 
-/* The program's own segments and flags; what there was goes to @seen. */
+/*
+ * Restores the program's own segments and flags; the previous segments go to
+ * @seen.
+ */
 static __always_inline void be_at_home(struct segments *seen)
 {
-	/* With alignment checks nothing of the C library would work. */
+	/*
+	 * Functions of the C library would fail with alignment checks enabled.
+	 */
 	__writeeflags(0x202);
 	segments_get(seen, has_fsgsbase);
 	segments_set(&home_segments, has_fsgsbase);
@@ -80,7 +85,7 @@ static void on_enter(int signal, siginfo_t *info, void *context)
 		segments_set(&case_segments, has_fsgsbase);
 }
 
-/* Takes what there is as the result, and returns to the program. */
+/* Saves the current state as the result, and returns to the program. */
 static void finish(int signal, siginfo_t *info, ucontext_t *uc, const struct segments *seen)
 {
 	uint8_t *frame = (uint8_t *)uc->uc_mcontext.fpregs;
@@ -118,8 +123,8 @@ static void on_result(int signal, siginfo_t *info, void *context)
 		_exit(3);
 	}
 	/*
-	 * A trap at the instruction itself is one after a repetition of a string
-	 * instruction. With a breakpoint it is one step, however often it repeats.
+	 * A trap at the instruction itself follows an iteration of a string
+	 * instruction. With a breakpoint, all iterations are one step.
 	 */
 	if (signal == SIGTRAP && info->si_code == TRAP_TRACE &&
 	    (uintptr_t)uc->uc_mcontext.gregs[REG_IP] == starting->ip) {
@@ -129,7 +134,7 @@ static void on_result(int signal, siginfo_t *info, void *context)
 	finish(signal, info, uc, &seen);
 }
 
-/* Signals that come from outside: to disturb, or because it takes too long. */
+/* Handles signals from outside: disturbances, and the watchdog's. */
 static void on_disturbance(int signal, siginfo_t *info, void *context)
 {
 	static unsigned int ticks, at_run;
@@ -160,7 +165,7 @@ static void handle(int signal, void (*handler)(int, siginfo_t *, void *))
 		.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART,
 	};
 
-	/* What disturbs is not to disturb the handlers. */
+	/* Disturbances must not interrupt the handlers. */
 	sigfillset(&action.sa_mask);
 	sigaction(signal, &action, NULL);
 }

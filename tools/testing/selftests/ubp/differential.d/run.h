@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Running one instruction. All is done by signal frames: a signal handler
- * returns to the instruction with all state as it is to be, and the exception
- * of the next instruction, or of the one itself, brings the result.
+ * Execution of one instruction, by means of signal frames: a signal handler
+ * returns to the instruction with the state that the case begins with. The
+ * exception of the next instruction, or of the instruction itself, delivers the
+ * result.
  */
 #ifndef _RUN_H
 #define _RUN_H
@@ -15,19 +16,19 @@
 #include "arena.h"
 #include "state.h"
 
-/* What the kernel does not keep in 64-bit signal frames. */
+/* State that the kernel does not save in 64-bit signal frames. */
 struct segments {
 	uint16_t ds, es, fs, gs;
 	uint64_t fs_base, gs_base;
 };
 
 /**
- * struct outcome - how a run ended
- * @signal: the signal, SIGALRM if it did not end
+ * struct outcome - the result of a run
+ * @signal: the signal, SIGALRM if the run did not end
  * @code: its si_code
  * @address: its si_addr
- * @gregs: general registers, flags and what the exception was
- * @cr2: where the last page fault was
+ * @gregs: general registers, flags and details of the exception
+ * @cr2: address of the last page fault
  * @segments: segment registers
  * @frame: vector state
  * @memory: the memory
@@ -45,22 +46,22 @@ struct outcome {
 
 /* Disturbances, as bits. */
 #define DISTURB_TRAP	0x1	/* the trap flag is set; done by state_make() */
-#define DISTURB_SIGNALS	0x2	/* a timer goes off all the time */
+#define DISTURB_SIGNALS	0x2	/* a timer sends signals continually */
 #define DISTURB_RSEQ	0x4	/* the instruction is a restartable sequence */
 #define DISTURB_PTRACE	0x8	/* a debugger stops the thread; done by the parent */
 
-/* Any instruction may be next. */
+/* The next instruction is not known. */
 #define NEXT_UNKNOWN	UINTPTR_MAX
 
 /**
- * struct shared_run - what a process shares with the one that has started it
+ * struct shared_run - data that a process shares with its parent
  * @go: whether it may begin
- * @ip: where the instruction is
- * @start_ip: where what is before it begins
- * @next_ip: where it leads to, or NEXT_UNKNOWN
- * @seen: how often the thread was interrupted or stopped
- * @seen_at_ip: how often that was at the instruction
- * @seen_elsewhere: how often where it cannot be: in a slot
+ * @ip: address of the instruction
+ * @start_ip: address of the code before the instruction
+ * @next_ip: address of the next instruction, or NEXT_UNKNOWN
+ * @seen: number of interruptions and stops of the thread
+ * @seen_at_ip: how often it was at the instruction
+ * @seen_elsewhere: how often it was at an invalid address, that is, in a slot
  * @elsewhere: the last such address
  */
 struct shared_run {
@@ -76,10 +77,13 @@ struct shared_run {
 
 bool run_setup(struct shared_run *shared, struct rng *rng, unsigned int disturb);
 
-/* Runs it, and what is @prologue_len bytes long before it. */
+/* Runs the instruction, after the @prologue_len bytes of code before it. */
 void run(const struct start *start, unsigned int prologue_len, struct outcome *outcome);
 
-/* Whether WRFSBASE and its like exist, with which what instructions do to segments is undone. */
+/*
+ * Returns whether there are instructions such as WRFSBASE, to restore segments
+ * that a case changes.
+ */
 bool run_has_fsgsbase(void);
 
 #endif /* _RUN_H */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The segments of cases: see segments.h. */
+/* Segments of cases: see segments.h. */
 #include <asm/ldt.h>
 #include <sys/syscall.h>
 #include <unistd.h>

@@ -31,10 +31,10 @@
 })
 #endif
 
-/* Decides what FS and GS are in cases: segments with bases that are not 0. */
+/* Chooses FS and GS of all cases: segments with a base other than 0. */
 bool segments_setup(bool has_fsgsbase);
 
-/* The segments that cases have, where a signal frame has no place for them. */
+/* Segments of all cases, for registers that signal frames do not contain. */
 extern struct segments case_segments;
 
 static __always_inline void segments_get(struct segments *segments, bool has_fsgsbase)
@@ -51,7 +51,10 @@ static __always_inline void segments_get(struct segments *segments, bool has_fsg
 #endif
 }
 
-/* Only what differs: some selectors cannot be loaded that an exception has left. */
+/*
+ * Only writes registers that differ, because some selectors that an exception
+ * has left cannot be loaded.
+ */
 static __always_inline void segments_set(const struct segments *to, bool has_fsgsbase)
 {
 	if (get_selector(ds) != to->ds)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Makes what instructions start from: general registers, flags and operands. */
+/* Generation of initial states: general registers, flags and operands. */
 #include <string.h>
 
 #include "arena.h"
@@ -39,8 +39,9 @@ static uint64_t number(struct rng *rng)
 }
 
 /*
- * In 32-bit code any number may be an address of the program itself, so where a
- * number may be taken for an address it has to be one that does no harm.
+ * Returns a number for a register. In 32-bit code, any number may be an address
+ * of the program itself, so a number that may be used as an address must be a
+ * harmless one.
  */
 static uint64_t pointer(struct rng *rng)
 {
@@ -65,13 +66,13 @@ static uint64_t stack_pointer(struct rng *rng)
 {
 	switch (rng_below(rng, 20)) {
 	case 0:
-		/* What is pushed or popped crosses a page. */
+		/* The pushed or popped word crosses a page. */
 		return STACK + PAGE - 8 + rng_below(rng, 16);
 	case 1:
-		/* There is nothing below, so a push fails. */
+		/* The memory below is inaccessible, so a push fails. */
 		return STACK + rng_below(rng, 9);
 	case 2:
-		/* Nor is there anything above. */
+		/* The memory above is inaccessible as well. */
 		return STACK + STACK_SIZE - rng_below(rng, 9);
 	case 3:
 		return STACK + rng_below(rng, STACK_SIZE);
@@ -82,24 +83,27 @@ static uint64_t stack_pointer(struct rng *rng)
 	}
 }
 
-/* What single instructions need to do more than fail. */
+/* Adapts the state to instructions that would otherwise only fail. */
 static void suit(struct start *start, const struct encoding *e, struct rng *rng)
 {
 	uint64_t *gpr = start->gpr;
 
-	/* A repeated instruction is to end soon. */
+	/* A repeated instruction must end soon. */
 	if (is_string(e))
 		gpr[1] = rng_chance(rng, 90) ? rng_below(rng, 24) : rng_below(rng, 300);
 	/* LOOP, JRCXZ. */
 	if (e->map == MAP_PRIMARY && (e->opcode & 0xfc) == 0xe0 && rng_chance(rng, 60))
 		gpr[1] = (gpr[1] & ~0xffffULL) | rng_below(rng, 3);
-	/* DIV, IDIV: the quotient is to fit, mostly. */
+	/* DIV, IDIV: the quotient should usually fit. */
 	if (e->map == MAP_PRIMARY && (e->opcode & 0xfe) == 0xf6 && modrm_reg(e) >= 6 &&
 	    rng_chance(rng, 70)) {
 		gpr[2] = rng_below(rng, 2);
 		gpr[0] &= 0xffff;
 	}
-	/* WRPKRU: not what the program itself needs; and without faults of its own. */
+	/*
+	 * WRPKRU: keep the program's own access rights, and avoid faults of the
+	 * instruction itself.
+	 */
 	if (encoding_is(e, MAP_0F, 0x01) && e->modrm == 0xef) {
 		gpr[0] &= 0xfffffffc;
 		gpr[1] = rng_below(rng, 8) ? 0 : gpr[1];
@@ -127,7 +131,10 @@ void state_make(struct start *start, const struct encoding *e, uintptr_t at, uin
 
 	for (i = 0; i < GPRS; i++)
 		start->gpr[i] = number(&rng);
-	/* Those that are addresses by themselves: of strings, XLAT, MASKMOVQ, CLZERO, LEAVE. */
+	/*
+	 * Registers that are addresses by themselves: for strings, XLAT,
+	 * MASKMOVQ, CLZERO, LEAVE.
+	 */
 	if (!IS_64BIT || rng_chance(&rng, 80))
 		for (i = 5; i < 8; i++)
 			start->gpr[i] = pointer(&rng);
@@ -135,7 +142,10 @@ void state_make(struct start *start, const struct encoding *e, uintptr_t at, uin
 		start->gpr[3] = pointer(&rng);
 	if (encoding_is(e, MAP_0F, 0x01))
 		start->gpr[0] = pointer(&rng);
-	/* MOVDIR64B, ENQCMD, UMONITOR: a register that is not the operand. */
+	/*
+	 * MOVDIR64B, ENQCMD, UMONITOR: an address in a register that is not the
+	 * operand.
+	 */
 	if (encoding_is(e, MAP_0F38, 0xf8))
 		start->gpr[e->reg] = pointer(&rng);
 	if (encoding_is(e, MAP_0F, 0xae) && !e->has_memory)

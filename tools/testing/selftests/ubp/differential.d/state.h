@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What an instruction starts from: registers, flags, vector state, its operand. */
+/* Initial state of a run: registers, flags, vector state and operand. */
 #ifndef _STATE_H
 #define _STATE_H
 
@@ -12,12 +12,12 @@
 #ifdef __x86_64__
 #define GPRS		16
 #define REG_IP		REG_RIP
-/* The kernel's XSAVE image begins where the signal frame says. */
+/* The kernel's XSAVE image begins at the pointer in the signal frame. */
 #define FSAVE_SIZE	0
 #else
 #define GPRS		8
 #define REG_IP		REG_EIP
-/* 32-bit frames have what FSAVE stores before it. */
+/* In 32-bit frames, the FSAVE area precedes it. */
 #define FSAVE_SIZE	112
 #endif
 
@@ -52,20 +52,20 @@
 #define XSAVE_AVX	2
 #define XSAVE_BNDREGS	3
 #define XSAVE_BNDCSR	4
-#define XSAVE_COMPONENTS 8	/* up to AVX-512's; what follows stays as it is */
+#define XSAVE_COMPONENTS 8	/* up to AVX-512's; later ones are unchanged */
 
-#define FRAME_MAX	8192	/* of the vector state in a signal frame */
+#define FRAME_MAX	8192	/* for the vector state in a signal frame */
 
 /**
- * struct start - what a run starts from
- * @gpr: in the order of register numbers
+ * struct start - the initial state of a run
+ * @gpr: general registers, by register number
  * @flags: the flags
- * @ip: where the instruction is
+ * @ip: address of the instruction
  * @frame: vector state, in the form of a signal frame
  * @operand: address of the operand in memory
- * @patch_at: where memory is not as it always is
- * @patch: what is there
- * @patch_len: how long that is
+ * @patch_at: address at which memory differs from the initial contents
+ * @patch: the bytes at this address
+ * @patch_len: the number of these bytes
  */
 struct start {
 	uint64_t gpr[GPRS];
@@ -78,23 +78,28 @@ struct start {
 	unsigned int patch_len;
 };
 
-/* Indexes of registers in a signal frame, by number. */
+/* Indexes of registers in a signal frame, by register number. */
 extern const uint8_t greg_of[GPRS];
 
-/* The vector state that all are made from; as long as @frame_size says. */
+/* Template of all vector states; it has @frame_size bytes. */
 extern uint8_t frame_template[FRAME_MAX];
 extern unsigned int frame_size;
-/* Where components are in an XSAVE image; their sizes, 0 if there is none. */
+/*
+ * Offsets of components in an XSAVE image, and their sizes; 0 for missing ones.
+ */
 extern unsigned int component_offset[XSAVE_COMPONENTS];
 extern unsigned int component_size[XSAVE_COMPONENTS];
 
-/* Takes the vector state of a signal frame as the template. */
+/* Uses the vector state of a signal frame as the template. */
 bool state_setup(const void *frame);
 
-/* Base of the segments FS and GS in all cases: any that is not 0. */
+/* Base of the segments FS and GS in all cases: any value but 0. */
 #define SEGMENT_BASE	0x1230
 
-/* Makes a start for @e at @at: number @which of those that @seed gives. */
+/*
+ * Makes the initial state number @which of the sequence with @seed, for @e at
+ * @at.
+ */
 void state_make(struct start *start, const struct encoding *e, uintptr_t at, uint64_t seed,
 		unsigned int which, bool trap);
 

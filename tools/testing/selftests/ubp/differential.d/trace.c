@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A debugger that stops the threads all the time: see disturb.h. */
+/* Debugger that stops the threads continually: see disturb.h. */
 #include <errno.h>
 #include <stddef.h>
 #include <sys/ptrace.h>
@@ -24,7 +24,7 @@ static struct traced *find(struct traced *traced, unsigned int count, pid_t pid)
 	return NULL;
 }
 
-/* Lets it go on, and now and then for a moment only. */
+/* Resumes the thread, and sometimes stops it again after a moment. */
 static void go_on(pid_t pid, int signal, struct rng *rng)
 {
 	volatile unsigned int wait;
@@ -61,7 +61,7 @@ bool trace_until_end(struct traced *traced, unsigned int count, struct rng *rng)
 			continue;
 		}
 		disturb_saw(one->run, ptrace(PTRACE_PEEKUSER, pid, IP_OFFSET, NULL));
-		/* A stop that was asked for has no signal. */
+		/* A requested stop has no signal. */
 		go_on(pid, status >> 16 ? 0 : WSTOPSIG(status), rng);
 	}
 	return true;

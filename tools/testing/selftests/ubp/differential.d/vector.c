@@ -15,7 +15,10 @@ unsigned int frame_size;
 unsigned int component_offset[XSAVE_COMPONENTS];
 unsigned int component_size[XSAVE_COMPONENTS];
 
-/* What the kernel says about the state, in a part of it that is left to software. */
+/*
+ * The kernel's description of the state, in a part of the image that is
+ * reserved for software.
+ */
 struct software {
 	uint32_t magic;
 	uint32_t extended_size;
@@ -25,7 +28,7 @@ struct software {
 
 #define SOFTWARE_MAGIC	0x46505853
 
-/* FSAVE's form of the x87 state, which 32-bit frames begin with. */
+/* The x87 state in the form of FSAVE, at the start of 32-bit frames. */
 struct fsave {
 	uint32_t fcw, fsw, ftw, fip, fcs, fdp, fds;
 	uint8_t st[8][10];
@@ -40,15 +43,15 @@ bool state_setup(const void *frame)
 	memcpy(&software, (const uint8_t *)frame + FSAVE_SIZE + XSAVE_SOFTWARE, sizeof(software));
 	if (software.magic != SOFTWARE_MAGIC)
 		return false;
-	/* And a second magic number. */
+	/* Includes the second magic number. */
 	frame_size = FSAVE_SIZE + software.xstate_size + sizeof(uint32_t);
 	if (frame_size > FRAME_MAX)
 		return false;
 	memcpy(frame_template, frame, frame_size);
 	for (i = XSAVE_AVX; i < XSAVE_COMPONENTS; i++) {
 		/*
-		 * Not MPX: no program has it, and then a jump that the kernel emulates
-		 * would have to clear bounds.
+		 * Exclude MPX: no program uses it, and with it a jump that the
+		 * kernel emulates would have to clear bounds.
 		 */
 		if (!(software.features & 1 << i) || i == XSAVE_BNDREGS || i == XSAVE_BNDCSR)
 			continue;
@@ -72,7 +75,7 @@ static void put(uint8_t *to, unsigned int size, uint32_t value)
 	memcpy(to, &value, size);
 }
 
-/* An element that floating-point instructions make something of, often. */
+/* Returns an element that is often a useful floating-point operand. */
 static uint64_t element(struct rng *rng)
 {
 	uint64_t bits = rng_next(rng);
@@ -105,13 +108,13 @@ static void fill(uint8_t *to, unsigned int size, struct rng *rng)
 
 static void make_x87(uint8_t *x, struct rng *rng)
 {
-	/* Precision and rounding, masks; a bit that is always set. */
+	/* Precision, rounding and masks; one bit is always set. */
 	uint32_t fcw = (rng_next(rng) & 0x0f00) | 0x40 |
 		       (rng_chance(rng, 85) ? FCW_MASKS : rng_below(rng, 64));
 	uint32_t fsw = rng_next(rng) & (rng_chance(rng, 85) ? 0x7f00 : 0x7f7f);
 	unsigned int i;
 
-	/* An exception that is pending and not masked. */
+	/* An unmasked exception is pending. */
 	if (fsw & ~fcw & FCW_MASKS)
 		fsw |= 0x8080;
 	put(x + XSAVE_FCW, 2, fcw);
@@ -122,7 +125,10 @@ static void make_x87(uint8_t *x, struct rng *rng)
 		uint64_t mantissa = rng_next(rng);
 		uint16_t exponent = rng_next(rng);
 
-		/* As an MMX register has it, or as a number of a size that fits an integer. */
+		/*
+		 * In the form of an MMX register, or a number that fits in an
+		 * integer.
+		 */
 		if (rng_chance(rng, 30))
 			exponent = 0xffff;
 		else if (rng_chance(rng, 70))
@@ -134,7 +140,7 @@ static void make_x87(uint8_t *x, struct rng *rng)
 	}
 }
 
-/* The x87 state of a 32-bit frame is taken from there. */
+/* The kernel restores the x87 state of a 32-bit frame from this area. */
 static void make_fsave(uint8_t *frame)
 {
 	struct fsave *fsave = (struct fsave *)frame;
@@ -145,7 +151,7 @@ static void make_fsave(uint8_t *frame)
 	fsave->fsw = 0xffff0000 | get(x + XSAVE_FSW, 2);
 	fsave->ftw = 0xffff0000;
 	for (i = 0; i < 8; i++) {
-		/* Two bits a register here, of which only "empty" counts. */
+		/* Two bits a register; only the value "empty" matters. */
 		fsave->ftw |= full & 1 << i ? 0 : 3 << 2 * i;
 		memcpy(fsave->st[i], x + XSAVE_ST + 16 * i, sizeof(fsave->st[i]));
 	}
@@ -165,7 +171,7 @@ void vector_make(uint8_t *frame, struct rng *rng)
 	if (rng_chance(rng, 85))
 		mxcsr |= MXCSR_MASKS;
 	put(x + XSAVE_MXCSR, 4, mxcsr & mxcsr_mask);
-	/* All rounding modes, but exceptions that were raised before seldom matter. */
+	/* All rounding modes; but previous exceptions seldom matter. */
 	if (rng_chance(rng, 70))
 		x[XSAVE_MXCSR] &= 0xc0;
 	fill(x + XSAVE_XMM, IS_64BIT ? 256 : 128, rng);
@@ -173,7 +179,10 @@ void vector_make(uint8_t *frame, struct rng *rng)
 		fill(x + component_offset[i], component_size[i], rng);
 		present |= component_size[i] ? 1 << i : 0;
 	}
-	/* Some in their initial state; 32-bit frames always have x87 and SSE. */
+	/*
+	 * Some components in their initial state; 32-bit frames always have x87
+	 * and SSE.
+	 */
 	if (rng_chance(rng, 10))
 		present &= rng_next(rng) | (IS_64BIT ? 0 : 3);
 	x[XSAVE_HEADER] = present;

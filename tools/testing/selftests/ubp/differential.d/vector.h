@@ -7,20 +7,22 @@
 
 #include "rng.h"
 
-/* Random contents of all registers, as the rest is in the template. */
+/* Makes random contents for all registers; the rest is as in the template. */
 void vector_make(uint8_t *frame, struct rng *rng);
 
-/* Small numbers in a vector register, for it to be the index of an address. */
+/*
+ * Makes small numbers in a vector register, which is the index of an address.
+ */
 void vector_make_index(uint8_t *frame, unsigned int number, struct rng *rng);
 
 /*
- * Makes two states that mean the same the same: what is in its initial state
- * need not have been stored, and the last x87 instruction's address says where
- * it was executed, which is a slot.
+ * Makes equivalent states equal: components in their initial state need not
+ * have been stored, and the address of the last x87 instruction is an address
+ * in a slot.
  */
 void vector_normalize(uint8_t *frame);
 
-/* Names what is at an offset of a frame. */
+/* Returns a name for the offset in a frame. */
 const char *vector_name(unsigned int offset);
 
 #endif /* _VECTOR_H */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A process that executes cases: see worker.h. */
+/* Worker process that executes cases: see worker.h. */
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,16 +21,17 @@
 #define BATCH		64
 #define STATES_MAX	64
 /*
- * How often a run is repeated that was aborted, which is no fault. But what raises
- * the stopper's exception itself looks like an abort every time.
+ * Maximum number of repetitions of an aborted run, which is no failure. An
+ * instruction that raises the same exception as the stopper looks like an abort
+ * every time.
  */
 #define TRIES		4
 
 #define TEXT_SIZE	1024
-/* So many of an instruction are looked at. */
+/* Maximum number of differences that are examined per instruction. */
 #define DIFFERENCES	4
 
-/* A case that ended differently with a breakpoint. */
+/* A case that ends differently with a breakpoint. */
 struct difference {
 	unsigned int which;
 	struct outcome probed;
@@ -57,7 +58,7 @@ static void describe(char *to, size_t size, const struct encoding *e, int which)
 		 (unsigned long long)options->seed, hex, which);
 }
 
-/* One write for a line, as there are several processes. */
+/* Writes each line at once, because several processes print. */
 static void print_case(const char *kind, const struct encoding *e, int which, const char *what)
 {
 	char how[256], line[1600];
@@ -88,7 +89,7 @@ static void count_reason(struct reason_stats *stats, const char *reason, enum ma
 	stats[i].count[map]++;
 }
 
-/* For who looks at one instruction. */
+/* Prints an outcome if only one instruction is tested. */
 static void show(const char *how, unsigned int which, const struct outcome *outcome)
 {
 	if (!options->only)
@@ -100,8 +101,9 @@ static void show(const char *how, unsigned int which, const struct outcome *outc
 }
 
 /*
- * A handler between this instruction and the next one costs NT and ID, which sigreturn() does not
- * restore. Where signals are rare, as the watchdog's, it is done again.
+ * Returns whether a signal handler has run between this instruction and the
+ * next one, which loses NT and ID, because sigreturn() does not restore them.
+ * If signals are rare, such as the watchdog's, the run is repeated.
  */
 static bool flags_are_lost(uint64_t seen_before)
 {
@@ -109,8 +111,9 @@ static bool flags_are_lost(uint64_t seen_before)
 }
 
 /*
- * Runs a case until it was not aborted, or disturbed by the watchdog. Returns how often it was, or
- * seems to have been.
+ * Runs a case until it is neither aborted nor disturbed by the watchdog.
+ * Returns the number of repetitions, some of which may only have looked like
+ * aborts.
  */
 static unsigned int run_whole(const struct encoding *e, const struct start *start,
 			      struct outcome *outcome)
@@ -129,7 +132,10 @@ static unsigned int run_whole(const struct encoding *e, const struct start *star
 		else
 			break;
 	}
-	/* A fault in the sequence ends it too; but that is no abort before it. */
+	/*
+	 * A fault in the sequence also ends it, but is not an abort before the
+	 * instruction.
+	 */
 	if (mode->disturb & DISTURB_RSEQ && outcome->gregs[REG_IP] == ABORT_IP)
 		outcome->gregs[REG_IP] = start->ip;
 	outcome_normalize(outcome, e, start);
@@ -154,7 +160,9 @@ static void check_hits(const struct encoding *e, int id, unsigned int flags, uin
 	}
 	for (; flags; flags &= flags - 1) {
 		hits = flags & UBP_TEST_TASK ? count.task_hits : count.interrupt_hits;
-		/* Whether the abort came before or after the hit cannot be known. */
+		/*
+		 * It is unknown whether the abort was before or after the hit.
+		 */
 		if (hits <= runs && hits >= runs - aborts)
 			continue;
 		snprintf(text, sizeof(text), " %s hits: %llu, executed %llu times",
@@ -165,9 +173,9 @@ static void check_hits(const struct encoding *e, int id, unsigned int flags, uin
 }
 
 /*
- * Whether the CPU does the same as it did in the slot when it single-steps the
- * instruction without a breakpoint. Then it is the CPU that is not exact: QEMU
- * loses flags when it steps an exchange across a page.
+ * Returns whether the CPU has the same outcome as in the slot when it
+ * single-steps the instruction without a breakpoint. In this case the CPU is
+ * not exact: QEMU loses flags when it steps an exchange across a page.
  */
 static bool is_of_stepping(const struct encoding *e, unsigned int k, const struct outcome *probed)
 {
@@ -178,13 +186,16 @@ static bool is_of_stepping(const struct encoding *e, unsigned int k, const struc
 
 	start = starts[k];
 	start.flags |= FLAG_TF;
-	/* The step is to be that of the instruction. */
+	/* Step the instruction itself. */
 	prologue = 0;
 	run_whole(e, &start, &stepped);
 	prologue = before;
 	if (stepped.signal != SIGTRAP)
 		return false;
-	/* But the trap comes before the next instruction, and not that one's exception. */
+	/*
+	 * The trap comes before the next instruction, instead of that
+	 * instruction's exception.
+	 */
 	stepped.signal = probed->signal;
 	stepped.code = probed->code;
 	stepped.address = probed->address;
@@ -195,7 +206,7 @@ static bool is_of_stepping(const struct encoding *e, unsigned int k, const struc
 	return !outcomes_differ(&stepped, probed, text, sizeof(text));
 }
 
-/* What to think of a difference: whether it is there without a breakpoint too. */
+/* Classifies a difference: it may also occur without a breakpoint. */
 static void judge(const struct encoding *e, const struct difference *difference)
 {
 	unsigned int k = difference->which;
@@ -205,11 +216,11 @@ static void judge(const struct encoding *e, const struct difference *difference)
 	run_whole(e, &starts[k], &again);
 	if (outcomes_differ(&natives[k], &again, text, sizeof(text))) {
 		shared->unstable++;
-		print_case("not the same twice without a breakpoint", e, k, text);
+		print_case("differs between two runs without a breakpoint", e, k, text);
 	} else if (!(mode->disturb & DISTURB_TRAP) &&
 		   is_of_stepping(e, k, &difference->probed)) {
 		shared->stepping++;
-		print_case("the CPU does so when it steps", e, k, difference->text);
+		print_case("the CPU differs in the same way when it steps", e, k, difference->text);
 	} else {
 		mismatch(e, k, difference->text);
 	}
@@ -248,7 +259,7 @@ static void try_probed(const struct encoding *e, unsigned int first, unsigned in
 	if (device_remove(device, id))
 		mismatch(e, -1, " cannot be removed");
 	if (memcmp((void *)at, e->bytes, e->len))
-		mismatch(e, -1, " the text is not what it was");
+		mismatch(e, -1, " the text has changed");
 	shared->run.next_ip = NEXT_UNKNOWN;
 	for (k = 0; k < found; k++)
 		judge(e, &differences[k]);
@@ -256,7 +267,7 @@ static void try_probed(const struct encoding *e, unsigned int first, unsigned in
 
 static void try(const struct encoding *e)
 {
-	/* Both kinds of handlers, one, or none. */
+	/* Both kinds of handlers, one of them, or none. */
 	struct rng rng = rng_of(options->seed, e->bytes, e->len);
 	unsigned int flags = rng_below(&rng, 4);
 	unsigned int k, first = 0, end = options->states;
@@ -281,7 +292,7 @@ static void try(const struct encoding *e)
 	code_clear(at - prologue, prologue + e->len);
 }
 
-/* Returns whether the instruction is to be executed. */
+/* Returns whether the test executes the instruction. */
 static bool count_plan(const struct encoding *e, const struct ubp_test_insn *insn)
 {
 	struct map_stats *stats = &shared->map[e->map];
@@ -294,7 +305,7 @@ static bool count_plan(const struct encoding *e, const struct ubp_test_insn *ins
 		return false;
 	}
 	if (insn->len != e->len)
-		mismatch(e, -1, " the decoder and UBP do not agree on its length");
+		mismatch(e, -1, " the decoder and UBP disagree on its length");
 	reason = left_out(e, mode->disturb);
 	if (!reason)
 		return true;
@@ -313,12 +324,12 @@ static void try_batch(const struct encoding *encodings, unsigned int count)
 		insns[i].vaddr = encoding_address(&encodings[i], options->seed);
 		insns[i].is_32bit = !IS_64BIT;
 		insns[i].avail = INSN_SIZE;
-		/* As they will be in the text. */
+		/* Pad the bytes as in the text. */
 		memset(insns[i].bytes, STOPPER, sizeof(insns[i].bytes));
 		memcpy(insns[i].bytes, encodings[i].bytes, encodings[i].len);
 	}
 	if (!device_analyze(device, insns, encodings, count)) {
-		perror("# instructions cannot be analysed");
+		perror("# cannot analyze instructions");
 		exit(1);
 	}
 	for (i = 0; i < count; i++)
@@ -340,7 +351,7 @@ static void try_all(unsigned int worker)
 {
 	static struct encoding encodings[BATCH];
 	uint64_t wanted = options->cases * mode->percent / 100 / options->jobs;
-	/* Not the same instructions in all modes. */
+	/* Use different instructions in each mode. */
 	uint64_t number = ((uint64_t)mode->disturb << 32) + worker;
 	unsigned int count;
 
@@ -368,7 +379,7 @@ static bool try_only(void)
 	return true;
 }
 
-/* Slots are mapped when they are first needed; that is not to happen in between. */
+/* Makes the kernel map slots now, and not during a run. */
 static bool warm_up(void)
 {
 	static const struct encoding cpuid = { .bytes = { 0x0f, 0xa2 }, .len = 2 };
@@ -394,7 +405,7 @@ void worker_run(const struct options *opts, const struct mode *disturbance, unsi
 	mode = disturbance;
 	shared = shared_with;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	/* What RDPID and the like say is to be the same. */
+	/* RDPID and similar instructions must always have the same result. */
 	CPU_ZERO(&cpu);
 	CPU_SET(number % sysconf(_SC_NPROCESSORS_ONLN), &cpu);
 	sched_setaffinity(0, sizeof(cpu), &cpu);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A process that executes cases, and what it tells the one that has started it. */
+/* Worker process that executes cases, and its results. */
 #ifndef _WORKER_H
 #define _WORKER_H
 
@@ -19,7 +19,7 @@ struct options {
 	uint64_t cases;
 	unsigned int states;	/* cases of an encoding */
 	unsigned int jobs;
-	unsigned int limit;	/* of mismatches that are printed */
+	unsigned int limit;	/* maximum number of printed mismatches */
 	bool native;
 	const char *mode;	/* NULL: all */
 	unsigned int maps;	/* as bits */
@@ -31,7 +31,7 @@ struct options {
  * struct mode - a kind of disturbance
  * @name: its name
  * @disturb: DISTURB_*
- * @percent: how many of all cases
+ * @percent: share of all cases
  */
 struct mode {
 	const char *name;
@@ -40,13 +40,13 @@ struct mode {
 };
 
 /**
- * struct map_stats - what was done with a map
- * @encodings: instructions that were tried or refused
- * @plans: how many of them are executed how, by UBP_TEST_REFUSED and so on
- * @left_out: how many of them the test does not try
- * @cases: how many cases were executed, twice
- * @completed: how many of them raised no exception
- * @mismatches: how many of them ended differently
+ * struct map_stats - results for an opcode map
+ * @encodings: number of instructions that were tried or refused
+ * @plans: number of them by plan, indexed by UBP_TEST_REFUSED and so on
+ * @left_out: number of them that the test does not try
+ * @cases: number of cases that were executed, twice
+ * @completed: number of cases that raised no exception
+ * @mismatches: number of cases that ended differently
  */
 struct map_stats {
 	uint64_t encodings;
@@ -68,14 +68,14 @@ struct shared {
 	struct reason_stats refused[REASONS];
 	struct reason_stats left_out[REASONS];
 	uint64_t aborts;		/* of restartable sequences */
-	uint64_t unstable;		/* cases that are not the same twice without a breakpoint */
-	uint64_t stepping;		/* that differ as the CPU does when it steps */
+	uint64_t unstable;		/* cases that differ between runs without a breakpoint */
+	uint64_t stepping;		/* cases in which the CPU differs when it steps */
 	unsigned int printed;
-	/* What is being done, for when it does not come back. */
+	/* The current case, for the report if it does not return. */
 	char current[128];
 };
 
-/* Executes this worker's part of the cases. Does not return. */
+/* Executes this worker's share of the cases. Does not return. */
 void worker_run(const struct options *options, const struct mode *mode, unsigned int number,
 		struct shared *shared);
 

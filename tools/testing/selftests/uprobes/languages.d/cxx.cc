@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Busy functions in C++ that are left in every way: by return, by an exception,
- * by longjmp(), by the end of the thread, by a tail call. For ../languages.py,
- * which tells what the input and the output mean.
+ * Busy functions in C++ that end in every way: by a return, an exception, a
+ * longjmp(), the end of the thread, or a tail call. See ../languages.py for the
+ * input and the output.
  */
 #include <atomic>
 #include <chrono>
@@ -66,7 +66,7 @@ PROBED unsigned int probed_recurse(unsigned int depth)
 	return value;
 }
 
-/* Its destructor runs, and calls, while an exception is on its way. */
+/* The destructor makes a call during an exception. */
 struct guard {
 	unsigned int &sum;
 	unsigned int depth;
@@ -77,7 +77,7 @@ struct guard {
 	}
 };
 
-/* Of ten levels, one throws another exception and one ends it. */
+/* One of ten levels throws another exception, and one ends it. */
 PROBED unsigned int probed_descend(unsigned int depth, unsigned int &sum)
 {
 	called(DESCEND);
@@ -167,7 +167,7 @@ PROBED unsigned int probed_target(unsigned int x)
 	return x + 11;
 }
 
-/* Returns when the function does that it ends with; its callers count that. */
+/* Returns when the function that it jumps to returns. Its callers count that. */
 PROBED unsigned int probed_tail(unsigned int x)
 {
 	called(TAIL);
@@ -200,7 +200,7 @@ PROBED void probed_escape(int)
 	siglongjmp(escaped, 1);
 }
 
-/* Of a thread of its own; half of them end within it. */
+/* The function of a thread. Half of the threads exit within it. */
 PROBED void *probed_leave(void *depth)
 {
 	unsigned long left = reinterpret_cast<unsigned long>(depth);
@@ -310,7 +310,7 @@ static stack_t new_stack(void *memory, size_t size)
 	return stack;
 }
 
-/* For one thread, the signals' stack is below its own; for others, above. */
+/* One thread's signal stack is below its own stack, the others' are above. */
 static stack_t signal_stack(int number)
 {
 	static char low[65536];

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-// Busy functions in Go whose stacks move, that other threads go on with, and
-// that are left by a panic or by the end of the goroutine. For ../languages.py,
-// which tells what the input and the output mean.
+// Busy functions in Go with stacks that move. They continue in other threads, and
+// end by a panic or with the goroutine. See ../languages.py for the input and the
+// output.
 package main
 
 import (
@@ -55,7 +55,7 @@ func probedLeaf(x uint32) uint32 {
 	return x
 }
 
-// Each level has a pointer into the stack, which moves when it grows.
+// Each level has a pointer into the stack, which moves when the stack grows.
 //
 //go:noinline
 func probedGrow(depth uint32, above *[24]uint32) uint32 {
@@ -73,7 +73,7 @@ func probedGrow(depth uint32, above *[24]uint32) uint32 {
 	return value
 }
 
-// It waits three times, and may go on in another thread each time.
+// Waits three times, and may continue in another thread each time.
 //
 //go:noinline
 func probedBlock(questions chan<- uint32, answers <-chan uint32, x uint32) uint32 {
@@ -95,13 +95,13 @@ func probedPanics(x uint32) uint32 {
 	}
 	if x%16 == 5 {
 		var none []uint32
-		x = none[x] // A panic of the runtime's.
+		x = none[x] // The runtime panics.
 	}
 	panics.returned()
 	return x * 5
 }
 
-// Returns also if what it calls panics.
+// Returns even if its callee panics.
 //
 //go:noinline
 func probedRecovers(x uint32) (value uint32) {
@@ -114,9 +114,9 @@ func probedRecovers(x uint32) (value uint32) {
 	return probedPanics(x) + 1
 }
 
-// Deferred calls of a number that is not known when it is compiled. Of none, a
-// panic is not ended. It and the one above are left by deferred calls, so that
-// those who call them count their returns.
+// The number of deferred calls is not known at compile time. Without any, a panic
+// continues. This function and the one above are left by deferred calls, so their
+// callers count the returns.
 //
 //go:noinline
 func probedLoops(x uint32) (value uint32) {
@@ -131,7 +131,7 @@ func probedLoops(x uint32) (value uint32) {
 	return probedPanics(x%4*3 + (x&1)*4)
 }
 
-// Half of them end the goroutine.
+// Half of the calls end the goroutine.
 //
 //go:noinline
 func probedLeave(depth uint32) uint32 {
@@ -170,7 +170,7 @@ func answer(questions <-chan uint32, answers chan<- uint32) {
 	close(answers)
 }
 
-// What a function returns in a goroutine, which begins with a small stack.
+// Returns the result of a function in a goroutine, which begins with a small stack.
 func elsewhere(f func() uint32) (value uint32) {
 	var done sync.WaitGroup
 	done.Add(1)
@@ -217,7 +217,7 @@ func iteration(worker int) (sum uint32) {
 	return sum
 }
 
-// The result of an iteration, and whether all have the same.
+// Returns the first iteration's result, and whether all have the same.
 func work(worker int, end time.Time) (first uint32, same bool) {
 	first, same = iteration(worker), true
 	for {

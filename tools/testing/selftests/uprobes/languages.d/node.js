@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //
-// Busy functions in JavaScript, whose machine code the compiler makes at run
-// time. For ../languages.py, which tells what the input and the output mean.
+// Busy functions in JavaScript, compiled at run time. See ../languages.py for the
+// input and the output.
 'use strict';
 
 const readline = require('node:readline');
@@ -18,7 +18,7 @@ function probed_leaf(x) {
 	return value;
 }
 
-// Each level allocates, for the garbage collector to look at its frames.
+// Each level allocates, so that the garbage collector examines its frames.
 function probed_recurse(depth) {
 	counters.recurse.calls++;
 	const garbage = { depth, more: [depth, depth + 0.5] };
@@ -29,7 +29,7 @@ function probed_recurse(depth) {
 	return value;
 }
 
-// Of ten levels, one ends the exception and one throws another.
+// One of ten levels ends the exception, and one throws another.
 function probed_throw(depth, fail) {
 	counters.throw.calls++;
 	if (depth === 0 && fail)
@@ -74,7 +74,7 @@ const object = {
 	},
 };
 
-// With more arguments than it names, and with fewer.
+// Called with more arguments than it names, and with fewer.
 function probed_variadic(a, b, ...rest) {
 	counters.variadic.calls++;
 	let sum = a + (b || 1);
@@ -84,7 +84,7 @@ function probed_variadic(a, b, ...rest) {
 	return sum;
 }
 
-// It returns to the engine at each wait, and is entered again after it.
+// Returns to the engine at each wait, and is entered again after it.
 async function probed_wait(times) {
 	counters.wait.calls++;
 	let sum = 0;

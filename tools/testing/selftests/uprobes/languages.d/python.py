@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""Has functions of the interpreter and of the C library called, which call back.
+"""Calls functions of the interpreter and of the C library, which call back.
 
-For ../languages.py, which tells what the input and the output mean.
+See ../languages.py for the input and the output.
 """
 import ctypes
 import itertools
@@ -24,7 +24,7 @@ class Failure(Exception):
 
 
 class Worker(threading.Thread):
-    """In C, a call that ends with an exception returns as well: null."""
+    """Counts calls. In C, a call that raises an exception returns as well, a null pointer."""
 
     def __init__(self, end):
         super().__init__()

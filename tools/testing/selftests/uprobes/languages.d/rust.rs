@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Busy functions in Rust that are left by return, by a panic, by a tail call. For
-//! `../languages.py`, which tells what the input and the output mean.
+//! Busy functions in Rust that end by a return, a panic or a tail call. See
+//! `../languages.py` for the input and the output.
 
 use std::io::{BufRead, Write};
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
@@ -84,7 +84,7 @@ fn probed_panic(x: u32) -> u32 {
     x.wrapping_mul(5)
 }
 
-/// It calls while a panic is on its way.
+/// Makes a call during a panic.
 struct Guard<'a>(&'a AtomicU32, u32);
 
 impl Drop for Guard<'_> {
@@ -93,7 +93,7 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// Of ten levels, one ends the panic, and one has another panic for it.
+/// One of ten levels ends the panic, and one panics again.
 #[no_mangle]
 #[inline(never)]
 fn probed_descend(depth: u32, sum: &AtomicU32) -> u32 {
@@ -155,7 +155,7 @@ fn probed_target(x: u32) -> u32 {
     x + 11
 }
 
-/// Returns when the function does that it ends with; its caller counts that.
+/// Returns when the function that it jumps to returns. Its caller counts that.
 #[no_mangle]
 #[inline(never)]
 fn probed_tail(x: u32) -> u32 {
@@ -163,7 +163,7 @@ fn probed_tail(x: u32) -> u32 {
     probed_target(x * 3)
 }
 
-/// What a function returns, or what it panics with.
+/// Returns a function's result, or the value of its panic.
 fn caught(f: impl FnOnce() -> u32) -> Result<u32, u32> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| match payload.downcast::<u32>() {
         Ok(value) => *value,
@@ -209,7 +209,7 @@ fn iteration() -> u32 {
     sum
 }
 
-/// The result of an iteration, if all have the same.
+/// Returns the result of an iteration, if all have the same.
 fn work(end: Instant) -> Option<u32> {
     let first = iteration();
     let mut same = true;
