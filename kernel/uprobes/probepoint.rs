@@ -358,7 +358,7 @@ impl Probepoint {
         if !chain.hit_in_interrupt(contexts, group, true, regs) {
             return hit.resume(regs);
         }
-        hit.in_task(regs, |regs, guard| {
+        hit.in_task(regs, move |regs, guard| {
             chain.hit_in_task(contexts, self.at.as_usize(), group, regs, guard);
         })
     }
@@ -372,7 +372,7 @@ impl Probepoint {
         single: &'h SingleConsumer,
     ) -> Resumed {
         let group = Task::current_group();
-        hit.in_task(regs, |regs, _| {
+        hit.in_task(regs, move |regs, _| {
             single.call(group, HandlerGuard::new(false), HandlerKind::Task, regs);
         })
     }
@@ -386,7 +386,7 @@ impl Probepoint {
         function: &'h SingleFunction,
     ) -> Resumed {
         let group = Task::current_group();
-        hit.in_task(regs, |regs, guard| {
+        hit.in_task(regs, move |regs, guard| {
             function.enter(self.at.as_usize(), group, regs, guard);
         })
     }
@@ -400,7 +400,7 @@ impl Probepoint {
         point: &'h SingleReturnPoint,
     ) -> Resumed {
         let group = Task::current_group();
-        hit.in_task(regs, |regs, guard| {
+        hit.in_task(regs, move |regs, guard| {
             point.reached(group, regs, guard);
         })
     }
