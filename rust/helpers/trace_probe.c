@@ -448,16 +448,11 @@ rust_helper_trace_probe_perf_submit(struct trace_event_call *call, void *entry,
 
 /*
  * As trace_probe_unlink(). A reader of the trace may print an entry with the
- * probe, with trace_event_sem held; or without it, as the entry is recorded.
+ * probe, with trace_event_sem held.
  */
 __rust_helper void rust_helper_trace_probe_unlink_printed(struct trace_probe *tp)
 {
-	bool is_shared = trace_probe_has_sibling(tp);
-
 	down_write(&trace_event_sem);
 	trace_probe_unlink(tp);
 	up_write(&trace_event_sem);
-	/* For output_printk(); an event with one probe is not registered any more. */
-	if (is_shared)
-		synchronize_rcu();
 }
