@@ -8,7 +8,7 @@
 
 /**
  * struct ubp_task - the single-step of a thread
- * @breakpoint: the breakpoint whose instruction is executed in a slot (the
+ * @breakpoint: the breakpoint that the thread steps over in a slot (the
  *	thread holds a reference), %NULL while the thread does not step for
  *	UBP
  * @saved: the state that the step has to restore, in an architecture-specific

@@ -75,11 +75,14 @@ mod breakpoints;
 mod buckets;
 mod callees;
 mod extent;
+mod function;
 mod instance;
 mod instances;
 mod limits;
 mod page;
+mod path;
 mod process;
+mod seen;
 mod view;
 mod walk;
 

@@ -165,8 +165,8 @@ impl Engine {
         self.id.load(Relaxed)
     }
 
-    /// Sets the id. `_state` is the locked state of the thread, to whose list the caller must not
-    /// have added the engine yet.
+    /// Sets the id. `_state` is the locked state of the thread. The caller must add the engine to
+    /// the list of that thread afterwards.
     pub(crate) fn set_id(&self, id: u64, _state: &ThreadState) {
         self.id.store(id, Relaxed);
     }

@@ -66,7 +66,7 @@ use kernel::{
     },
 };
 
-/// An address space whose users are kept out of user mode.
+/// An address space. Its users are kept out of user mode.
 #[pin_data]
 struct Quiescence {
     mm: ARef<Mm>,

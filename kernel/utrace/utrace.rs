@@ -24,7 +24,7 @@
 //!   list holds a reference to it, and so may its owner.
 //! - A [`process::ProcessEngines`] has an engine on each thread of a process. It owns nothing in
 //!   the threads: new threads copy the engine from the thread that creates them.
-//! - A [`quiesce::Quiescence`] is an address space whose users are kept out of user mode. All
+//! - A [`quiesce::Quiescence`] is an address space with its users kept out of user mode. All
 //!   current quiescences are in one list; there are few of them, for a short time.
 //!
 //! # Locks

@@ -141,7 +141,7 @@ impl<F: ControlFile> Operations<F> {
             UserSlice::new(buffer, count).read_all(&mut text, GFP_KERNEL)?;
 
             // SAFETY: By the safety requirements the file is open. `single_open()` made its private
-            // data a `struct seq_file`, whose private data is the `F`.
+            // data a `struct seq_file`, and the private data of that is the `F`.
             unsafe {
                 let m = (*file).private_data.cast::<bindings::seq_file>();
                 (*(*m).private.cast::<F>()).write(&text)?;

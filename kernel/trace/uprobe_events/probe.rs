@@ -49,7 +49,7 @@ use uprobes::{
     Vaddr, //
 };
 
-/// Group of an event whose line names no group.
+/// Group of an event, if its line names none.
 const DEFAULT_GROUP: &CStr = c"uprobes";
 
 /// Maximum number of arguments of an event.

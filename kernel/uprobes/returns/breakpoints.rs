@@ -18,16 +18,16 @@ use crate::{
         Probepoint, //
     },
     returns::{
+        function::{
+            Function,
+            ANY_GENERATION, //
+        },
         limits::{
             Charge,
             Memory,
             Rate, //
         },
-        process::{
-            Function,
-            ReturnProbes,
-            ANY_GENERATION, //
-        },
+        process::ReturnProbes,
         view, //
     },
     BUILT_IN, //

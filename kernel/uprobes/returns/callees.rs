@@ -5,6 +5,8 @@
 //! The walk analyses only the beginning of a callee, because a function that takes its own return
 //! address does so at once. It assumes that the rest follows the ABI.
 
+use crate::stack::word_size;
+
 use kernel::{
     insn::Mode,
     mm::write::MmapWrite,
@@ -30,6 +32,9 @@ const NESTED: usize = 2;
 /// Maximum number of instructions to decode for one callee and the functions that it calls.
 const MAX_INSNS: usize = 2048;
 
+/// Maximum number of instructions that are decoded in all callees of a walk.
+const MAX_INSNS_OF_WALK: usize = 400_000;
+
 /// The way in which a callee treats its return address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Callee {
@@ -44,18 +49,12 @@ impl Callee {
     pub(crate) const RETURNS: Self = Self::Returns(0);
 }
 
-/// Returns the size of a return address.
-pub(crate) fn word(mode: Mode) -> i32 {
-    match mode {
-        Mode::Bits32 => 4,
-        Mode::Bits64 => 8,
-    }
-}
-
 /// The callees that a walk has analysed.
 pub(crate) struct Callees {
     mode: Mode,
     known: KVec<(Vaddr, Callee)>,
+    /// Number of instructions that may still be decoded.
+    left: usize,
 }
 
 impl Callees {
@@ -63,7 +62,13 @@ impl Callees {
         Self {
             mode,
             known: KVec::new(),
+            left: MAX_INSNS_OF_WALK,
         }
+    }
+
+    /// Returns whether no more callees can be analysed.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.left == 0
     }
 
     /// Returns how a callee treats its return address, if the walk has analysed it.
@@ -75,7 +80,11 @@ impl Callees {
     /// Analyses the function at an address, and records the result. Returns `false` if the text
     /// there is absent.
     pub(crate) fn analyse(&mut self, mmap: &MmapWrite<'_>, at: Vaddr) -> Result<bool> {
-        let found = match analyse(mmap, at, self.mode, NESTED, &mut { MAX_INSNS }) {
+        let allowed = MAX_INSNS.min(self.left);
+        let mut left = allowed;
+        let analysed = analyse(mmap, at, self.mode, NESTED, &mut left);
+        self.left -= allowed - left;
+        let found = match analysed {
             Ok(found) => found,
             Err(InsertError::Errno(EAGAIN)) => return Ok(false),
             Err(InsertError::Errno(ENOMEM)) => return Err(ENOMEM),
@@ -155,7 +164,7 @@ fn analyse(
                     Ok(Callee::Returns(bytes)) => push(next, flowed.depth.deeper_by(-bytes))?,
                     // The path continues in the callee, with the return address on the stack.
                     Ok(Callee::TakesReturnAddress) => {
-                        push(to, flowed.depth.deeper_by(word(mode)))?;
+                        push(to, flowed.depth.deeper_by(word_size(mode) as i32))?;
                     }
                     Err(_) => push(next, flowed.depth)?,
                 }

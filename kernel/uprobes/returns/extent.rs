@@ -30,6 +30,29 @@ const MAX_SIZE: usize = 1 << 20;
 /// Number of instructions to decode before `mmap_lock` is released for other threads.
 const BATCH: usize = 256;
 
+/// Depth of the stack at the direct calls that a function makes with something on the stack.
+#[derive(Clone, Copy)]
+pub(crate) enum Frame {
+    Unknown,
+    At(Depth),
+    Varies,
+}
+
+impl Frame {
+    /// Adds the depth at a call. Go grows the stack by a call from before the frame, which does not
+    /// count.
+    pub(crate) fn add(&mut self, depth: Depth) {
+        if depth.sp() == Some(0) {
+            return;
+        }
+        *self = match *self {
+            Self::Unknown => Self::At(depth),
+            Self::At(known) if known.sp() == depth.sp() => *self,
+            Self::At(_) | Self::Varies => Self::Varies,
+        };
+    }
+}
+
 /// The instructions of a function of known size.
 pub(crate) struct Extent {
     start: usize,
@@ -42,8 +65,8 @@ pub(crate) struct Extent {
     calls: KVVec<u32>,
     /// Return instructions, and jumps out of the function or by a register or a table, as offsets.
     leaving: KVVec<u32>,
-    /// Whether the function calls a part of itself, whose return instructions are not the
-    /// function's.
+    /// Whether the function calls a part of itself. The return instructions of such a part do not
+    /// return from the function.
     calls_part: bool,
 }
 

@@ -11,6 +11,11 @@ use crate::{
             Kind,
             ReturnBreakpoint, //
         },
+        function::{
+            Called,
+            Function,
+            ANY_GENERATION, //
+        },
         instance::{
             Caller,
             Instance, //
@@ -52,38 +57,6 @@ use kernel::{
     uprobes::Detection, //
 };
 use ubp::Vaddr;
-
-/// A function that has return probes.
-pub(crate) struct Function {
-    probepoint: Arc<Probepoint>,
-    /// The return instructions that have breakpoints, in the order of addresses.
-    return_insns: KVec<Vaddr>,
-    detection: Detection,
-    /// Whether the function may jump to its first instruction.
-    may_reenter: bool,
-}
-
-impl Function {
-    fn is_followed(&self) -> bool {
-        !matches!(self.detection, Detection::ReturnAddress { .. })
-    }
-
-    fn owns_return_insns(&self) -> bool {
-        self.detection == Detection::OwnReturnInsns
-    }
-
-    /// Returns whether the text of the function has been unmapped.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.probepoint.is_gone()
-    }
-
-    /// Returns whether the function begins at `entry`, and still has its breakpoint.
-    // Inlined into the fast path of a return.
-    #[inline(always)]
-    pub(crate) fn is_at(&self, entry: usize) -> bool {
-        self.probepoint.at.as_usize() == entry && !self.probepoint.is_gone()
-    }
-}
 
 /// The entry of a function that has return probes.
 pub(crate) struct FunctionEntry {
@@ -153,12 +126,6 @@ impl ReturnPoint for OwnerEntry {
         Ok(())
     }
 }
-
-/// The generation of a return to which all consumers are called, because it belongs to no call.
-pub(crate) const ANY_GENERATION: u64 = u64::MAX;
-
-/// A function from which a thread returns, and the [generation](Caller) of the call.
-pub(crate) type Called<'a> = (&'a Function, u64);
 
 /// The return probes of a process.
 #[pin_data]
@@ -267,9 +234,28 @@ impl ReturnProbes {
         let known = known.filter(|known| Arc::ptr_eq(&known.probepoint, probepoint));
         // The probe that was registered first decides how returns are detected, also for threads
         // that are inside.
-        if let Some(known) = known {
-            return Ok(known);
+        let function = match known {
+            Some(known) => known,
+            None => self.add_function(probepoint, walked, detection)?,
+        };
+        // Also of a known function, because an earlier registration may have failed here.
+        for return_insn in &function.return_insns {
+            match function.owns_return_insns() {
+                true => self.breakpoints.set_owner(*return_insn, &function)?,
+                false => self.breakpoints.set_function(*return_insn, &function)?,
+            }
         }
+        Ok(function)
+    }
+
+    /// Adds a function to the map. The caller must hold `adding`.
+    fn add_function(
+        &self,
+        probepoint: &Arc<Probepoint>,
+        walked: &Walked,
+        detection: Detection,
+    ) -> Result<Arc<Function>> {
+        let at = probepoint.at.as_usize();
         let is_shared = |at: &Vaddr| self.breakpoints.has_owner(*at);
         let detection = match detection {
             Detection::OwnReturnInsns if walked.return_insns.iter().any(is_shared) => {
@@ -287,14 +273,7 @@ impl ReturnProbes {
             may_reenter: walked.may_reenter,
         };
         let function = Arc::new(function, GFP_KERNEL)?;
-        for return_insn in &function.return_insns {
-            match function.owns_return_insns() {
-                true => self.breakpoints.set_owner(*return_insn, &function)?,
-                false => self.breakpoints.set_function(*return_insn, &function)?,
-            }
-        }
-        // The map may have the function as one that does not own its return instructions, or a
-        // function at the same address in text that has been unmapped.
+        // The map may have a function of text that has been unmapped.
         self.functions.remove(at);
         self.functions.insert(at, function.clone(), GFP_KERNEL)?;
         Ok(function)
@@ -349,7 +328,7 @@ impl ReturnProbes {
     /// Reports the return by a return instruction, which pops `bytes` bytes of arguments and which
     /// the current thread is about to execute. With tail calls, several functions return at once,
     /// and the one that was entered last is reported first. The owner of the instruction returns in
-    /// any case, because it has no instances, and is reported last.
+    /// any case, because it has no instances.
     // Not inlined, to keep the loop out of the fast path.
     #[inline(never)]
     pub(crate) fn returned_by(
@@ -403,6 +382,7 @@ impl ReturnProbes {
     }
 
     /// Calls the return handlers of a function. The current thread has returned to `at`.
+    // Inlined because it is the fast path of a return.
     #[inline(always)]
     pub(crate) fn notify_fastpath(
         &self,

@@ -35,13 +35,24 @@
 //! assumes that it stays within the function, and continues at all instructions of the function
 //! that it has not reached otherwise.
 
-use crate::returns::{
-    callees::{
-        word,
-        Callee,
-        Callees, //
+use crate::{
+    returns::{
+        callees::{
+            Callee,
+            Callees, //
+        },
+        extent::{
+            Extent,
+            Frame, //
+        },
+        path::{
+            Call,
+            Inner,
+            Path, //
+        },
+        seen::Seen, //
     },
-    extent::Extent, //
+    stack::word_size, //
 };
 
 use kernel::{
@@ -58,7 +69,6 @@ use ubp::{
     flow_at,
     Depth,
     Flow,
-    FlowStep,
     InsertError,
     Refusal,
     Vaddr, //
@@ -70,6 +80,9 @@ const MAX_INSNS: usize = 20_000;
 /// Maximum number of calls that turn out not to return.
 const MAX_NORETURNS: usize = 256;
 
+/// Maximum number of jumps by registers and tables, which the walk compares with each other.
+const MAX_TABLES: usize = 1024;
+
 /// Number of steps before `mmap_lock` is released for other threads.
 const BATCH: usize = 256;
 
@@ -80,50 +93,6 @@ pub(crate) struct Walked {
     pub(crate) detection: Detection,
     /// Whether the function may jump to its first instruction, as in a circle of tail calls.
     pub(crate) may_reenter: bool,
-}
-
-/// A path of the walk: the next instruction, and the state before it.
-#[derive(Clone, Copy)]
-struct Path {
-    at: Vaddr,
-    depth: Depth,
-    /// Index in [`Walk::calls`] of the last call on the path.
-    call: Option<usize>,
-    /// Set while the path is in a callee that takes its return address.
-    inner: Option<Inner>,
-}
-
-/// Return address of the callee that a path is in.
-#[derive(Clone, Copy)]
-struct Inner {
-    /// Depth of its location on the stack.
-    depth: i32,
-    /// Value of the return address, unless the callee has changed it.
-    address: Option<Vaddr>,
-}
-
-/// A call that a path has passed.
-struct Call {
-    /// Index in [`Walk::calls`] of the call before it on the path.
-    before: Option<usize>,
-    /// Whether the call does not return, or comes after a call that does not.
-    noreturn: bool,
-}
-
-/// A range of instructions that the walk has seen.
-struct Range {
-    start: usize,
-    end: usize,
-    /// Index in [`Walk::calls`] of the last call before the range.
-    call: Option<usize>,
-}
-
-/// Depth of the stack at the direct calls that a function makes with something on the stack.
-#[derive(Clone, Copy)]
-enum Frame {
-    Unknown,
-    At(Depth),
-    Varies,
 }
 
 /// Positions in an extent from which on there may be instructions that the walk has not reached.
@@ -138,8 +107,8 @@ struct Walk<'a> {
     callees: Callees,
     paths: KVec<Path>,
     calls: KVec<Call>,
-    /// Instructions that paths have reached, in the order of addresses.
-    seen: KVec<Range>,
+    /// Instructions that paths have reached.
+    seen: Seen,
     /// Paths that have reached a range that the walk has seen.
     joined: KVec<Path>,
     /// Return instructions, each with the index of the last call on the path.
@@ -180,7 +149,7 @@ pub(crate) fn walk(
         callees: Callees::new(mode),
         paths: KVec::new(),
         calls: KVec::new(),
-        seen: KVec::new(),
+        seen: Seen::new(),
         joined: KVec::new(),
         return_insns: KVec::new(),
         tables: KVec::new(),
@@ -234,16 +203,6 @@ enum Rest {
     Missing(Path, Vaddr),
 }
 
-impl Inner {
-    /// Returns the state after an instruction; `None` once the return address has been popped.
-    fn after(self, flowed: &FlowStep) -> Option<Self> {
-        let sp = flowed.depth.sp()?;
-        let is_changed = flowed.writes == Some(self.depth);
-        let address = self.address.filter(|_| !is_changed);
-        (sp >= self.depth).then_some(Self { address, ..self })
-    }
-}
-
 impl Walk<'_> {
     /// Returns the next path to follow. If none is left and the extent is known, returns a path to
     /// an instruction of the extent that the walk has not reached.
@@ -251,14 +210,14 @@ impl Walk<'_> {
         if let Some(path) = self.paths.pop() {
             return Ok(Some(path));
         }
-        let Some(extent) = self.extent.filter(|_| self.insns < MAX_INSNS) else {
+        let Some(extent) = self.extent.filter(|_| !self.is_exhausted()) else {
             return Ok(None);
         };
         if let Some(table) = self.table()? {
             while unreached.by_table < extent.len() {
                 let at = extent.get(unreached.by_table);
                 unreached.by_table += 1;
-                if let Some(at) = at.filter(|at| !self.has_seen(*at)) {
+                if let Some(at) = at.filter(|at| !self.seen.has(*at)) {
                     return Ok(Some(Path { at, ..table }));
                 }
             }
@@ -271,8 +230,8 @@ impl Walk<'_> {
                 continue;
             };
             let before = index.checked_sub(1).and_then(|index| extent.get(index));
-            let is_begin = before.is_some_and(|before| self.has_seen(before));
-            if is_begin && !self.has_seen(at) && extent.is_call(at) {
+            let is_begin = before.is_some_and(|before| self.seen.has(before));
+            if is_begin && !self.seen.has(at) && extent.is_call(at) {
                 return Ok(Some(Path {
                     at,
                     depth,
@@ -300,6 +259,11 @@ impl Walk<'_> {
         Ok(Some(first))
     }
 
+    /// Returns whether the walk has reached one of its limits.
+    fn is_exhausted(&self) -> bool {
+        self.insns == MAX_INSNS || self.noreturns == MAX_NORETURNS || self.callees.is_exhausted()
+    }
+
     fn push_path(&mut self, path: Path) -> Result {
         Ok(self.paths.push(path, GFP_KERNEL)?)
     }
@@ -317,14 +281,14 @@ impl Walk<'_> {
             if self.is_unreachable(path.call) {
                 return Ok(Rest::Nothing);
             }
-            if self.insns == MAX_INSNS || self.noreturns == MAX_NORETURNS {
+            if self.is_exhausted() {
                 self.record_unknown(path.at, None)?;
                 // The walk is incomplete whatever the other paths find.
                 self.paths.clear();
                 return Ok(Rest::Nothing);
             }
             self.insns += 1;
-            if self.has_seen(path.at) {
+            if self.seen.has(path.at) {
                 self.may_reenter |= path.at == self.entry && path.depth.sp() == Some(0);
                 self.joined.push(path, GFP_KERNEL).map_err(Error::from)?;
                 return Ok(Rest::Nothing);
@@ -352,10 +316,10 @@ impl Walk<'_> {
                 },
                 _ => None,
             };
-            self.see(path.at, next, path.call)?;
+            self.seen.add(path.at, next, path.call)?;
             let (at, at_return) = (path.at, path.depth);
             if called.is_some() && self.extent.is_some_and(|extent| extent.contains(at)) {
-                self.record_frame(path.depth);
+                self.frame.add(path.depth);
             }
             path.depth = flowed.depth;
             path.inner = path.inner.and_then(|inner| inner.after(&flowed));
@@ -363,7 +327,7 @@ impl Walk<'_> {
                 Flow::Next => next,
                 Flow::Call(_) => match called {
                     Some((to, Callee::TakesReturnAddress)) => {
-                        path.depth = path.depth.deeper_by(word(self.mode));
+                        path.depth = path.depth.deeper_by(word_size(self.mode) as i32);
                         let depth = path.depth.sp().filter(|_| path.inner.is_none());
                         let Some(depth) = depth else {
                             self.record_unknown(path.at, path.call)?;
@@ -400,7 +364,7 @@ impl Walk<'_> {
                             self.record_unknown(path.at, path.call)?;
                             return Ok(Rest::Nothing);
                         };
-                        path.depth = at_return.deeper_by(-word(self.mode) - popped);
+                        path.depth = at_return.deeper_by(-(word_size(self.mode) as i32) - popped);
                         path.inner = None;
                         address
                     }
@@ -436,7 +400,8 @@ impl Walk<'_> {
     fn record_jump(&mut self, path: Path, at: Vaddr) -> Result {
         let is_within = self.extent.is_some_and(|extent| extent.contains(at))
             && path.depth.sp().is_some_and(|sp| sp != 0)
-            && path.inner.is_none();
+            && path.inner.is_none()
+            && self.tables.len() < MAX_TABLES;
         match is_within {
             true => Ok(self.tables.push(path, GFP_KERNEL)?),
             false => self.record_unknown(at, path.call),
@@ -473,41 +438,12 @@ impl Walk<'_> {
                 }
             }
         }
-        let mut seen = core::mem::replace(&mut self.seen, KVec::new());
-        seen.retain(|range| !self.is_unreachable(range.call));
+        let mut seen = core::mem::replace(&mut self.seen, Seen::new());
+        seen.retain(|call| !self.is_unreachable(call));
         self.seen = seen;
         self.paths.extend_from_slice(&self.joined, GFP_KERNEL)?;
         self.joined.clear();
         Ok(())
-    }
-
-    fn position(&self, at: usize) -> usize {
-        self.seen.partition_point(|range| range.start <= at)
-    }
-
-    fn has_seen(&self, at: Vaddr) -> bool {
-        let at = at.as_usize();
-        let before = self.position(at).checked_sub(1);
-        before
-            .and_then(|index| self.seen.get(index))
-            .is_some_and(|range| at < range.end)
-    }
-
-    /// Records that a path has reached the instruction from `from` to `to`.
-    fn see(&mut self, from: Vaddr, to: Vaddr, call: Option<usize>) -> Result {
-        let (start, end) = (from.as_usize(), to.as_usize());
-        let position = self.position(start);
-        let before = position.checked_sub(1);
-        if let Some(range) = before.and_then(|index| self.seen.get_mut(index)) {
-            if range.end == start && range.call == call {
-                range.end = end;
-                return Ok(());
-            }
-        }
-        self.seen.reserve(1, GFP_KERNEL)?;
-        self.seen
-            .insert_within_capacity(position, Range { start, end, call })
-            .map_err(|_| ENOMEM)
     }
 
     /// Records that there may be unknown return instructions, if the walk has not reached an
@@ -517,25 +453,13 @@ impl Walk<'_> {
         let Some(extent) = self.extent else {
             return Ok(());
         };
-        if let Some(at) = extent.leaving().find(|at| !self.has_seen(*at)) {
+        if let Some(at) = extent.leaving().find(|at| !self.seen.has(*at)) {
             self.record_unknown(at, None)?;
         }
         match self.split {
             Some(at) if !self.tables.is_empty() => self.record_unknown(at, None),
             _ => Ok(()),
         }
-    }
-
-    /// Records a direct call of the extent. Go grows the stack by a call from before the frame.
-    fn record_frame(&mut self, depth: Depth) {
-        if depth.sp() == Some(0) {
-            return;
-        }
-        self.frame = match self.frame {
-            Frame::Unknown => Frame::At(depth),
-            Frame::At(known) if known.sp() == depth.sp() => self.frame,
-            Frame::At(_) | Frame::Varies => Frame::Varies,
-        };
     }
 
     /// Records a jump out of the extent.

@@ -123,7 +123,7 @@ impl<H: Handler> Probe<H> {
         Self::register_pinned::<Infallible>(target, handler)
     }
 
-    /// Registers a probe whose handler must be initialised in place, as one with a lock.
+    /// Registers a probe, and initialises its handler in place. A handler with a lock needs this.
     ///
     /// # Errors
     ///
