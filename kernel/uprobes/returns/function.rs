@@ -43,7 +43,8 @@ impl Function {
     }
 }
 
-/// The generation of a return for which the kernel calls all consumers, because it does not know the call.
+/// The generation of a return for which the kernel calls all consumers, because it does not know
+/// the call.
 pub(crate) const ANY_GENERATION: u64 = u64::MAX;
 
 /// A function from which a thread returns, and the [generation](Caller) of the call.

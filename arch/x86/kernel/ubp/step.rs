@@ -331,7 +331,8 @@ impl XolStep {
     }
 
     /// Ends the step of a thread that was in the slot and had not executed the instruction when the
-    /// kernel or a debugger changed its instruction pointer. May be called with interrupts disabled.
+    /// kernel or a debugger changed its instruction pointer. May be called with interrupts
+    /// disabled.
     ///
     /// A debugger that steps by blocks gets its next trap after one instruction. The step must be
     /// neither finished nor aborted with the returned state.
