@@ -188,7 +188,10 @@ impl<'h> Hit<'h> {
             guard,
             mut trap,
         } = self;
-        trap.with_interrupts(|| {
+        trap.with_interrupts(move || {
+            // `f` gets the address of the guard. A variable of its own keeps the other captures in
+            // registers, which makes 7 instructions less.
+            let guard = guard;
             f(regs, &guard);
             set_in_hit(false);
             if is_at(&bp, regs) && !resume_fast(&bp, regs) {

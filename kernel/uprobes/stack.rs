@@ -5,7 +5,6 @@
 use kernel::{
     insn::Mode,
     prelude::*,
-    ptregs::PtRegs,
     uaccess::UserPtr,
     user_thread, //
 };
@@ -29,14 +28,6 @@ pub(crate) fn peek_word(at: usize, mode: Mode) -> Result<usize> {
         Mode::Bits32 => user_thread::try_read_u32(ptr)? as usize,
         Mode::Bits64 => user_thread::try_read_u64(ptr)? as usize,
     })
-}
-
-/// Returns the word on the top of the current thread's stack, which is the return address at the
-/// entry of a function. Does not sleep; see [`peek_word`].
-// Inlined into the fast path of an entry.
-#[inline(always)]
-pub(crate) fn return_address(regs: &PtRegs) -> Result<usize> {
-    peek_word(regs.sp(), Mode::from_regs(regs).ok_or(EINVAL)?)
 }
 
 /// Returns whether an address of the current thread's process may be mapped. Returns `true` if

@@ -19,6 +19,7 @@ use crate::{
     },
     returns::{
         function::{
+            Called,
             Function,
             ANY_GENERATION, //
         },
@@ -34,6 +35,7 @@ use crate::{
 };
 
 use kernel::{
+    insn::Mode,
     mm::MmWithUser,
     new_mutex,
     prelude::*,
@@ -42,6 +44,7 @@ use kernel::{
         aref::ARef,
         atomic::{
             Atomic,
+            Full,
             Relaxed, //
         },
         tasks_trace::{
@@ -62,7 +65,8 @@ use ubp::Vaddr;
 pub(crate) struct ReturnBreakpoint {
     at: Vaddr,
     returns: Arc<ReturnProbes>,
-    /// Bytes of arguments that the return instruction here pops, or [`NO_RETURN`].
+    /// Bytes of arguments that the return instruction here pops, or [`NO_RETURN`]. Set before
+    /// `way`.
     popped: Atomic<u32>,
     /// Whether the breakpoint is at a return address. Set before the first instance of a call that
     /// returns there is added.
@@ -78,18 +82,21 @@ pub(crate) struct ReturnBreakpoint {
 }
 
 /// The way in which a hit of a return breakpoint is handled. A breakpoint only changes from an
-/// earlier variant to a later one.
+/// earlier variant to a later one, unless its text has been unmapped.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 enum HitWay {
-    /// Only functions that have instances return by the instruction.
+    /// No function is known to return by the instruction.
+    Unknown,
+    /// Only functions that have instances return by the instruction, which is in 64-bit code.
     Instances,
-    /// Only the owner of the instruction returns by it.
+    /// Only the owner of the instruction returns by it, which is in 64-bit code.
     Owner,
-    /// Both, or functions also return to the address.
+    /// All other cases: several of these, returns to the address, and 32-bit code.
     General,
 }
 
+const UNKNOWN: u32 = HitWay::Unknown as u32;
 const INSTANCES: u32 = HitWay::Instances as u32;
 const OWNER: u32 = HitWay::Owner as u32;
 
@@ -112,7 +119,7 @@ impl ReturnBreakpoint {
             returns: returns.clone(),
             popped: Atomic::new(NO_RETURN),
             is_return_address: Atomic::new(false),
-            way: Atomic::new(HitWay::Instances as u32),
+            way: Atomic::new(UNKNOWN),
             function: RcuPointer::empty(BUILT_IN),
             owner: RcuPointer::empty(BUILT_IN),
         };
@@ -133,18 +140,32 @@ impl ReturnBreakpoint {
     fn set_return_insn(&self, probepoint: &Probepoint) -> Result {
         let popped = probepoint.return_release().ok_or(EINVAL)?;
         self.popped.store(popped as u32, Relaxed);
+        let way = match Mode::from_mm(&probepoint.mm) {
+            Mode::Bits64 => HitWay::Instances,
+            Mode::Bits32 => HitWay::General,
+        };
+        // It may be a later one already.
+        let _ = self.way.cmpxchg(UNKNOWN, way as u32, Full);
         Ok(())
+    }
+
+    /// Forgets the instruction, because the text has been unmapped, and no thread hits the
+    /// breakpoint.
+    fn forget_return_insn(&self) {
+        self.popped.store(NO_RETURN, Relaxed);
+        if !self.is_return_address.load(Relaxed) {
+            self.way.store(UNKNOWN, Relaxed);
+        }
     }
 
     /// Returns the bytes of arguments that the return instruction here pops. Returns `None` if the
     /// instruction is not a return instruction, or if a handler has moved the thread.
-    // Inlined into the fast path of a return, as the next two.
-    #[inline(always)]
     fn popped(&self, regs: &PtRegs) -> Option<usize> {
         let popped = self.popped.load(Relaxed);
         (popped != NO_RETURN && regs.ip() == self.at.as_usize()).then_some(popped as usize)
     }
 
+    // Inlined into the fast path of a return, as the next one.
     #[inline(always)]
     pub(crate) fn at(&self) -> Vaddr {
         self.at
@@ -167,6 +188,39 @@ impl ReturnBreakpoint {
         (!owner.is_gone()).then_some(&**owner)
     }
 
+    /// Executes the return instruction, and calls the return handlers of the only function that
+    /// returns, which `find` returns. Returns `false` and does nothing if `find` returns `None`, or
+    /// if the kernel cannot execute the instruction.
+    // Inlined because it is the fast path of a return.
+    #[inline(always)]
+    fn reached_fastpath<'a>(
+        &'a self,
+        location: usize,
+        regs: &mut PtRegs,
+        guard: &'a Guard,
+        find: impl FnOnce() -> Option<Called<'a>>,
+    ) -> bool {
+        let Some(target) = view::target(self.at.as_usize(), location, regs) else {
+            return false;
+        };
+        let Some(called) = find() else {
+            return false;
+        };
+        let popped = self.popped.load(Relaxed) as usize;
+        view::execute(target, location, popped, regs);
+        self.returns.notify_fastpath(called, target, regs, guard);
+        true
+    }
+
+    // Not inlined, so that it does not add to the fast path of functions with instances.
+    #[inline(never)]
+    fn reached_owner(&self, location: usize, regs: &mut PtRegs, guard: &Guard) -> bool {
+        self.reached_fastpath(location, regs, guard, || {
+            // Without an instance, the generation of the call is unknown: all consumers are called.
+            Some((self.owner(guard)?, ANY_GENERATION))
+        })
+    }
+
     // Not inlined, so that `reached` does not save registers for it.
     #[inline(never)]
     fn reached_slowpath(&self, regs: &mut PtRegs, guard: &Guard) {
@@ -183,22 +237,13 @@ impl ReturnBreakpoint {
 impl ReturnPoint for ReturnBreakpoint {
     #[inline]
     fn reached(&self, _generation: u64, regs: &mut PtRegs, guard: &Guard) -> Result {
-        let executed = |popped| Some((popped, view::target(regs)?));
-        if let Some((popped, target)) = self.popped(regs).and_then(executed) {
-            let called = match self.way.load(Relaxed) {
-                INSTANCES => self.returns.take_only(self, regs.sp(), guard),
-                // Without an instance, the generation of the call is unknown: all consumers are
-                // called.
-                OWNER => self.owner(guard).map(|owner| (owner, ANY_GENERATION)),
-                _ => None,
-            };
-            if let Some(called) = called {
-                view::execute(target, popped, regs);
-                self.returns.notify_fastpath(called, target, regs, guard);
-                return Ok(());
-            }
+        let location = regs.sp();
+        let take = || self.returns.take_only(self, location, guard);
+        match self.way.load(Relaxed) {
+            INSTANCES if self.reached_fastpath(location, regs, guard, take) => (),
+            OWNER if self.reached_owner(location, regs, guard) => (),
+            _ => self.reached_slowpath(regs, guard),
         }
-        self.reached_slowpath(regs, guard);
         Ok(())
     }
 }
@@ -394,7 +439,7 @@ impl Breakpoints {
                 };
             }
             // The instruction that is there by now may be another one.
-            known.breakpoint.popped.store(NO_RETURN, Relaxed);
+            known.breakpoint.forget_return_insn();
         }
         let charge = match kind {
             // A known breakpoint may be charged already.

@@ -139,9 +139,19 @@ pub(crate) struct OnlyInstance<'a> {
 }
 
 impl OnlyInstance<'_> {
-    #[inline(always)]
-    pub(crate) fn instance(&self) -> Instance {
+    fn instance(&self) -> Instance {
         self.bucket.instance_at(self.location)
+    }
+
+    // Not by way of `instance`, because an unused atomic load is an instruction as well.
+    #[inline(always)]
+    pub(crate) fn function(&self) -> usize {
+        self.bucket.function.load(Relaxed)
+    }
+
+    #[inline(always)]
+    pub(crate) fn caller(&self) -> Caller {
+        Caller::from_raw(self.bucket.caller.load(Relaxed))
     }
 
     /// Takes the instance out. Returns whether it was still there.

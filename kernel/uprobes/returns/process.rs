@@ -27,7 +27,6 @@ use crate::{
         walk::Walked, //
     },
     stack::{
-        self,
         peek_word,
         word_size, //
     },
@@ -64,16 +63,21 @@ pub(crate) struct FunctionEntry {
     /// Address of the first byte of the function.
     at: usize,
     is_followed: bool,
+    /// The mode of the process. UBP reports no hits of threads in the other mode.
+    mode: Mode,
+    /// The function is followed, and its code is 64-bit code.
+    is_fast: bool,
 }
 
 impl FunctionEntry {
     /// Returns the instance of a call by the current thread, which is at the entry.
-    // Inlined into the fast path of an entry.
+    // Inlined into the fast path of an entry, where `mode` is constant.
     #[inline(always)]
-    fn instance(&self, caller: Caller, regs: &PtRegs) -> Result<Instance> {
+    fn instance(&self, caller: Caller, mode: Mode, regs: &PtRegs) -> Result<Instance> {
+        let location = regs.sp();
         Ok(Instance {
-            location: regs.sp(),
-            return_address: stack::return_address(regs)?,
+            location,
+            return_address: peek_word(location, mode)?,
             function: self.at,
             caller,
         })
@@ -91,7 +95,7 @@ impl FunctionEntry {
     // Not inlined, and starts over, so that `reached` does not save registers for it.
     #[inline(never)]
     fn reached_slowpath(&self, generation: u64, regs: &PtRegs, guard: &Guard) -> Result {
-        let instance = self.instance(self.caller(generation), regs)?;
+        let instance = self.instance(self.caller(generation), self.mode, regs)?;
         if !self.is_followed {
             self.returns
                 .need_return_address(instance.return_address, guard)?;
@@ -107,8 +111,8 @@ impl FunctionEntry {
 impl ReturnPoint for FunctionEntry {
     #[inline]
     fn reached(&self, generation: u64, regs: &mut PtRegs, guard: &Guard) -> Result {
-        if self.is_followed {
-            let instance = self.instance(Caller::any_thread(generation), regs)?;
+        if self.is_fast {
+            let instance = self.instance(Caller::any_thread(generation), Mode::Bits64, regs)?;
             if self.returns.instances.push_lockless(instance, guard) {
                 return Ok(());
             }
@@ -214,10 +218,13 @@ impl ReturnProbes {
         if function.owns_return_insns() {
             return Ok((Arc::new(OwnerEntry, GFP_KERNEL)?, function.detection));
         }
+        let mode = Mode::from_mm(&self.mm);
         let function_entry = FunctionEntry {
             returns: self.clone(),
             at: probepoint.at.as_usize(),
             is_followed: function.is_followed(),
+            mode,
+            is_fast: function.is_followed() && mode == Mode::Bits64,
         };
         Ok((Arc::new(function_entry, GFP_KERNEL)?, function.detection))
     }
@@ -279,20 +286,19 @@ impl ReturnProbes {
         Ok(function)
     }
 
-    /// Returns the function of an instance, if it returns by the instruction at `breakpoint`.
+    /// Returns the function at `entry`, if it returns by the instruction at `breakpoint`.
     // Inlined into the fast path of a return: the breakpoint mostly knows the function.
     #[inline(always)]
     fn function_left_by<'a>(
         &'a self,
         breakpoint: &'a ReturnBreakpoint,
-        instance: &Instance,
+        entry: usize,
         guard: &'a Guard,
-    ) -> Option<Called<'a>> {
-        let function = match breakpoint.function_at(instance.function, guard) {
-            Some(function) => function,
-            None => self.function_with_return_insn(instance.function, breakpoint.at(), guard)?,
-        };
-        Some((function, instance.caller.generation()))
+    ) -> Option<&'a Function> {
+        match breakpoint.function_at(entry, guard) {
+            Some(function) => Some(function),
+            None => self.function_with_return_insn(entry, breakpoint.at(), guard),
+        }
     }
 
     /// Returns the function at `entry`, if it returns by the instruction at `return_insn`.
@@ -340,7 +346,10 @@ impl ReturnProbes {
     ) {
         let location = regs.sp();
         let owner = breakpoint.owner(guard);
-        let left = |instance: &Instance| self.function_left_by(breakpoint, instance, guard);
+        let left = |instance: &Instance| {
+            let function = self.function_left_by(breakpoint, instance.function, guard)?;
+            Some((function, instance.caller.generation()))
+        };
         let mut popped = self.instances.pop(location, guard, left);
         if popped.is_none() && owner.is_none() {
             return;
@@ -377,8 +386,9 @@ impl ReturnProbes {
         guard: &'a Guard,
     ) -> Option<Called<'a>> {
         let only = self.instances.only(location, guard)?;
-        let called = self.function_left_by(breakpoint, &only.instance(), guard)?;
-        only.remove().then_some(called)
+        let generation = only.caller().generation();
+        let function = self.function_left_by(breakpoint, only.function(), guard)?;
+        only.remove().then_some((function, generation))
     }
 
     /// Calls the return handlers of a function. The current thread has returned to `at`.

@@ -31,29 +31,30 @@ use kernel::{
 /// may raise an exception at the jump itself.
 const USER_BITS: u32 = 47;
 
-/// Returns the return address, if the kernel can execute the return instruction at which the
-/// current thread is: in 64-bit code, if nothing observes the instruction or the stack, and the
-/// address is certainly valid.
+/// Returns the return address, if the kernel can execute the return instruction at `at`, which is
+/// in 64-bit code: the current thread is there, nothing observes the instruction or the stack, and
+/// the address, which is at `location` on the stack, is certainly valid.
 ///
 /// Context: task; does not sleep.
 #[inline(always)]
-pub(crate) fn target(regs: &PtRegs) -> Option<usize> {
+pub(crate) fn target(at: usize, location: usize, regs: &PtRegs) -> Option<usize> {
     let is_observed = user_thread::has_shadow_stack()
         || user_thread::has_hw_breakpoints()
         || regs.flags() & (flags::TF | flags::AC) != 0;
-    if is_observed || Mode::from_regs(regs) != Some(Mode::Bits64) {
+    // A handler may have moved the thread.
+    if is_observed || regs.ip() != at {
         return None;
     }
-    let target = stack::peek_word(regs.sp(), Mode::Bits64).ok()?;
+    let target = stack::peek_word(location, Mode::Bits64).ok()?;
     // UBP takes a thread that is still at the breakpoint for one that has not executed it.
-    (target >> USER_BITS == 0 && target != regs.ip()).then_some(target)
+    (target >> USER_BITS == 0 && target != at).then_some(target)
 }
 
 /// Executes the return instruction at which the current thread is. It pops `popped` bytes of
-/// arguments, and [`target`] has returned `target`.
+/// arguments, and [`target`] has returned `target` for `location`.
 #[inline(always)]
-pub(crate) fn execute(target: usize, popped: usize, regs: &mut PtRegs) {
-    regs.set_sp(regs.sp().wrapping_add(word_size(Mode::Bits64) + popped));
+pub(crate) fn execute(target: usize, location: usize, popped: usize, regs: &mut PtRegs) {
+    regs.set_sp(location.wrapping_add(word_size(Mode::Bits64) + popped));
     regs.set_ip(target);
 }
 
