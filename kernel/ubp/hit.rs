@@ -190,7 +190,7 @@ impl<'h> Hit<'h> {
         } = self;
         trap.with_interrupts(move || {
             // `f` gets the address of the guard. A variable of its own keeps the other captures in
-            // registers, which makes 7 instructions less.
+            // registers: 8 instructions less at the entry of a function, and 4 at its return.
             let guard = guard;
             f(regs, &guard);
             set_in_hit(false);

@@ -43,6 +43,7 @@ use kernel::{
     sync::{
         aref::ARef,
         atomic::{
+            Acquire,
             Atomic,
             Full,
             Relaxed, //
@@ -82,7 +83,7 @@ pub(crate) struct ReturnBreakpoint {
 }
 
 /// The way in which a hit of a return breakpoint is handled. A breakpoint only changes from an
-/// earlier variant to a later one, unless its text has been unmapped.
+/// earlier variant to a later one.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 enum HitWay {
@@ -147,15 +148,6 @@ impl ReturnBreakpoint {
         // It may be a later one already.
         let _ = self.way.cmpxchg(UNKNOWN, way as u32, Full);
         Ok(())
-    }
-
-    /// Forgets the instruction, because the text has been unmapped, and no thread hits the
-    /// breakpoint.
-    fn forget_return_insn(&self) {
-        self.popped.store(NO_RETURN, Relaxed);
-        if !self.is_return_address.load(Relaxed) {
-            self.way.store(UNKNOWN, Relaxed);
-        }
     }
 
     /// Returns the bytes of arguments that the return instruction here pops. Returns `None` if the
@@ -239,7 +231,8 @@ impl ReturnPoint for ReturnBreakpoint {
     fn reached(&self, _generation: u64, regs: &mut PtRegs, guard: &Guard) -> Result {
         let location = regs.sp();
         let take = || self.returns.take_only(self, location, guard);
-        match self.way.load(Relaxed) {
+        // Pairs with `set_return_insn`, which stores `popped` first.
+        match self.way.load(Acquire) {
             INSTANCES if self.reached_fastpath(location, regs, guard, take) => (),
             OWNER if self.reached_owner(location, regs, guard) => (),
             _ => self.reached_slowpath(regs, guard),
@@ -438,8 +431,6 @@ impl Breakpoints {
                     }
                 };
             }
-            // The instruction that is there by now may be another one.
-            known.breakpoint.forget_return_insn();
         }
         let charge = match kind {
             // A known breakpoint may be charged already.
@@ -449,11 +440,12 @@ impl Breakpoints {
             Kind::Address(_) | Kind::Instruction => None,
         };
         let is_charged = charge.is_some() || known.as_ref().is_some_and(|known| known.is_charged);
-        let breakpoint = match known {
-            Some(known) => known.breakpoint,
-            None => ReturnBreakpoint::new(at, returns)?,
-        };
-        if let Kind::Address(_) = kind {
+        // Not a known breakpoint in text that has been unmapped: the instruction that is there by
+        // now may be another one, and a thread that hit the breakpoint before may still read it.
+        let breakpoint = ReturnBreakpoint::new(at, returns)?;
+        let was_return_address =
+            known.is_some_and(|known| known.breakpoint.is_return_address.load(Relaxed));
+        if was_return_address || matches!(kind, Kind::Address(_)) {
             breakpoint.set_return_address();
         }
         let point: Arc<dyn ReturnPoint> = breakpoint.clone();

@@ -63,9 +63,8 @@ pub(crate) struct FunctionEntry {
     /// Address of the first byte of the function.
     at: usize,
     is_followed: bool,
-    /// The mode of the process. UBP reports no hits of threads in the other mode.
-    mode: Mode,
-    /// The function is followed, and its code is 64-bit code.
+    /// The function is followed, and its code is 64-bit code. UBP reports no hits of threads in
+    /// another mode than that of the process.
     is_fast: bool,
 }
 
@@ -95,7 +94,8 @@ impl FunctionEntry {
     // Not inlined, and starts over, so that `reached` does not save registers for it.
     #[inline(never)]
     fn reached_slowpath(&self, generation: u64, regs: &PtRegs, guard: &Guard) -> Result {
-        let instance = self.instance(self.caller(generation), self.mode, regs)?;
+        let mode = Mode::from_regs(regs).ok_or(EINVAL)?;
+        let instance = self.instance(self.caller(generation), mode, regs)?;
         if !self.is_followed {
             self.returns
                 .need_return_address(instance.return_address, guard)?;
@@ -218,13 +218,12 @@ impl ReturnProbes {
         if function.owns_return_insns() {
             return Ok((Arc::new(OwnerEntry, GFP_KERNEL)?, function.detection));
         }
-        let mode = Mode::from_mm(&self.mm);
+        let is_64bit = Mode::from_mm(&self.mm) == Mode::Bits64;
         let function_entry = FunctionEntry {
             returns: self.clone(),
             at: probepoint.at.as_usize(),
             is_followed: function.is_followed(),
-            mode,
-            is_fast: function.is_followed() && mode == Mode::Bits64,
+            is_fast: function.is_followed() && is_64bit,
         };
         Ok((Arc::new(function_entry, GFP_KERNEL)?, function.detection))
     }
