@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Find the kernel's reports about its own bugs ("splats") in its log."""
 import re
+import sys
 from dataclasses import dataclass
 
 # Each begins a report. User-space faults that the kernel only mentions
@@ -34,6 +35,9 @@ EXPECT = re.compile(r"uprobes-test-expect (.+)")
 MARKER = re.compile(r"uprobes-test-marker (?:begin|end) ")
 TIME = re.compile(r"^(<\d+>)?\[ *\d+\.\d+\] ?(\[ *[TC]\d+\] ?)?")
 LENGTH = 60  # lines of a report worth showing
+# How many guests a run gets if stray int3s end them: at most, and in turn without any progress.
+GUESTS = 12
+GUESTS_IN_VAIN = 3
 
 
 @dataclass
@@ -70,13 +74,39 @@ def find(lines):
     return found
 
 
-def died_of_stray_int3(lines):
-    """Whether the kernel died as is said at STRAY_INT3."""
+def stray_int3(lines):
+    """The index of the line that begins the report of a death as is said at STRAY_INT3, or None."""
     for i, line in enumerate(lines):
         if "Oops: int3:" in line:
             rip = [n for n, l in enumerate(lines[i:i + 5], i) if "RIP: 0010:" in l]
-            return bool(rip) and any(STRAY_INT3.search(l) for l in lines[rip[0]:rip[0] + 2])
-    return False
+            stray = rip and any(STRAY_INT3.search(l) for l in lines[rip[0]:rip[0] + 2])
+            return i if stray else None
+    return None
+
+
+class Guests:
+    """Guests that take turns at a run, while stray int3s end them."""
+
+    def __init__(self):
+        self.number, self.in_vain = 1, 0
+
+    def log_name(self, name):
+        """The name of this guest's logs; the first one's is NAME."""
+        return name if self.number == 1 else f"{name}-{self.number}"
+
+    def again(self, lines, progress=False):
+        """Whether the run continues in another guest, after the one with these lines in its log.
+
+        With progress, such as the end of a program, the guest was not in vain.
+        """
+        self.number += 1
+        self.in_vain = 0 if progress else self.in_vain + 1
+        again = (self.number <= GUESTS and self.in_vain < GUESTS_IN_VAIN
+                 and stray_int3(lines) is not None)
+        if again:
+            print(f"QEMU has executed a stray int3 (see scripts/splats.py): guest {self.number}",
+                  file=sys.stderr, flush=True)
+        return again
 
 
 def running(lines, splat, before):
