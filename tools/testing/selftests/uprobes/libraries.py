@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Programs with probes on the entry and the return of every function of their libraries.
 
-Arguments: the programs to run, of python, perl and bash; by default all.
+Arguments: the programs to run, of python, perl, bash and lua; by default all.
 
 Each program works several times, and waits for input in between. From one of these times to
 the next, the thread is in the same calls. Hence, for each function, the entries must be as many
@@ -56,6 +56,92 @@ while read -r line; do
     printf -v joined '%s,' "${words[@]}"; echo "$sum ${joined//w/} $(echo inner)"
 done
 """
+LUA = """
+local closed, finalized
+local sum = { __add = function(_, n) return coroutine.yield(n) end }
+local guard = { __close = function() closed = closed + 1 end }
+
+local function errors(n)
+    local text = ""
+    for i = 1, n do
+        -- Out of C functions that call Lua's.
+        pcall(table.sort, { 3, 1, 2 }, function(a, b) error(a + b) end)
+        pcall(string.gsub, "a b c", "%a", function(c) if c == "b" then error(c) end end)
+        local _, found = pcall(error, { i })
+        local _, trace = xpcall(function()
+            local held <close> = setmetatable({}, guard)
+            return held + nil
+        end, debug.traceback)
+        text = text .. found[1] % 10 .. trace:match("attempt to (%a)")
+    end
+    return text
+end
+
+local function filter(before, prime)
+    return coroutine.wrap(function()
+        for n in before do
+            if n % prime ~= 0 then coroutine.yield(n) end
+        end
+    end)
+end
+
+local function coroutines(n)
+    local found, source = {}, coroutine.wrap(function() for i = 2, n do coroutine.yield(i) end end)
+    for prime in function() return source() end do
+        found[#found + 1], source = prime, filter(source, prime)
+    end
+    for i = 1, n do
+        -- Yields through pcall() and a metamethod, and ends by an error or in between.
+        local other = coroutine.create(function(a)
+            local held <close> = setmetatable({}, guard)
+            local _, b = pcall(function() return coroutine.yield(a) + coroutine.yield(a + 1) end)
+            error({ setmetatable({}, sum) + b })
+        end)
+        local _, value = coroutine.resume(other, i)
+        for _ = 1, i % 4 do _, value = coroutine.resume(other, value) end
+        coroutine.close(other)
+        found[#found + 1] = type(value) == "table" and value[1] or value
+    end
+    return table.concat(found, " ")
+end
+
+local function strings(n)
+    local words, seen, bytes = {}, {}, 0
+    for i = 1, n do words[i] = ("%s%03x:%5.2f"):format(("ab"):rep(i % 3), i * 7919 % 997, i / 7) end
+    table.sort(words, function(a, b) return a:reverse() < b:reverse() end)
+    local text = table.concat(words, ","):gsub("(%x+):%s*(%d+)", function(a, b)
+        return b:upper() .. tonumber(a, 16)
+    end)
+    for a, b in text:gmatch("(%d%d)[^%d](%d)") do seen[a] = (seen[a] or 0) + b end
+    local packed = string.pack("<i4 z s2 d", #text, text:sub(-20), text:sub(1, 9), n ^ 0.5)
+    local size, last = string.unpack("<i4 z", packed)
+    for _, code in utf8.codes(utf8.char(228, 8364, 128512) .. last) do bytes = bytes * 31 ~ code end
+    local twice = load(string.dump(load("return ... * 2")), "twice", "b")
+    return ("%q %d %d %g"):format(last, twice(size), bytes, math.fmod(seen["10"] or #packed, 3))
+end
+
+local function garbage(n)
+    local weak = setmetatable({}, { __mode = "k" })
+    local meta = { __gc = function(o) finalized = finalized + #o[1]; error("ignored") end }
+    for _, mode in ipairs({ "incremental", "generational" }) do
+        collectgarbage(mode)
+        for i = 1, n do
+            local object = setmetatable({ ("x"):rep(i) }, meta)
+            weak[object] = { object }
+            if i % 40 == 0 then collectgarbage("step", 0) end
+        end
+    end
+    collectgarbage()
+    collectgarbage()
+    return tostring(next(weak))
+end
+
+for _ in io.lines() do
+    closed, finalized = 0, 0
+    print(errors(80), coroutines(50), strings(120), garbage(200), closed, finalized)
+    io.stdout:flush()
+end
+"""
 
 
 class Program:
@@ -75,6 +161,7 @@ PROGRAMS = [
     Program("python", ["/usr/bin/python3", "-c", PYTHON], [r"/libc[.-]", r"/libcrypto", r"/libz\.", r"/python3[.0-9]*$"]),
     Program("perl", ["/usr/bin/perl", "-e", PERL], [r"/libc[.-]", r"/libperl", r"/perl[0-9.]*$"], jumps=True),
     Program("bash", ["/bin/bash", "--norc", "-c", BASH], [r"/libc[.-]", r"/bash$"], jumps=True),
+    Program("lua", ["/usr/bin/lua5.4", "-e", LUA], [r"/libc[.-]", r"/libm[.-]", r"/liblua", r"/lua5\.4$"], jumps=True),
 ]
 
 
