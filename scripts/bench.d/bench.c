@@ -9,7 +9,10 @@
  *	bench MODULE among N...		one hit among N breakpoints, for each N
  *	bench MODULE register N		instructions to set and remove N probes, and memory
  *	bench MODULE times		nanoseconds a hit
- *	bench MODULE scale THREADS...	hits a second, for each number of threads
+ *	bench MODULE scale ROUNDS THREADS...	bursts of hits, by each number of threads in
+ *					turn, for scripts/bench.d/bursts.py
+ *	bench MODULE apart ROUNDS PROCESSES...	the same by processes with a probe each
+ *	bench - ticks			of the time-stamp counter, a second; on the host
  *	bench MODULE hold		a process that is hit now and then, for ever
  *	bench MODULE profile CASE INSTRUCTION	hits of one case, for scripts/profile
  *
@@ -18,11 +21,14 @@
 #define _GNU_SOURCE
 #include <err.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -31,7 +37,7 @@
 #include "functions.h"
 #include "probes.h"
 
-enum { HITS_FOR_LOG = 10, INTERVALS = 50, INTERVAL_US = 20000 };
+enum { HITS_FOR_LOG = 10, BURST_US = 200000, PAUSE_US = 50000, MOST_THREADS = 64 };
 
 /* What functions get, for arguments of events. */
 static const char text[] = "a string of 24 characters";
@@ -252,20 +258,32 @@ static void register_many(unsigned int count)
 	       (double)start / count, (double)memory / count);
 }
 
-static volatile bool stop;
+/* Shared by processes, if it is they that hit. */
+static struct {
+	volatile bool stop;
+	pthread_barrier_t ready, start;
+	/* So that each is in a cache line of its own, also where two are fetched at once. */
+	struct thread {
+		pthread_t id;
+		pid_t process;
+		volatile uint64_t hits;
+		char padding[104];
+	} threads[MOST_THREADS];
+} *shared;
 
-/* So that each is in a cache line of its own, also where two are fetched at once. */
-struct thread {
-	pthread_t id;
-	volatile uint64_t hits;
-	char padding[112];
-};
+static void set_first_probe(void)
+{
+	if (!probes_set(first_nop, 1, 0, probes_ours() ? "interrupt=1" : ""))
+		err(1, "probe");
+}
 
 static void *hit_until_stop(void *thread)
 {
 	struct thread *this = thread;
 
-	while (!stop) {
+	pthread_barrier_wait(&shared->ready);
+	pthread_barrier_wait(&shared->start);
+	while (!shared->stop) {
 		for (int i = 0; i < 100; i++)
 			first_nop(0, text);
 		this->hits += 100;
@@ -273,54 +291,126 @@ static void *hit_until_stop(void *thread)
 	return NULL;
 }
 
-static uint64_t sum(const struct thread *threads, unsigned int count)
+static void process_hits_until_stop(struct thread *this, unsigned int number)
 {
-	uint64_t hits = 0;
+	pid_t process = fork();
 
-	for (unsigned int i = 0; i < count; i++)
-		hits += threads[i].hits;
-	return hits;
-}
-
-/*
- * Hits a second, in the best of the intervals: what else the machine does makes others
- * worse, and none better. Of the two points in time about a reading of the counts, the
- * one is taken that makes the interval longer.
- */
-static double best_rate(const struct thread *threads, unsigned int count)
-{
-	double best = 0;
-
-	for (int i = 0; i < INTERVALS; i++) {
-		uint64_t start = nanoseconds(), before = sum(threads, count), hits;
-		double rate;
-
-		usleep(INTERVAL_US);
-		hits = sum(threads, count) - before;
-		rate = hits * 1e9 / (nanoseconds() - start);
-		if (rate > best)
-			best = rate;
+	if (process < 0)
+		err(1, "fork");
+	if (process) {
+		/* By the parent only, as the memory is shared. */
+		this->process = process;
+		return;
 	}
-	return best;
+	if (number)
+		probes_open_copy(number);
+	set_first_probe();
+	hit_until_stop(this);
+	probes_remove();
+	_exit(0);
 }
 
-static void scale(unsigned int count)
+/* The guest is idle for a while, in which scripts/guest reads its processors' times. */
+static void pause_for_times(void)
 {
-	struct thread threads[64] = { };
+	puts("@times");
+	fflush(stdout);
+	usleep(PAUSE_US);
+}
 
-	if (count > 64)
+/* Threads and processes take turns at the processors, from the first on. */
+static void stay_on_processor(unsigned int number)
+{
+	cpu_set_t processors;
+
+	CPU_ZERO(&processors);
+	CPU_SET(number % sysconf(_SC_NPROCESSORS_ONLN), &processors);
+	if (sched_setaffinity(0, sizeof(processors), &processors))
+		err(1, "sched_setaffinity");
+}
+
+static void create(unsigned int number, bool processes)
+{
+	struct thread *this = &shared->threads[number];
+	cpu_set_t before;
+
+	/* A new thread or process inherits it. */
+	sched_getaffinity(0, sizeof(before), &before);
+	stay_on_processor(number);
+	this->hits = 0;
+	if (processes)
+		process_hits_until_stop(this, number);
+	else if (pthread_create(&this->id, NULL, hit_until_stop, this))
+		err(1, "thread");
+	sched_setaffinity(0, sizeof(before), &before);
+}
+
+static void join(const struct thread *this, bool processes)
+{
+	int status;
+
+	if (!processes)
+		pthread_join(this->id, NULL);
+	else if (waitpid(this->process, &status, 0) < 0)
+		err(1, "waitpid");
+	else if (status)
+		errx(1, "a process has ended with status %#x", status);
+}
+
+static void burst(unsigned int count, bool processes)
+{
+	uint64_t began, ticks, hits = 0;
+
+	if (count > MOST_THREADS)
 		errx(2, "%u threads", count);
-	if (!probes_set(first_nop, 1, 0, probes_ours() ? "interrupt=1" : ""))
-		err(1, "probe");
-	stop = false;
+	shared->stop = false;
+	for (unsigned int i = 0; i < 2; i++) {
+		pthread_barrierattr_t attributes;
+
+		pthread_barrierattr_init(&attributes);
+		pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+		pthread_barrier_init(i ? &shared->start : &shared->ready, &attributes, count + 1);
+	}
 	for (unsigned int i = 0; i < count; i++)
-		if (pthread_create(&threads[i].id, NULL, hit_until_stop, &threads[i]))
-			err(1, "thread");
-	printf("scale nop %.0f\n", best_rate(threads, count));
-	stop = true;
+		create(i, processes);
+	pthread_barrier_wait(&shared->ready);
+	pause_for_times();
+	pthread_barrier_wait(&shared->start);
+	/* The guest's own clock may count the interrupts of a timer, of which some get lost. */
+	began = __rdtsc();
+	usleep(BURST_US);
+	shared->stop = true;
 	for (unsigned int i = 0; i < count; i++)
-		pthread_join(threads[i].id, NULL);
-	probes_remove();
+		hits += shared->threads[i].hits;
+	ticks = __rdtsc() - began;
+	for (unsigned int i = 0; i < count; i++)
+		join(&shared->threads[i], processes);
+	printf("burst %u %llu %llu\n", count, (unsigned long long)hits, (unsigned long long)ticks);
+	pause_for_times();
+}
+
+static void bursts(unsigned int rounds, char **counts, bool processes)
+{
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+		err(1, "mmap");
+	puts("@bursts");
+	if (!processes)
+		set_first_probe();
+	while (rounds--)
+		for (char **count = counts; *count; count++)
+			burst(atoi(*count), processes);
+	if (!processes)
+		probes_remove();
+}
+
+static void ticks_per_second(void)
+{
+	uint64_t start = nanoseconds(), ticks = __rdtsc();
+
+	usleep(500000);
+	ticks = __rdtsc() - ticks;
+	printf("%.0f\n", ticks * 1e9 / (nanoseconds() - start));
 }
 
 static void hold(void)
@@ -342,7 +432,11 @@ int main(int argc, char **argv)
 	struct sigaction action = { .sa_sigaction = skip_division, .sa_flags = SA_SIGINFO };
 
 	if (argc < 3)
-		errx(2, "usage: bench MODULE hits|traps|among|register|times|scale|hold|profile ...");
+		errx(2, "usage: bench MODULE hits|traps|among|register|times|scale|apart|ticks|hold|profile ...");
+	if (!strcmp(what, "ticks")) {
+		ticks_per_second();
+		return 0;
+	}
 	probes_open(argv[1]);
 	measure = count_instructions;
 	if (!strcmp(what, "hits")) {
@@ -359,9 +453,8 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "times")) {
 		measure = take_time;
 		all_cases();
-	} else if (!strcmp(what, "scale")) {
-		for (int i = 3; i < argc; i++)
-			scale(atoi(argv[i]));
+	} else if ((!strcmp(what, "scale") || !strcmp(what, "apart")) && argc > 4) {
+		bursts(n, argv + 4, !strcmp(what, "apart"));
 	} else if (!strcmp(what, "hold")) {
 		hold();
 	} else if (!strcmp(what, "profile") && argc == 5) {

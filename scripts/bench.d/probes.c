@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -22,6 +23,10 @@
 extern const char __executable_start[];
 
 static int module;
+/* Of a module that has been renamed, which file @module has no more. */
+static void *image;
+static size_t image_size;
+static char module_name[60];
 static bool ours;
 static char program[200];
 
@@ -33,6 +38,24 @@ void probes_open(const char *file)
 	if (module < 0 || len < 0)
 		err(1, "%s", file);
 	ours = strstr(file, "uprobes_overhead");
+	strcpy(module_name, ours ? "uprobes_overhead" : "bench_mainline");
+}
+
+void probes_open_copy(unsigned int digit)
+{
+	size_t size = strlen(module_name) + 1;
+	struct stat stat;
+	char *name;
+
+	if (fstat(module, &stat))
+		err(1, "fstat");
+	image_size = stat.st_size;
+	image = malloc(image_size);
+	if (!image || pread(module, image, image_size, 0) != (ssize_t)image_size)
+		err(1, "module");
+	while ((name = memmem(image, image_size, module_name, size)))
+		name[size - 2] = '0' + digit;
+	module_name[size - 2] = '0' + digit;
 }
 
 bool probes_ours(void)
@@ -55,12 +78,14 @@ bool probes_set(const void *at, unsigned int count, unsigned long stride, const 
 	else
 		snprintf(line, sizeof(line), "file=%s offset=%lu count=%u stride=%lu %s", program,
 			 offset_of(at), count, stride, what);
+	if (image)
+		return !syscall(SYS_init_module, image, image_size, line);
 	return !syscall(SYS_finit_module, module, line, 0);
 }
 
 void probes_remove(void)
 {
-	if (syscall(SYS_delete_module, ours ? "uprobes_overhead" : "bench_mainline", 0))
+	if (syscall(SYS_delete_module, module_name, 0))
 		err(1, "delete_module");
 }
 

@@ -9,6 +9,8 @@
 /* Chooses by the name of the module, which is opened: uprobes_overhead.ko or another. */
 void probes_open(const char *module);
 bool probes_ours(void);
+/* From now on, the module has another name, so that other probes stay: @digit ends it. */
+void probes_open_copy(unsigned int digit);
 
 /*
  * Sets @count probes, at @at and each @stride bytes on; @what are parameters of the

@@ -19,11 +19,10 @@ class Results:
     def __init__(self):
         self.records = []
 
-    def add(self, values, case, instruction, who, unit="instructions", *, of=statistics.median,
-            **more):
+    def add(self, values, case, instruction, who, unit="instructions", **more):
         """Values of several runs; None is of a run in which it could not be had.
 
-        The figure is `of` them all.
+        The figure is their median.
         """
         had = [value for value in values if value is not None]
         record = {"case": case, "instruction": instruction, "kernel": who, "cpus": 1,
@@ -38,7 +37,7 @@ class Results:
                                            or apart > REPRODUCED):
                 record["reproduced"] = False
             else:
-                record[unit] = round(of(had), 2)
+                record[unit] = round(statistics.median(had), 2)
         self.records.append(record)
 
     def find(self, **wanted):

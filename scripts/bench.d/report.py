@@ -6,6 +6,13 @@ import marks
 
 CASES = ("empty-interrupt", "empty-task", "tracefs-noarg", "tracefs-reg", "tracefs-string", "perf",
          "bpf", "entry-return", "entry-return-sized")
+SIZES = ("breakpoints", "probes", "threads", "processes")
+SCALE_NOTE = """
+`scale`: hits a second of one probe by threads on two processors, that of one thread on one of them
+being 1. `apart`: the same of processes that have a probe each. QEMU delivers exceptions under a
+lock of its own, which is a cost of both. Time in which other programs had the machine's
+processors is subtracted; each value is the median of three boots.
+"""
 FLOOR = 215  # instructions of a bare trap on the base kernel; Documentation/trace/uprobes.rst
 
 
@@ -59,14 +66,14 @@ def other_table(results):
         case = record["case"]
         if case in CASES or case.startswith("time-"):
             continue
-        size = next((f"{record[key]:,} {key}" for key in ("breakpoints", "probes", "threads")
-                     if key in record), "")
+        size = next((f"{record[key]:,} {key}" for key in SIZES if key in record), "")
         unit = next((u for u in ("instructions", "ratio", "bytes") if u in record), None)
         value = f"{record[unit]:,.2f}" if unit else without_figure(record)
         rows.append([case, size, record["kernel"], value, unit or "",
                      f"{record['spread']:.2%}" if "spread" in record else ""])
     header = ["case", "of", "kernel", "value", "unit", "spread"]
-    return markdown(header, rows) if rows else ""
+    note = SCALE_NOTE if results.find(case="scale") else ""
+    return markdown(header, rows) + note if rows else ""
 
 
 def time_table(results):
@@ -149,6 +156,6 @@ def draw_scale(results, axes):
     axes.set_xscale("log", base=2)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("threads, on two processors")
-    axes.set_ylabel("rate, that of one thread on one being 1")
+    axes.set_ylabel("rate, that of one thread being 1")
     axes.set_title("Hits of one probe")
     return drawn

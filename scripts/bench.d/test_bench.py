@@ -7,6 +7,7 @@ import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
+import bursts
 import marks
 import report
 from records import Results, same_lines, segments, spread
@@ -44,12 +45,6 @@ class Records(unittest.TestCase):
         record = self.one([300, 302])
         self.assertEqual((record["instructions"], record["runs"]), (301, 2))
         self.assertNotIn("reproduced", record)
-
-    def test_best_of(self):
-        results = Results()
-        results.add([1.8, 1.95, 1.9], "scale", "nop", "ours", "ratio", of=max, threads=2)
-        record, = results.find(case="scale", threads=2)
-        self.assertEqual((record["ratio"], record["runs"], "of" in record), (1.95, 3, False))
 
     def test_not_reproduced(self):
         for values in ([300, 310], [-1, 0, 1], [300, None]):
@@ -90,6 +85,36 @@ class Lines(unittest.TestCase):
                "     6: v=00 e=0000 i=0 cpl=3 IP=0033:1"]
         self.assertEqual(list(segments(log)), [[1, 1], [0, 0]])
         self.assertEqual(list(segments([])), [])
+
+
+class Bursts(unittest.TestCase):
+    def of(self, *lines):
+        """With two ticks in a nanosecond."""
+        return list(bursts.bursts([line.split() for line in lines], 2e9))
+
+    def test_rate(self):
+        one, two = self.of("@bursts", "@times 0 0 0 0", "burst 1 100 2000", "@times 900 100 0 900",
+                           "@times 900 100 0 900", "burst 2 170 2000", "@times 1800 200 900 1000")
+        # The second processor has no part in a burst of one thread.
+        self.assertEqual((one.threads, one.waiting, two.waiting), (1, 0.1, 0.1))
+        self.assertAlmostEqual(two.rate / one.rate, 1.7)
+        self.assertAlmostEqual(one.rate, 100 / 900e-9)
+
+    def test_without_times(self):
+        self.assertEqual(self.of("@times", "burst 1 100 2000", "@times 900 100"), [])
+        self.assertEqual(self.of("burst 1 100 2000", "@times 900 100"), [])
+        self.assertEqual(self.of("@times 0 0", "burst 1 100 2000", "@times"), [])
+        self.assertEqual(self.of("@times 0 0", "burst 1 100 2000"), [])
+
+    def test_another_guest(self):
+        self.assertEqual(self.of("@times 0 0", "burst 1 100 2000", "@bursts", "@times 900 100"), [])
+
+    def test_disturbed(self):
+        found = [bursts.Burst(1, 10, 0), bursts.Burst(2, 17, 0.1), bursts.Burst(2, 25, 0.11)]
+        self.assertEqual(bursts.ratio(found, 2), 1.7)
+        self.assertIsNone(bursts.ratio(found[1:], 2))
+        self.assertIsNone(bursts.ratio(found[::2], 2))
+        self.assertEqual(bursts.share([found[:2], found[2:]]), 2 / 3)
 
 
 class Marks(unittest.TestCase):
@@ -139,6 +164,9 @@ class Marks(unittest.TestCase):
             results.add([2.0], "scale", "nop", "ours", "ratio", cpus=2, threads=16)
             results.add([rate], "scale", "nop", "ours", "ratio", cpus=2, threads=2)
             self.assertEqual(not missed(results, "scale"), met, rate)
+        results.add([1.95], "apart", "nop", "ours", "ratio", cpus=2, processes=2)
+        (_, text), = marks.judge(results, ("scale",))
+        self.assertIn("found 1.89; of two processes that share no probe 1.95", text)
 
     def test_costs(self):
         results = Results()
