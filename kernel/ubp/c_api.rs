@@ -183,7 +183,7 @@ pub(crate) unsafe extern "C" fn ubp_insert_bkpt(
         )?;
         let core = KBox::<Core>::new_uninit(GFP_KERNEL)?;
         let inserted = loop {
-            match insert(&mm, Vaddr::new(vaddr), owner.clone()) {
+            match insert(&mm, Vaddr::new(vaddr), owner.clone(), |_| true) {
                 Err(InsertError::Errno(EAGAIN)) => (),
                 inserted => break inserted,
             }

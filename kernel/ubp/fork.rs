@@ -77,15 +77,19 @@ fn displaced(space: &Space) -> Result<KVVec<Displaced>> {
 ///
 /// # Safety
 ///
-/// No thread but the caller may use `mm`.
+/// No thread may execute in `mm`, and no breakpoint be inserted while [`Space::is_copy`] holds.
 pub(crate) unsafe fn fork_finish(mm: &MmWithUser) -> Result {
     let restored = if Space::is_lost(mm) {
         Err(ENOMEM)
-    } else {
+    } else if Space::is_copy(mm) {
         Space::from_mm(mm).map_or(Ok(()), |space| restore_all(space, mm))
+    } else {
+        // The original had no breakpoints. Another thread may have found the copy by a file that it
+        // maps, and have inserted breakpoints in it.
+        return Ok(());
     };
-    // SAFETY: The caller ensures that no other thread uses `mm`, and this thread does not use the
-    // space after the call.
+    // SAFETY: Nothing uses the space of a copy but this thread, because `insert()` refuses to, and
+    // this thread does not use it after the call.
     unsafe { space::clear(mm) };
     restored
 }

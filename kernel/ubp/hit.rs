@@ -12,6 +12,8 @@
 //!               +---------------------------------------------------------+
 //!               | remove(): the breakpoint has no user                     |
 //!               +---------------------------------------------------------+
+//!               | restart_after(): the thread hits the breakpoint again     |
+//!               +---------------------------------------------------------+
 //! ```
 //!
 //! Unless the owner has changed the instruction pointer, the kernel then emulates the displaced
@@ -211,6 +213,17 @@ impl<'h> Hit<'h> {
             remove(&bp);
             resume_unguarded(bp, regs)
         })
+    }
+
+    /// Calls `f` in task context, outside of the hit: `f` may wait for a page fault, and for locks.
+    /// Then the thread executes the breakpoint again, unless it has been removed.
+    #[cold]
+    pub fn restart_after(self, f: impl FnOnce()) -> Resumed {
+        set_in_hit(false);
+        let (bp, mut trap) = self.give_up();
+        trap.with_interrupts(f);
+        drop(bp);
+        Resumed::YES
     }
 
     /// Ends the read-side critical section, because the caller may then sleep for an unbounded

@@ -24,6 +24,7 @@ use crate::{
 
 use kernel::{
     mm::{
+        virt::VmaRef,
         write::MmapWrite,
         Mm,
         MmWithUser, //
@@ -126,14 +127,26 @@ pub fn check(mm: &MmWithUser, at: Vaddr) -> Result<(), InsertError> {
 /// breakpoint already, of this crate or a foreign one. `EPERM`: the instruction cannot be probed.
 /// `EFAULT`: the text cannot be read, or ends within the instruction. `EINTR`: the caller has been
 /// killed. `ENOMEM`. `EAGAIN`: the text must be faulted in first, with
-/// [`fault_in`](crate::fault_in), or the program has changed it since it was decoded.
+/// [`fault_in`](crate::fault_in), or the program has changed it since it was decoded. `EBUSY`: a
+/// `fork()` is making the address space. `ENOENT`: `is_wanted` does not hold for the mapping of the
+/// address.
 pub fn insert(
     mm: &ARef<MmWithUser>,
     at: Vaddr,
     owner: Arc<dyn BreakpointOwner>,
+    is_wanted: impl FnOnce(&VmaRef) -> bool,
 ) -> Result<Inserted, InsertError> {
+    if Space::is_copy(mm) {
+        return Err(EBUSY.into());
+    }
     let space = Space::get_or_create(mm)?;
     let mmap = mm.mmap_write_lock_killable()?;
+    if mmap
+        .vma_lookup(at.as_usize())
+        .is_some_and(|vma| !is_wanted(vma))
+    {
+        return Err(ENOENT.into());
+    }
     let changes = space.changes.lock();
     // The text may hold the `int3` of a breakpoint that could not be removed, or of a lost one,
     // which the program has put there with a copy of its text.
@@ -234,9 +247,13 @@ impl Inserted {
     /// cgroup of the process may be full permanently, and the reference to the address space keeps
     /// its memory.
     pub fn remove(&self) -> Result {
-        let Some(mm) = self.mm.mmget_not_zero() else {
+        let Some(found) = self.mm.mmget_not_zero() else {
             return Ok(());
         };
+        // The caller may hold locks that are needed when the last user of an address space goes.
+        // Dropped after `mm`, so that this user never is the last one.
+        let _user = MmWithUser::into_mmput_async(found.clone());
+        let mm = found;
         let Some(space) = Space::from_mm(&mm) else {
             return Ok(());
         };

@@ -218,6 +218,13 @@ impl Space {
         Ok(())
     }
 
+    /// Returns whether `fork()` is making the address space, whose text has the breakpoints of the
+    /// original until [`fork::fork_finish`](crate::fork) has restored it.
+    pub(crate) fn is_copy(mm: &Mm) -> bool {
+        let guard = tasks_trace::read_lock();
+        Self::from_any_mm(mm, &guard).is_some_and(|space| !space.inherited.is_empty())
+    }
+
     /// Records that there was no memory for the list of breakpoints that `mm` inherited.
     pub(crate) fn set_lost(mm: &MmWithUser) {
         // The copy has just been created and has no space, so the result of the exchange does not
@@ -323,9 +330,11 @@ impl Space {
     }
 }
 
-/// Returns whether there may be breakpoints in an address space.
-pub fn is_probed(mm: &MmWithUser) -> bool {
-    Space::from_mm(mm).is_some()
+/// Returns whether there may be breakpoints in an address space, or have been until its last user
+/// has gone.
+pub fn is_probed(mm: &Mm) -> bool {
+    let space = pointer(mm).load(Acquire);
+    !space.is_null() && space != LOST
 }
 
 /// Frees the breakpoints of an address space that has no users left, or that `fork()` has copied

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Handler chain of a probepoint: the consumers and the return breakpoints that a hit calls.
+//! Handler chain of a probepoint: the consumers, the probe of the mapped file, and the return
+//! breakpoints that a hit calls.
 
 use crate::{
     consumer::HandlerKind,
     entry::{
         ChainEntry,
+        EndedCall,
         GroupReturnPoint,
         ReturnPoint, //
     },
@@ -20,12 +22,13 @@ use crate::{
 use kernel::{
     prelude::*,
     ptregs::PtRegs,
-    sync::{
-        tasks_trace::Guard,
-        Arc, //
-    },
+    sync::tasks_trace::Guard,
     threads::ThreadGroup, //
 };
+
+mod file;
+
+use file::FilePart;
 
 /// The way that a hit takes through a chain, chosen when the chain is made.
 ///
@@ -53,6 +56,9 @@ pub(crate) struct ChainContexts {
     in_task: bool,
     /// Whether there are return breakpoints.
     at_return: bool,
+    /// Whether there is nothing but the probe of the mapped file.
+    // Not a path of its own: another one takes an instruction of all hits.
+    pub(crate) is_single_file: bool,
 }
 
 impl ChainContexts {
@@ -61,22 +67,34 @@ impl ChainContexts {
             in_interrupt: false,
             in_task: false,
             at_return: false,
+            is_single_file: false,
         }
     }
 
-    fn new(entries: &[ChainEntry], return_points: &[GroupReturnPoint]) -> Self {
+    fn new(
+        entries: &[ChainEntry],
+        file: Option<&FilePart>,
+        return_points: &[GroupReturnPoint],
+    ) -> Self {
         let at_return = !return_points.is_empty();
+        let is_for_task = entries.iter().any(|entry| entry.is_for_task);
         Self {
             in_interrupt: entries.iter().any(|entry| entry.is_for_interrupt),
-            in_task: at_return || entries.iter().any(|entry| entry.is_for_task),
+            in_task: at_return || file.is_some() || is_for_task,
             at_return,
+            is_single_file: file.is_some() && entries.is_empty() && !at_return,
         }
     }
 }
 
 impl HitPath {
-    fn new(entries: &[ChainEntry], return_points: &[GroupReturnPoint]) -> Self {
+    fn new(
+        entries: &[ChainEntry],
+        file: Option<&FilePart>,
+        return_points: &[GroupReturnPoint],
+    ) -> Self {
         match (entries, return_points) {
+            _ if file.is_some() => (),
             ([], [point]) => return Self::SingleReturnPoint(SingleReturnPoint::new(point)),
             ([entry], []) => match (
                 &entry.function_entry,
@@ -92,14 +110,14 @@ impl HitPath {
             },
             _ => (),
         }
-        Self::Chain(ChainContexts::new(entries, return_points))
+        Self::Chain(ChainContexts::new(entries, file, return_points))
     }
 }
 
 /// A return that consumers wait for: the entry of the function, and the number of the newest of
 /// these consumers.
 struct Expected<'a> {
-    function_entry: &'a Arc<dyn ReturnPoint>,
+    function_entry: &'a dyn ReturnPoint,
     generation: u64,
 }
 
@@ -112,11 +130,12 @@ fn copied<T: Clone>(list: &[T], more: usize, keep: impl Fn(&T) -> bool) -> Resul
     Ok(copy)
 }
 
-/// The consumers at a probepoint, in the order of their registration, and the return breakpoints
-/// there.
+/// The consumers at a probepoint, in the order of their registration, then those of the file, and
+/// the return breakpoints there.
 pub(crate) struct HandlerChain {
     hit_path: HitPath,
     entries: KVec<ChainEntry>,
+    file: Option<FilePart>,
     /// At most one for each process.
     return_points: KVec<GroupReturnPoint>,
 }
@@ -126,20 +145,33 @@ impl HandlerChain {
         Self {
             hit_path: HitPath::Chain(ChainContexts::empty()),
             entries: KVec::new(),
+            file: None,
             return_points: KVec::new(),
         }
     }
 
-    fn from_parts(entries: KVec<ChainEntry>, return_points: KVec<GroupReturnPoint>) -> Self {
+    fn from_parts(
+        entries: KVec<ChainEntry>,
+        file: Option<FilePart>,
+        return_points: KVec<GroupReturnPoint>,
+    ) -> Self {
         Self {
-            hit_path: HitPath::new(&entries, &return_points),
+            hit_path: HitPath::new(&entries, file.as_ref(), &return_points),
             entries,
+            file,
             return_points,
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.return_points.is_empty()
+        self.entries.is_empty() && self.file.is_none() && self.return_points.is_empty()
+    }
+
+    fn copied_file(&self) -> Result<Option<FilePart>> {
+        self.file
+            .as_ref()
+            .map(|file| file.copied(0, |_| true))
+            .transpose()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &ChainEntry> {
@@ -151,7 +183,7 @@ impl HandlerChain {
         let points = copied(&self.return_points, 0, |_| true)?;
         let mut entries = copied(&self.entries, 1, |_| true)?;
         entries.push(entry, GFP_KERNEL_ACCOUNT)?;
-        Ok(Self::from_parts(entries, points))
+        Ok(Self::from_parts(entries, self.copied_file()?, points))
     }
 
     /// Returns a copy that has one more return breakpoint.
@@ -160,6 +192,7 @@ impl HandlerChain {
         points.push(point, GFP_KERNEL_ACCOUNT)?;
         Ok(Self::from_parts(
             copied(&self.entries, 0, |_| true)?,
+            self.copied_file()?,
             points,
         ))
     }
@@ -171,10 +204,23 @@ impl HandlerChain {
         keep: impl Fn(&ChainEntry) -> bool,
         keep_point: impl Fn(&GroupReturnPoint) -> bool,
     ) -> Result<Self> {
-        let entries = copied(&self.entries, 0, keep)?;
         Ok(Self::from_parts(
-            entries,
+            copied(&self.entries, 0, keep)?,
+            self.copied_file()?,
             copied(&self.return_points, 0, keep_point)?,
+        ))
+    }
+
+    /// Returns a copy that has nothing of a process.
+    pub(crate) fn without_group(&self, group: ThreadGroup) -> Result<Self> {
+        let file = match &self.file {
+            Some(file) => Some(file.copied(0, |it| it.group != group)?),
+            None => None,
+        };
+        Ok(Self::from_parts(
+            copied(&self.entries, 0, |it| it.group != group)?,
+            file,
+            copied(&self.return_points, 0, |it| it.group != group)?,
         ))
     }
 
@@ -256,8 +302,25 @@ impl HandlerChain {
             }
             if let Some(function_entry) = &entry.function_entry {
                 expected = Some(Expected {
-                    function_entry,
+                    function_entry: &**function_entry,
                     generation: expected.map_or(probe.id, |so_far| so_far.generation.max(probe.id)),
+                });
+            }
+        }
+        if let Some(file) = &self.file {
+            let moved = regs.ip();
+            regs.set_ip(at);
+            let wanted = file.hit(at, regs, guard);
+            if regs.ip() == at {
+                regs.set_ip(moved);
+            }
+            let entry = file.function(group).and_then(|it| it.entry.as_ref());
+            if let (Some(generation), Some(function_entry)) = (wanted, entry) {
+                // The consumers of the process have the same function, and its instance serves
+                // both.
+                expected = Some(Expected {
+                    function_entry: &**function_entry,
+                    generation: expected.map_or(generation, |it| it.generation.max(generation)),
                 });
             }
         }
@@ -304,40 +367,47 @@ impl HandlerChain {
     }
 
     /// Calls the return handlers of the function here for a thread of `group`, which returns to
-    /// `at`. `generation` was the number of the newest consumer when the thread entered the
-    /// function.
+    /// `at`.
     // Not inlined, to keep the loop out of the fast path.
     #[inline(never)]
     pub(crate) fn returned(
         &self,
         group: ThreadGroup,
-        generation: u64,
         at: usize,
+        ended: EndedCall,
         regs: &mut PtRegs,
+        guard: &Guard,
     ) {
+        if self.entries.is_empty() {
+            return self.returned_to_file(ended, regs, guard);
+        }
         let handler_guard = HandlerGuard::new(false);
-        for entry in self.waiting_for_return(group, &handler_guard, generation) {
+        for entry in self.waiting_for_return(group, &handler_guard, ended.generation) {
             entry.probe.returns.increment();
             handler_guard.call(entry.probe.as_arc_borrow(), HandlerKind::Return, at, regs);
         }
+        self.returned_to_file(ended, regs, guard);
     }
 
-    /// Does the same as [`HandlerChain::returned`], with a fast path for a single consumer.
+    /// Does the same as [`HandlerChain::returned`], with a fast path for a single consumer, which
+    /// needs no more than the generation. `ended` returns the whole call.
     // Inlined because another call would add to the instructions of each return.
     #[inline(always)]
     pub(crate) fn returned_fastpath(
         &self,
         group: ThreadGroup,
-        generation: u64,
         at: usize,
+        generation: u64,
+        ended: impl FnOnce(&PtRegs) -> EndedCall,
         regs: &mut PtRegs,
+        guard: &Guard,
     ) {
         match &self.hit_path {
-            HitPath::SingleFunction(function) => function.returned(group, generation, regs),
+            HitPath::SingleFunction(single) => single.returned(group, generation, regs),
             HitPath::SingleInInterrupt(_)
             | HitPath::SingleInTask(_)
             | HitPath::SingleReturnPoint(_)
-            | HitPath::Chain(_) => self.returned(group, generation, at, regs),
+            | HitPath::Chain(_) => self.returned(group, at, ended(regs), regs, guard),
         }
     }
 }

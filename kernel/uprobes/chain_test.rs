@@ -17,6 +17,7 @@ use kernel::{
     bindings, new_mutex,
     sync::{
         tasks_trace,
+        Arc,
         Mutex, //
     },
     task::Task,
@@ -165,9 +166,16 @@ impl Fixture {
     /// Calls the return handlers for a call of a generation, with or without the fast path. Returns
     /// as [`Fixture::hit`].
     fn return_from(&self, generation: u64, by_chain: bool) -> Result<Outcome> {
+        let (chain, group) = (&self.chain, self.group);
+        let ended = EndedCall {
+            function: AT,
+            location: 0,
+            generation,
+        };
+        let guard = tasks_trace::read_lock();
         self.with_regs(|regs| match by_chain {
-            true => (self.chain).returned(self.group, generation, AT, regs),
-            false => (self.chain).returned_fastpath(self.group, generation, AT, regs),
+            true => chain.returned(group, AT, ended, regs, &guard),
+            false => chain.returned_fastpath(group, AT, generation, |_| ended, regs, &guard),
         })
     }
 
@@ -199,6 +207,7 @@ impl Fixture {
     fn disable_fast_paths(&mut self) {
         self.chain.hit_path = HitPath::Chain(ChainContexts::new(
             &self.chain.entries,
+            self.chain.file.as_ref(),
             &self.chain.return_points,
         ));
     }

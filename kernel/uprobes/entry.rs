@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Chain entries of a probepoint: consumers, and return points.
+//! Chain entries of a probepoint: consumers, return points, and the probe of a file.
 
 use crate::probe::Probe;
 
 use kernel::{
+    mm::MmWithUser,
     prelude::*,
     ptregs::PtRegs,
     sync::{
+        aref::ARef,
+        atomic::Atomic,
         tasks_trace::Guard,
-        Arc, //
+        Arc,
+        DirectArc, //
     },
     threads::ThreadGroup, //
 };
@@ -27,6 +31,74 @@ pub(crate) trait ReturnPoint: Send + Sync {
     ///
     /// At the entry of a function: the return of this call will not be detected.
     fn reached(&self, generation: u64, regs: &mut PtRegs, guard: &Guard) -> Result;
+}
+
+/// A call of a function that has ended by its return.
+#[derive(Clone, Copy)]
+pub(crate) struct EndedCall {
+    /// Address of the function.
+    pub(crate) function: usize,
+    /// Location of the return address on the stack.
+    pub(crate) location: usize,
+    /// Number of the newest consumer that wanted the return at the time of the call.
+    pub(crate) generation: u64,
+}
+
+/// The probe of a mapped file at a probepoint. [`crate::files`] implements this.
+pub(crate) trait FilePlace: Send + Sync {
+    /// Returns the flag that says whether a consumer wants to know of returns.
+    ///
+    /// Context: any.
+    fn wants_returns(&self) -> &Arc<Atomic<bool>>;
+
+    /// Calls the handlers of the consumers for the current thread, none of which wants to know of
+    /// returns.
+    ///
+    /// Context: may sleep.
+    fn hit(&self, regs: &mut PtRegs, guard: &Guard);
+
+    /// Calls the handlers of the consumers for the current thread, which is at `at`. Returns the
+    /// number of the newest consumer that wants the return of this call, if one does and the thread
+    /// is still at `at`.
+    ///
+    /// Context: may sleep.
+    fn hit_for_return(&self, at: usize, regs: &mut PtRegs, guard: &Guard) -> Option<u64>;
+
+    /// Calls the return handlers of the consumers for the current thread, which has returned from
+    /// the function here.
+    ///
+    /// Context: may sleep.
+    fn returned(&self, ended: EndedCall, regs: &mut PtRegs, guard: &Guard);
+
+    /// Prepares the detection of returns of the function here in the current thread's process.
+    /// Returns the return point of its entry.
+    ///
+    /// Context: may sleep, and wait for page faults.
+    fn prepare_returns(&self) -> Result<Arc<dyn ReturnPoint>>;
+
+    /// Adds the probe to a copy of the address space, which `fork()` has made.
+    ///
+    /// Context: may sleep, and wait for page faults.
+    fn inherit(&self, copy: &ARef<MmWithUser>);
+
+    /// The breakpoint has gone with its page of text, and something else takes the probepoint's
+    /// place.
+    ///
+    /// Context: any.
+    fn lost(&self);
+
+    /// Has the place forgotten, because the last user of the address space has gone.
+    ///
+    /// Context: any.
+    fn space_ended(&self);
+}
+
+/// The entry of the function at a probepoint, as the return probes of one process know it.
+#[derive(Clone)]
+pub(crate) struct GroupFunction {
+    pub(crate) group: ThreadGroup,
+    /// `None`: the returns cannot be detected.
+    pub(crate) entry: Option<DirectArc<dyn ReturnPoint>>,
 }
 
 /// A return breakpoint, and the process that it belongs to.

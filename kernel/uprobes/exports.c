@@ -17,6 +17,10 @@ EXPORT_SYMBOL_GPL(unregister_uprobe);
 EXPORT_SYMBOL_GPL(unregister_uprobes);
 EXPORT_SYMBOL_GPL(uprobe_read_counts);
 
+EXPORT_SYMBOL_GPL(uprobe_register);
+EXPORT_SYMBOL_GPL(uprobe_unregister_nosync);
+EXPORT_SYMBOL_GPL(uprobe_unregister_sync);
+
 #ifdef CONFIG_MODULES
 static int module_notify(struct notifier_block *nb, unsigned long state, void *module)
 {

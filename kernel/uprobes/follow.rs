@@ -7,6 +7,7 @@
 //! `fork()` is not detected in the child.
 
 use crate::{
+    files,
     probe::{
         any_follows,
         Probe, //
@@ -29,13 +30,16 @@ use kernel::{
 ///
 /// Context: may sleep.
 pub(crate) fn inherit(child: &Task) {
-    if !any_follows() {
-        return;
-    }
     let parent = kernel::current!();
     let Some(mm) = parent.mm() else { return };
-    // Most processes that fork have no probes, even if another process has one that follows.
     if !ubp::is_probed(mm) {
+        return;
+    }
+    // After vfork() the child executes in the address space of the parent.
+    if let Some(copy) = child.get_mm().filter(|copy| copy.as_raw() != mm.as_raw()) {
+        files::inherit(mm, &copy);
+    }
+    if !any_follows() {
         return;
     }
     let probes = following(mm, Task::current_group());

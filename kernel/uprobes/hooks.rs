@@ -2,10 +2,11 @@
 
 //! Hooks for the rest of the kernel, of `include/linux/uprobes.h`.
 //!
-//! Some of these hooks only serve probes by file. They do nothing here.
+//! Some of these hooks are only needed by C's implementation. They do nothing here.
 
 use crate::{
     c_registry,
+    files,
     follow,
     probepoint,
     process, //
@@ -14,6 +15,7 @@ use crate::{
 use kernel::{
     bindings,
     mm::{
+        virt::VmaRef,
         Mm,
         MmWithUser, //
     },
@@ -32,6 +34,7 @@ unsafe extern "C" fn uprobes_init() {
     // SAFETY: The caller ensures that this is the only call. Nothing else in this crate has been
     // called before, because only threads in user mode are probed.
     unsafe {
+        files::init();
         probepoint::init();
         process::init();
     }
@@ -49,19 +52,24 @@ unsafe extern "C" fn uprobe_dup_mmap(
     oldmm: *mut bindings::mm_struct,
     newmm: *mut bindings::mm_struct,
 ) {
-    // SAFETY: The caller ensures that both are valid and have users, and holds the mmap lock of
-    // `oldmm` for writing.
-    unsafe { ubp::fork_start(MmWithUser::from_raw(oldmm), MmWithUser::from_raw(newmm)) };
+    // SAFETY: The caller ensures that both are valid and have users.
+    let (oldmm, newmm) = unsafe { (MmWithUser::from_raw(oldmm), MmWithUser::from_raw(newmm)) };
+    files::copying(oldmm, newmm);
+    // SAFETY: The caller holds the mmap lock of `oldmm` for writing.
+    unsafe { ubp::fork_start(oldmm, newmm) };
 }
 
-/// Attaches probes that follow `fork()` to the process of `child`, which the current thread has
-/// created and which has not run yet.
+/// Prepares `child`, which the current thread has created and which has not run yet. Attaches the
+/// probes that follow `fork()` to its process, and places those of files in it.
 ///
 /// # Safety
 ///
 /// `child` must be valid. The caller must not hold a lock.
 #[export]
 unsafe extern "C" fn uprobe_copy_process(child: *mut bindings::task_struct, flags: u64) {
+    // SAFETY: The caller ensures that `child` is valid and does not run yet. The thread has copied
+    // the pointer to its own record.
+    unsafe { (*child).utask = core::ptr::null_mut() };
     if flags & u64::from(bindings::CLONE_THREAD) != 0 {
         return;
     }
@@ -77,8 +85,13 @@ unsafe extern "C" fn uprobe_copy_process(child: *mut bindings::task_struct, flag
 /// `mm` must be valid, with an `mm_users` of zero.
 #[export]
 unsafe extern "C" fn uprobe_clear_state(mm: *mut bindings::mm_struct) {
-    // SAFETY: The caller ensures that `mm` is valid and has no users.
-    unsafe { ubp::clear(Mm::from_raw(mm)) };
+    // SAFETY: The caller ensures that `mm` is valid.
+    let mm = unsafe { Mm::from_raw(mm) };
+    if ubp::is_probed(mm) {
+        files::space_ended(mm);
+    }
+    // SAFETY: The caller ensures that `mm` has no users.
+    unsafe { ubp::clear(mm) };
 }
 
 /// Called by a thread that gives up its address space.
@@ -89,6 +102,7 @@ unsafe extern "C" fn uprobe_clear_state(mm: *mut bindings::mm_struct) {
 #[export]
 unsafe extern "C" fn uprobe_free_utask(_task: *mut bindings::task_struct) {
     ubp::abandon();
+    files::free_current();
 }
 
 /// Returns whether the pending signals of the current thread have to wait.
@@ -113,7 +127,7 @@ unsafe extern "C" fn uprobe_get_trap_addr(regs: *mut bindings::pt_regs) -> c_ulo
     ubp::original_ip(unsafe { PtRegs::from_raw_mut(regs) }.ip())
 }
 
-/// Does nothing: `TIF_UPROBE` is for probes by file, and is never set here.
+/// Does nothing: `TIF_UPROBE` is never set here.
 ///
 /// # Safety
 ///
@@ -121,13 +135,16 @@ unsafe extern "C" fn uprobe_get_trap_addr(regs: *mut bindings::pt_regs) -> c_ulo
 #[export]
 unsafe extern "C" fn uprobe_notify_resume(_regs: *mut bindings::pt_regs) {}
 
-/// Does nothing when a file is mapped: probes are not by file.
+/// Called when a file has been mapped. See [`files`].
 ///
 /// # Safety
 ///
-/// None.
+/// `vma` must be a valid mapping of a file, in an address space whose mmap lock is held for
+/// writing.
 #[export]
-unsafe extern "C" fn uprobe_mmap(_vma: *mut bindings::vm_area_struct) -> c_int {
+unsafe extern "C" fn uprobe_mmap(vma: *mut bindings::vm_area_struct) -> c_int {
+    // SAFETY: The caller holds the mmap lock, which keeps the mapping.
+    files::mapped(unsafe { VmaRef::from_raw(vma) });
     0
 }
 

@@ -86,8 +86,13 @@ pub(crate) trait Attachment: Send + Sync {
     fn detach(&self, id: u64);
 }
 
-/// Number of the next probe.
-static LAST_ID: Atomic<i64> = Atomic::new(0);
+/// Number of the next consumer, of a process or of a file.
+static LAST_ID: Atomic<i64> = Atomic::new(1);
+
+/// Returns the number of a new consumer.
+pub(crate) fn new_id() -> u64 {
+    LAST_ID.fetch_add(1, Relaxed) as u64
+}
 
 /// Number of probes that follow `fork()`. Every `fork()` reads it, to return early if there are
 /// none.
@@ -152,7 +157,7 @@ impl Probe {
         let (hits, returns, misses) = (Counter::new()?, Counter::new()?, Counter::new()?);
         Arc::pin_init(
             pin_init!(Self {
-                id: LAST_ID.fetch_add(1, Relaxed) as u64,
+                id: new_id(),
                 handlers: consumer.handlers(),
                 spec,
                 following: spec.follow.then(Following::new),

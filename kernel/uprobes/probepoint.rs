@@ -17,38 +17,25 @@
 //! longer has the dead one, and adds a new one.
 
 use crate::{
-    chain::{
-        ChainContexts,
-        HandlerChain,
-        HitPath, //
-    },
-    consumer::HandlerKind,
+    chain::HandlerChain,
     entry::{
         ChainEntry,
+        FilePlace,
+        GroupFunction,
         GroupReturnPoint,
         ReturnPoint, //
-    },
-    guard::HandlerGuard,
-    single::{
-        SingleConsumer,
-        SingleFunction,
-        SingleReturnPoint, //
     },
     BUILT_IN, //
 };
 
 use kernel::{
     mm::{
+        virt::VmaRef,
         Mm,
         MmWithUser, //
     },
     new_mutex,
     prelude::*,
-    ptregs::PtRegs,
-    rbtree::{
-        RBTree,
-        RBTreeNode, //
-    },
     sync::{
         aref::ARef,
         atomic::{
@@ -62,110 +49,28 @@ use kernel::{
         Arc,
         Mutex, //
     },
-    task::Task,
     threads::ThreadGroup,
     time::{
         delay::fsleep,
         Delta, //
     },
 };
+use registry::{
+    find_or_add,
+    forget, //
+};
 use ubp::{
-    BreakpointOwner,
-    Hit,
     Inserted,
-    Resumed,
     Vaddr, //
 };
 
-/// Key of a probepoint: address of the `mm_struct`, and address in the address space.
-type Key = (usize, Vaddr);
+mod hit;
+mod registry;
 
-/// The probepoints, by their addresses.
-struct Registry(RBTree<Key, Arc<Probepoint>>);
-
-// SAFETY: The tree owns its nodes. Their keys and values are `Send`, and the mutex around this
-// serialises all accesses.
-unsafe impl Send for Registry {}
-
-kernel::sync::global_lock! {
-    // SAFETY: `uprobes_init()` calls `init` at boot, before any process can be probed.
-    unsafe(uninit) static REGISTRY: Mutex<Option<Registry>> = None;
-}
-
-/// Initialises the registry.
-///
-/// # Safety
-///
-/// Must be called once, before any other function of this module.
-pub(crate) unsafe fn init() {
-    // SAFETY: The caller ensures that this is the only call, and that nothing has used the lock.
-    unsafe { REGISTRY.init() };
-    *REGISTRY.lock() = Some(Registry(RBTree::new()));
-}
-
-/// Calls `f` with the registry locked.
-fn with_registry<R>(f: impl FnOnce(&mut RBTree<Key, Arc<Probepoint>>) -> R) -> Result<R> {
-    (REGISTRY.lock().as_mut())
-        .map(|registry| f(&mut registry.0))
-        .ok_or(ENODEV)
-}
-
-fn key(mm: &Mm, at: Vaddr) -> Key {
-    // The reference that the probepoint holds ensures that the pointer is not reused.
-    (mm.as_raw() as usize, at)
-}
-
-/// Returns the probepoint of an address. Creates it if there is none.
-fn find_or_add(mm: &MmWithUser, at: Vaddr) -> Result<Arc<Probepoint>> {
-    let key = key(mm, at);
-    if let Some(found) = with_registry(|registry| registry.get(&key).cloned())? {
-        return Ok(found);
-    }
-    let new = Probepoint::new(mm, at)?;
-    let node = RBTreeNode::new(key, new.clone(), GFP_KERNEL_ACCOUNT)?;
-    with_registry(|registry| match registry.get(&key) {
-        Some(found) => found.clone(),
-        None => {
-            registry.insert(node);
-            new
-        }
-    })
-}
-
-/// Removes a dead probepoint from the registry.
-fn forget(probepoint: &Probepoint) {
-    let key = key(&probepoint.mm, probepoint.at);
-    let gone = with_registry(|registry| {
-        // `find_or_add()` may have added a new one already.
-        let found = registry.get(&key)?;
-        if core::ptr::eq(Arc::as_ptr(found), probepoint) {
-            registry.remove(&key)
-        } else {
-            None
-        }
-    });
-    drop(gone);
-}
-
-/// Calls `f` for each probepoint of an address space, with no lock held.
-pub(crate) fn for_each(mm: &Mm, mut f: impl FnMut(&Arc<Probepoint>)) {
-    let mut next = key(mm, Vaddr::new(0));
-    loop {
-        let found = with_registry(|registry| {
-            let cursor = registry.cursor_lower_bound(&next)?;
-            let (key, probepoint) = cursor.current();
-            (key.0 == next.0).then(|| (*key, probepoint.clone()))
-        });
-        let Ok(Some((key, probepoint))) = found else {
-            return;
-        };
-        f(&probepoint);
-        match key.1.checked_add(1) {
-            Some(at) => next = (key.0, at),
-            None => return,
-        }
-    }
-}
+pub(crate) use registry::{
+    for_each,
+    init, //
+};
 
 enum State {
     New,
@@ -224,12 +129,16 @@ impl Probepoint {
     fn add(
         self: &Arc<Self>,
         mm: &ARef<MmWithUser>,
+        is_wanted: impl FnOnce(&VmaRef) -> bool,
         with: impl Fn(&HandlerChain) -> Result<HandlerChain>,
     ) -> Result<Added> {
         let mut state = self.state.lock();
         match &*state {
             State::Dead => return Ok(Added::Dead),
             State::Probed(_) if self.is_gone() => {
+                if let Some(place) = self.read(|chain| chain.file().cloned()) {
+                    place.lost();
+                }
                 self.die(&mut state, Text::Restored);
                 return Ok(Added::Dead);
             }
@@ -241,7 +150,7 @@ impl Probepoint {
                 // The chain is published before the breakpoint, so that the first hit finds it.
                 let added = with(&HandlerChain::new())
                     .and_then(|chain| Ok(self.chain.publish(chain, GFP_KERNEL_ACCOUNT)?))
-                    .and_then(|()| Ok(ubp::insert(mm, self.at, self.clone())?));
+                    .and_then(|()| Ok(ubp::insert(mm, self.at, self.clone(), is_wanted)?));
                 match added {
                     Ok(inserted) => *state = State::Probed(inserted),
                     Err(error) => {
@@ -257,7 +166,9 @@ impl Probepoint {
     /// Removes the entries of the probe with the number `id`. Its handlers may still be executing
     /// when this returns.
     pub(crate) fn remove_probe(&self, id: u64) {
-        self.retain(Text::Restored, |entry| entry.probe.id != id, |_| true);
+        self.reduce(Text::Restored, |chain| {
+            chain.retaining(|entry| entry.probe.id != id, |_| true)
+        });
     }
 
     /// Returns the number of bytes of arguments that the displaced instruction pops, if there is a
@@ -273,30 +184,42 @@ impl Probepoint {
 
     /// Removes a return breakpoint. Threads may still be executing its code when this returns.
     pub(crate) fn remove_return_point(&self, point: &dyn ReturnPoint) {
-        self.retain(Text::Restored, |_| true, |it| !it.is(point));
+        self.reduce(Text::Restored, |chain| {
+            chain.retaining(|_| true, |it| !it.is(point))
+        });
     }
 
     /// Removes the entries and the return breakpoint of a process. `text` says what happens to the
     /// breakpoint, if these are the last ones.
     pub(crate) fn remove_group(&self, group: ThreadGroup, text: Text) {
-        self.retain(text, |it| it.group != group, |it| it.group != group);
+        self.reduce(text, |chain| chain.without_group(group));
     }
 
-    /// Removes the entries that `keep` does not hold for, and the return breakpoints that
-    /// `keep_point` does not hold for. With the last of them, removes the breakpoint, as `text`
-    /// says.
-    fn retain(
-        &self,
-        text: Text,
-        keep: impl Fn(&ChainEntry) -> bool,
-        keep_point: impl Fn(&GroupReturnPoint) -> bool,
-    ) {
+    /// Removes the probe of a file, if `place` is it. `text` says what happens to the breakpoint,
+    /// if nothing else needs it.
+    pub(crate) fn remove_file(&self, place: &dyn FilePlace, text: Text) {
+        self.reduce(text, |chain| chain.without_file(place));
+    }
+
+    /// Adds the function at the probepoint, as a process knows it, to the probe of the file.
+    pub(crate) fn add_function(&self, function: GroupFunction) -> Result {
+        let state = self.state.lock();
+        if matches!(*state, State::Dead) {
+            return Err(ESRCH);
+        }
+        let chain = self.read(|chain| chain.with_function(function))?;
+        Ok(self.chain.publish(chain, GFP_KERNEL)?)
+    }
+
+    /// Publishes the chain that `less` makes from the current one by removing entries. If nothing
+    /// is left, removes the breakpoint, as `text` says.
+    fn reduce(&self, text: Text, less: impl Fn(&HandlerChain) -> Result<HandlerChain>) {
         let mut state = self.state.lock();
         if matches!(*state, State::Dead) {
             return;
         }
         loop {
-            let left = self.read(|chain| chain.retaining(&keep, &keep_point));
+            let left = self.read(&less);
             let done = match left {
                 Ok(chain) if chain.is_empty() => {
                     self.die(&mut state, text);
@@ -341,70 +264,6 @@ impl Probepoint {
         self.chain.read(guard)
     }
 
-    // The functions for the hit paths are not inlined, so that each saves only the registers that
-    // it needs. They take `hit` and `regs` as `BreakpointOwner::hit` does, so that it can tail-call
-    // them.
-
-    /// Handles a hit by calling the handlers of the chain.
-    #[inline(never)]
-    fn hit_chain<'h>(
-        &'h self,
-        hit: Hit<'h>,
-        regs: &mut PtRegs,
-        chain: &'h HandlerChain,
-        contexts: &'h ChainContexts,
-    ) -> Resumed {
-        let group = Task::current_group();
-        if !chain.hit_in_interrupt(contexts, group, true, regs) {
-            return hit.resume(regs);
-        }
-        hit.in_task(regs, move |regs, guard| {
-            chain.hit_in_task(contexts, self.at.as_usize(), group, regs, guard);
-        })
-    }
-
-    /// Handles a hit for a single consumer with a handler for task context.
-    #[inline(never)]
-    fn hit_single<'h>(
-        &'h self,
-        hit: Hit<'h>,
-        regs: &mut PtRegs,
-        single: &'h SingleConsumer,
-    ) -> Resumed {
-        let group = Task::current_group();
-        hit.in_task(regs, move |regs, _| {
-            single.call(group, HandlerGuard::new(false), HandlerKind::Task, regs);
-        })
-    }
-
-    /// Handles a hit for a single consumer at the entry of a function.
-    #[inline(never)]
-    fn hit_function<'h>(
-        &'h self,
-        hit: Hit<'h>,
-        regs: &mut PtRegs,
-        function: &'h SingleFunction,
-    ) -> Resumed {
-        let group = Task::current_group();
-        hit.in_task(regs, move |regs, guard| {
-            function.enter(self.at.as_usize(), group, regs, guard);
-        })
-    }
-
-    /// Handles a hit for a single return breakpoint.
-    #[inline(never)]
-    fn hit_return_point<'h>(
-        &'h self,
-        hit: Hit<'h>,
-        regs: &mut PtRegs,
-        point: &'h SingleReturnPoint,
-    ) -> Resumed {
-        let group = Task::current_group();
-        hit.in_task(regs, move |regs, guard| {
-            point.reached(group, regs, guard);
-        })
-    }
-
     /// Calls `f` with the current chain, which may be empty.
     pub(crate) fn read<R>(&self, f: impl FnOnce(&HandlerChain) -> R) -> R {
         match self.handler_chain(&kernel::sync::tasks_trace::read_lock()) {
@@ -430,7 +289,27 @@ pub(crate) fn place(
     at: Vaddr,
     entry: impl Fn(&Arc<Probepoint>) -> Result<ChainEntry>,
 ) -> Result<Arc<Probepoint>> {
-    place_with(mm, at, |probepoint, chain| chain.with(entry(probepoint)?))
+    place_with(
+        mm,
+        at,
+        |_| true,
+        |probepoint, chain| chain.with(entry(probepoint)?),
+    )
+}
+
+/// Adds the probe of a file to the chain of an address, if `is_wanted` holds for the mapping there.
+/// See [`place`].
+///
+/// # Errors
+///
+/// As for [`place`], and for [`ubp::insert`].
+pub(crate) fn place_file(
+    mm: &ARef<MmWithUser>,
+    at: Vaddr,
+    place: &Arc<dyn FilePlace>,
+    is_wanted: impl Fn(&VmaRef) -> bool,
+) -> Result<Arc<Probepoint>> {
+    place_with(mm, at, is_wanted, |_, chain| chain.with_file(place))
 }
 
 /// Adds a return breakpoint of a process to the chain of an address. See [`place`].
@@ -440,51 +319,30 @@ pub(crate) fn place_return_point(
     group: ThreadGroup,
     point: &Arc<dyn ReturnPoint>,
 ) -> Result<Arc<Probepoint>> {
-    place_with(mm, at, |_, chain| {
-        chain.with_return_point(GroupReturnPoint {
-            group,
-            point: point.clone(),
-        })
-    })
+    place_with(
+        mm,
+        at,
+        |_| true,
+        |_, chain| {
+            chain.with_return_point(GroupReturnPoint {
+                group,
+                point: point.clone(),
+            })
+        },
+    )
 }
 
 fn place_with(
     mm: &ARef<MmWithUser>,
     at: Vaddr,
+    is_wanted: impl Fn(&VmaRef) -> bool,
     with: impl Fn(&Arc<Probepoint>, &HandlerChain) -> Result<HandlerChain>,
 ) -> Result<Arc<Probepoint>> {
     loop {
         let probepoint = find_or_add(mm, at)?;
-        match probepoint.add(mm, |chain| with(&probepoint, chain))? {
+        match probepoint.add(mm, &is_wanted, |chain| with(&probepoint, chain))? {
             Added::Yes => return Ok(probepoint),
             Added::Dead => (),
         }
-    }
-}
-
-// SAFETY: `hit`, and each function that it calls for a hit path, consumes the `Hit` last, and
-// returns the `Resumed` that it gets for it.
-unsafe impl BreakpointOwner for Probepoint {
-    #[inline]
-    fn hit<'h>(&'h self, hit: Hit<'h>, regs: &mut PtRegs) -> Resumed {
-        let Some(chain) = self.chain.read_in(hit.read_token()) else {
-            return hit.remove(regs);
-        };
-        match chain.hit_path() {
-            HitPath::SingleInInterrupt(single) => {
-                let handler_guard = HandlerGuard::new(true);
-                let group = Task::current_group();
-                single.call(group, handler_guard, HandlerKind::Interrupt, regs);
-                hit.resume(regs)
-            }
-            HitPath::SingleFunction(function) => self.hit_function(hit, regs, function),
-            HitPath::SingleReturnPoint(point) => self.hit_return_point(hit, regs, point),
-            HitPath::SingleInTask(single) => self.hit_single(hit, regs, single),
-            HitPath::Chain(contexts) => self.hit_chain(hit, regs, chain, contexts),
-        }
-    }
-
-    fn removed(&self) {
-        self.gone.store(true, Relaxed);
     }
 }

@@ -22,11 +22,7 @@ use crate::{
         Process,
         ReturnProbesRef, //
     },
-    returns::{
-        walk,
-        Extent,
-        Walked, //
-    },
+    returns::ReturnSites, //
 };
 
 use kernel::{
@@ -155,70 +151,33 @@ impl Drop for Registration {
 }
 
 /// The instructions at which a probe needs breakpoints.
-///
-/// They are found before any lock is taken, because the text that the walk reads may have to be
-/// faulted in.
 struct ProbeSites {
     /// The probed instruction.
     at: Vaddr,
-    /// The way in which the function there returns, if the consumer has a return handler.
-    walked: Option<Walked>,
+    /// Those of the function there, if the consumer has a return handler.
+    returns: Option<ReturnSites>,
 }
 
 impl ProbeSites {
-    /// Finds the instructions of a probe.
-    ///
-    /// Context: may sleep; takes `mmap_lock`. The caller must not hold a lock that another process
-    /// may wait for.
-    ///
-    /// # Errors
-    ///
-    /// As for [`register`].
+    /// Finds the instructions of a probe, as [`ReturnSites::find`] does.
     fn find(mm: &MmWithUser, probe: &Probe) -> Result<Self> {
         let (handlers, spec) = (probe.handlers, probe.spec);
-        let extent = match spec.size {
-            Some(size) if handlers.returned => Some(Extent::new(mm, spec.at, size)?),
-            _ => None,
+        let returns = match handlers.returned {
+            true => Some(ReturnSites::find(mm, spec.at, spec.size)?),
+            false => None,
         };
         Ok(Self {
             at: spec.at,
-            walked: match handlers.returned {
-                true => Some(walk(mm, spec.at, extent.as_ref())?),
-                false => None,
-            },
+            returns,
         })
     }
 
-    /// Faults in the text of all instructions. If the text of a return instruction cannot be
-    /// faulted in, drops the instruction, and has its returns detected by return address.
-    ///
-    /// Context: may sleep, for as long as the server of a userfaultfd or of a file system makes the
-    /// caller wait. The caller must not hold a lock.
-    ///
-    /// # Errors
-    ///
-    /// As for [`ubp::fault_in`].
+    /// Faults in the text of all instructions, as [`ReturnSites::fault_in`] does.
     fn fault_in(&mut self, mm: &MmWithUser) -> Result {
-        ubp::fault_in(mm, self.at)?;
-        let Some(walked) = &mut self.walked else {
-            return Ok(());
-        };
-        let mut result = Ok(());
-        walked
-            .return_insns
-            .retain(|insn| match ubp::fault_in(mm, *insn) {
-                Ok(()) => true,
-                Err(error) => {
-                    if error == EINTR {
-                        result = Err(EINTR);
-                    }
-                    walked.detection = Detection::ReturnAddress {
-                        walk_end: insn.as_usize(),
-                    };
-                    false
-                }
-            });
-        result
+        match &mut self.returns {
+            Some(returns) => returns.fault_in(mm),
+            None => ubp::fault_in(mm, self.at),
+        }
     }
 }
 
@@ -269,7 +228,7 @@ impl ProbeAttachment {
         sites: &ProbeSites,
     ) -> Result<Self> {
         let probed = ProbedProcessRef::new(process)?;
-        let returns = match sites.walked {
+        let returns = match sites.returns {
             Some(_) => Some(probed.return_probes()?),
             None => None,
         };
@@ -296,14 +255,14 @@ impl ProbeAttachment {
         sites: &ProbeSites,
     ) -> Result {
         let entry = |function_entry| ChainEntry::new(probe.clone(), group, function_entry);
-        let (Some(returns), Some(walked)) = (&self.returns, &sites.walked) else {
+        let (Some(returns), Some(return_sites)) = (&self.returns, &sites.returns) else {
             return self.place(mm, sites.at, |_| Ok(entry(None)));
         };
         let returns = returns.get()?;
-        let detection = returns.insert_breakpoints(mm, walked)?;
+        let detection = return_sites.insert(&returns, mm)?;
         self.place(mm, sites.at, |probepoint| {
             let (function_entry, detection) =
-                returns.function_entry(probepoint, walked, detection)?;
+                return_sites.function_entry(&returns, probepoint, detection)?;
             probe.set_detection(detection);
             Ok(entry(Some(function_entry)))
         })

@@ -68,8 +68,8 @@
 //!
 //! # Imports
 //!
-//! The rest of the crate uses [`ReturnProbes`], which a process has, and [`Extent`] and [`walk`],
-//! which find return instructions. Probepoints use [`ReturnPoint`](crate::entry::ReturnPoint).
+//! The rest of the crate uses [`ReturnProbes`], which a process has, and [`ReturnSites`], which
+//! finds return instructions. Probepoints use [`ReturnPoint`](crate::entry::ReturnPoint).
 
 mod breakpoints;
 mod buckets;
@@ -83,12 +83,10 @@ mod page;
 mod path;
 mod process;
 mod seen;
+mod sites;
 mod view;
 mod walk;
 
 pub(crate) use extent::Extent;
 pub(crate) use process::ReturnProbes;
-pub(crate) use walk::{
-    walk,
-    Walked, //
-};
+pub(crate) use sites::ReturnSites;

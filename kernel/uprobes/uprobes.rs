@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! uprobes: probes at addresses of a process.
+//! uprobes: probes at addresses of a process, and at offsets of a file.
 //!
 //! A probe calls the handlers of a [`Consumer`] when a thread is about to execute the instruction
 //! at an address of a process, or when the function that begins there returns. Several probes may
@@ -22,6 +22,8 @@
 //! - A [`Registration`] owns a probe. Dropping it unregisters the probe.
 //! - A [`process::ProbedProcess`] is the state of a process while it has probes: a utrace engine,
 //!   which reports its exec and exit, and the return probes.
+//! - A [file probe](files) is an offset of a file, with consumers of its own. It is in the
+//!   chains of the probepoints at which processes map the offset.
 //! - [`returns::ReturnProbes`] detects the returns of functions in a process. It adds return
 //!   breakpoints to the chains of probepoints. A chain knows a return breakpoint only as an
 //!   [`entry::ReturnPoint`].
@@ -57,7 +59,8 @@
 //! # Locks
 //!
 //! 1. `Probe::attachments`, a mutex: held while a probe is attached to a process or detached. The
-//!    second of two callers that detach a probe waits for the first one.
+//!    second of two callers that detach a probe waits for the first one. `FileProbe::places`, for
+//!    the probes of files.
 //! 2. `Breakpoints::open`, a mutex: held while a return breakpoint is added.
 //! 3. `Probepoint::state`, a mutex: protects the chain and the breakpoint. UBP's locks, `mmap_lock`
 //!    first, nest inside.
@@ -82,6 +85,7 @@ mod c_registry;
 mod chain;
 mod consumer;
 mod entry;
+mod files;
 mod follow;
 mod guard;
 mod hooks;

@@ -56,7 +56,6 @@ pub(crate) enum Problem {
     /// The process is not one of user space.
     KernelThread = bindings::TP_ERR_KERNEL_THREAD,
     /// The place is in a file.
-    NoFileProbe = bindings::TP_ERR_NO_FILE_UPROBE,
     /// The place is missing.
     NoPidAddress = bindings::TP_ERR_NO_PID_ADDR,
     /// There is no such process.

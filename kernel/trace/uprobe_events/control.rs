@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Control file and profile in tracefs, and the operations of dynamic events.
+//! Lines of the control file and of the profile in tracefs, and the operations of dynamic events.
+//! The files themselves are those of `trace_uprobe.c`.
 //!
 //! C headers: [`kernel/trace/trace.h`](srctree/kernel/trace/trace.h) and
 //! [`kernel/trace/trace_dynevent.h`](srctree/kernel/trace/trace_dynevent.h)
@@ -26,8 +27,7 @@ use kernel::{
     },
     ffi::{
         c_char,
-        c_int,
-        c_void, //
+        c_int, //
     },
     prelude::*,
     seq_file::SeqFile,
@@ -69,7 +69,7 @@ pub(crate) fn operations() -> *mut bindings::dyn_event_operations {
     OPERATIONS.0.get()
 }
 
-/// Registers the type of dynamic events, and creates the files. None is ever removed.
+/// Registers the type of dynamic events. It is never removed.
 ///
 /// # Errors
 ///
@@ -80,40 +80,7 @@ pub(crate) fn register(module: &'static ThisModule) -> Result {
     }
     // SAFETY: The operations are in a static. The module is initialised once, so that they are
     // registered only once.
-    to_result(unsafe { bindings::dyn_event_register(operations()) })?;
-
-    // SAFETY: No preconditions.
-    to_result(unsafe { bindings::tracing_init_dentry() })?;
-    create_file(
-        c"uprobe_events",
-        bindings::TRACE_MODE_WRITE,
-        &CONTROL_FILE_OPERATIONS,
-    )?;
-    create_file(
-        c"uprobe_profile",
-        bindings::TRACE_MODE_READ,
-        &PROFILE_FILE_OPERATIONS,
-    )
-}
-
-/// Creates a file in the root of tracefs.
-fn create_file(
-    name: &'static CStr,
-    mode: u32,
-    operations: &'static bindings::file_operations,
-) -> Result {
-    // SAFETY: The name and the operations are static. If the file cannot be created,
-    // `trace_create_file()` warns; the module works without it.
-    unsafe {
-        bindings::trace_create_file(
-            name.as_char_ptr(),
-            mode.try_into()?,
-            ptr::null_mut(),
-            ptr::null_mut(),
-            operations,
-        )
-    };
-    Ok(())
+    to_result(unsafe { bindings::dyn_event_register(operations()) })
 }
 
 /// Returns the probe of a dynamic event, if the event is one of ours.
@@ -320,114 +287,82 @@ unsafe extern "C" fn matches(
     matches.unwrap_or(false)
 }
 
-/// `uprobe_events`: takes lines, and lists the probes as lines that would create them.
-const CONTROL_FILE_OPERATIONS: bindings::file_operations = bindings::file_operations {
-    open: Some(open_control),
-    write: Some(write),
-    ..PROFILE_FILE_OPERATIONS
-};
+/// Executes a line that was written to `uprobe_events` and defines no event on a file.
+///
+/// # Safety
+///
+/// `line` must be a string.
+#[export]
+unsafe extern "C" fn uprobe_process_event_create(line: *const c_char) -> c_int {
+    // SAFETY: By the safety requirements `line` is a string. The operations are static.
+    unsafe { bindings::dyn_event_create(line, LINE_OPERATIONS.0.get()) }
+}
 
-/// `uprobe_profile`: shows the number of hits and misses of each probe.
-const PROFILE_FILE_OPERATIONS: bindings::file_operations = bindings::file_operations {
-    open: Some(open_profile),
-    read: Some(bindings::seq_read),
-    llseek: Some(bindings::seq_lseek),
-    release: Some(bindings::seq_release),
-    ..pin_init::zeroed()
-};
-
-const CONTROL_SEQ_OPERATIONS: bindings::seq_operations = seq_operations(show_control);
-const PROFILE_SEQ_OPERATIONS: bindings::seq_operations = seq_operations(show_profile);
-
-const fn seq_operations(
-    show: unsafe extern "C" fn(*mut bindings::seq_file, *mut c_void) -> c_int,
-) -> bindings::seq_operations {
-    bindings::seq_operations {
-        start: Some(bindings::dyn_event_seq_start),
-        next: Some(bindings::dyn_event_seq_next),
-        stop: Some(bindings::dyn_event_seq_stop),
-        show: Some(show),
+/// Executes a line that removes events. See `kernel/trace/uprobe_events/uprobe_events.h`.
+///
+/// # Safety
+///
+/// `line` must be a string.
+#[export]
+unsafe extern "C" fn uprobe_process_event_release(line: *const c_char, so_far: c_int) -> c_int {
+    if so_far == ENOENT.to_errno() || so_far == EINVAL.to_errno() {
+        // This also explains a failure in the error log.
+        //
+        // SAFETY: By the safety requirements `line` is a string. The operations are static.
+        return unsafe { bindings::dyn_event_create(line, LINE_OPERATIONS.0.get()) };
+    }
+    if so_far != 0 {
+        return so_far;
+    }
+    // SAFETY: By the safety requirements `line` is a string.
+    match unsafe { bindings::dyn_event_release(line, operations()) } {
+        ret if ret == ENOENT.to_errno() => 0,
+        ret => ret,
     }
 }
 
-/// Returns an error if the kernel is locked down.
-fn check_lockdown() -> Result {
-    let reason = bindings::lockdown_reason_LOCKDOWN_TRACEFS;
-
-    // SAFETY: No preconditions.
-    to_result(unsafe { bindings::security_locked_down(reason) })
-}
-
+/// Removes all events.
+///
 /// # Safety
 ///
-/// Must be called for a file that is being opened.
-unsafe extern "C" fn open_control(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-    from_result(|| {
-        check_lockdown()?;
-        // SAFETY: By the safety requirements the file exists.
-        let (mode, flags) = unsafe { ((*file).f_mode, (*file).f_flags) };
-        if mode & bindings::FMODE_WRITE != 0 && flags & bindings::O_TRUNC != 0 {
-            // SAFETY: Only the address of the operations matters.
-            to_result(unsafe { bindings::dyn_events_release_all(operations()) })?;
-        }
-        // SAFETY: The file is being opened, and the operations are static.
-        to_result(unsafe { bindings::seq_open(file, &CONTROL_SEQ_OPERATIONS) })?;
-        Ok(0)
-    })
+/// None.
+#[export]
+unsafe extern "C" fn uprobe_process_events_release_all() -> c_int {
+    // SAFETY: Only the address of the operations matters.
+    unsafe { bindings::dyn_events_release_all(operations()) }
 }
 
-/// # Safety
+/// Lists an event as a line that would create it, unless it is of another type.
 ///
-/// Must be called for a file that is being opened.
-unsafe extern "C" fn open_profile(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-    from_result(|| {
-        check_lockdown()?;
-        // SAFETY: The file is being opened, and the operations are static.
-        to_result(unsafe { bindings::seq_open(file, &PROFILE_SEQ_OPERATIONS) })?;
-        Ok(0)
-    })
-}
-
 /// # Safety
 ///
 /// Must be called with an open sequence file, for a dynamic event that is listed, with
 /// `event_mutex` held.
-unsafe extern "C" fn show_control(m: *mut bindings::seq_file, node: *mut c_void) -> c_int {
+#[export]
+unsafe extern "C" fn uprobe_process_event_show(
+    m: *mut bindings::seq_file,
+    node: *mut bindings::dyn_event,
+) -> c_int {
     // SAFETY: By the safety requirements `m` is open, `node` is listed and `event_mutex` is held.
-    unsafe { show(m, node.cast()) }
+    unsafe { show(m, node) }
 }
 
+/// Lists the number of hits and misses of an event, unless it is of another type.
+///
 /// # Safety
 ///
 /// Must be called with an open sequence file, for a dynamic event that is listed, with
 /// `event_mutex` held.
-unsafe extern "C" fn show_profile(m: *mut bindings::seq_file, node: *mut c_void) -> c_int {
+#[export]
+unsafe extern "C" fn uprobe_process_event_show_profile(
+    m: *mut bindings::seq_file,
+    node: *mut bindings::dyn_event,
+) -> c_int {
     // SAFETY: By the safety requirements `m` is open, `node` is listed and `event_mutex` is held.
     unsafe {
-        with_event(node.cast(), |probe, event| {
+        with_event(node, |probe, event| {
             probe.show_profile(event, SeqFile::from_raw(m))
         })
     };
     0
-}
-
-/// # Safety
-///
-/// Must be called for an open file, with the user's buffer.
-unsafe extern "C" fn write(
-    file: *mut bindings::file,
-    buffer: *const c_char,
-    count: usize,
-    position: *mut bindings::loff_t,
-) -> isize {
-    // SAFETY: By the safety requirements the file is open. The function checks the user's buffer.
-    unsafe { bindings::trace_parse_run_command(file, buffer, count, position, Some(execute)) }
-}
-
-/// # Safety
-///
-/// Must be called for a line, which is a string.
-unsafe extern "C" fn execute(line: *const c_char) -> c_int {
-    // SAFETY: By the safety requirements `line` is a string. The operations are static.
-    unsafe { bindings::dyn_event_create(line, LINE_OPERATIONS.0.get()) }
 }

@@ -40,23 +40,11 @@ impl Malformed {
             error: EINVAL,
         }
     }
-
-    /// Returns an error for syntax that mainline supports and this file does not.
-    fn unsupported(offset: usize, problem: Problem) -> Self {
-        Self {
-            offset,
-            problem,
-            error: EOPNOTSUPP,
-        }
-    }
 }
 
 impl ProbeLocation {
     /// Parses a word of a line that asks for a probe of this kind.
     pub(crate) fn parse(word: &[u8], kind: ProbeKind) -> Result<Self, Malformed> {
-        if word.contains(&b'/') {
-            return Err(Malformed::unsupported(0, Problem::NoFileProbe));
-        }
         let (pid, rest) = split(word).ok_or(Malformed::new(0, Problem::NoPidAddress))?;
         let addr_offset = pid.len() + 1;
         let pid = parse_pid(pid).ok_or(Malformed::new(0, Problem::BadPid))?;
@@ -318,18 +306,10 @@ mod tests {
 
     #[test]
     fn other_words_are_not_locations() {
-        let bad: [&[u8]; 4] = [b"", b"1234", b":0x10", b"vfs_read"];
+        let bad: [&[u8]; 5] = [b"", b"1234", b":0x10", b"vfs_read", b"/bin/sh"];
         for word in bad {
             assert_eq!(problem(word), Some((0, Problem::NoPidAddress, EINVAL)));
         }
-    }
-
-    #[test]
-    fn what_is_not_supported_is_said_so() {
-        assert_eq!(
-            problem(b"/bin/sh:0x10"),
-            Some((0, Problem::NoFileProbe, EOPNOTSUPP))
-        );
     }
 
     #[test]

@@ -24,13 +24,13 @@ use crate::{
             ANY_GENERATION, //
         },
         limits::{
-            Charge,
             Memory,
             Rate, //
         },
         process::ReturnProbes,
         view, //
     },
+    stack::word_size,
     BUILT_IN, //
 };
 
@@ -60,6 +60,8 @@ use kernel::{
     threads::ThreadGroup, //
 };
 use ubp::Vaddr;
+
+mod gone;
 
 /// A return breakpoint: at a return instruction, at a return address, or at an instruction that is
 /// both.
@@ -157,6 +159,15 @@ impl ReturnBreakpoint {
         (popped != NO_RETURN && regs.ip() == self.at.as_usize()).then_some(popped as usize)
     }
 
+    /// Returns the location of the return address, for a thread that has executed the return
+    /// instruction here in 64-bit code.
+    // Computed, and not kept, because the fast path does not need it.
+    #[cold]
+    pub(crate) fn location_before(&self, regs: &PtRegs) -> usize {
+        let popped = self.popped.load(Relaxed) as usize;
+        regs.sp().wrapping_sub(word_size(Mode::Bits64) + popped)
+    }
+
     // Inlined into the fast path of a return, as the next one.
     #[inline(always)]
     pub(crate) fn at(&self) -> Vaddr {
@@ -200,7 +211,8 @@ impl ReturnBreakpoint {
         };
         let popped = self.popped.load(Relaxed) as usize;
         view::execute(target, location, popped, regs);
-        self.returns.notify_fastpath(called, target, regs, guard);
+        self.returns
+            .notify_fastpath(called, self, target, regs, guard);
         true
     }
 
@@ -244,9 +256,6 @@ impl ReturnPoint for ReturnBreakpoint {
 /// Memory of a return breakpoint: includes its probepoint, its breakpoint in UBP, and the entries
 /// of all of these in maps.
 const BREAKPOINT_BYTES: usize = 1280;
-
-/// Number of charges that must fail before the breakpoints that have been removed are dropped.
-const REFUSALS: usize = 32;
 
 /// A return breakpoint, and its probepoint.
 #[derive(Clone)]
@@ -371,32 +380,6 @@ impl Breakpoints {
             let _ = breakpoint.way.cmpxchg(INSTANCES, way as u32, Relaxed);
         }
         Ok(())
-    }
-
-    /// Charges a breakpoint at a return address.
-    ///
-    /// If there is no room, drops breakpoints in text that has been unmapped, as a JIT compiler
-    /// does. This visits all breakpoints, so it happens once for [`REFUSALS`] failures.
-    fn charge<'a>(&self, memory: &'a Memory, adding: &mut Adding) -> Result<Charge<'a>> {
-        if !adding.rate.take() {
-            return Err(EAGAIN);
-        }
-        memory.try_charge(BREAKPOINT_BYTES).or_else(|error| {
-            adding.refused += 1;
-            if adding.refused < REFUSALS {
-                return Err(error);
-            }
-            adding.refused = 0;
-            let guard = tasks_trace::read_lock();
-            for (at, inserted) in self.inserted.range(0..=usize::MAX, &guard) {
-                if inserted.is_charged && inserted.is_gone() {
-                    inserted.remove();
-                    self.inserted.remove(at);
-                    memory.uncharge(BREAKPOINT_BYTES);
-                }
-            }
-            memory.try_charge(BREAKPOINT_BYTES)
-        })
     }
 
     /// Inserts a breakpoint at an address, unless there is one. `returns` must be the

@@ -3,7 +3,10 @@
 //! Return probes of a process.
 
 use crate::{
-    entry::ReturnPoint,
+    entry::{
+        EndedCall,
+        ReturnPoint, //
+    },
     probepoint::Probepoint,
     returns::{
         breakpoints::{
@@ -44,6 +47,10 @@ use kernel::{
     ptregs::PtRegs,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         tasks_trace::{
             self,
             Guard,
@@ -56,6 +63,8 @@ use kernel::{
     uprobes::Detection, //
 };
 use ubp::Vaddr;
+
+mod calls;
 
 /// The entry of a function that has return probes.
 pub(crate) struct FunctionEntry {
@@ -131,6 +140,9 @@ impl ReturnPoint for OwnerEntry {
     }
 }
 
+/// Number of functions that are prepared between two searches for those that have gone.
+const SWEEP: i32 = 128;
+
 /// The return probes of a process.
 #[pin_data]
 pub(crate) struct ReturnProbes {
@@ -144,6 +156,8 @@ pub(crate) struct ReturnProbes {
     #[pin]
     instances: Instances,
     memory: Memory,
+    /// Number of functions that have been prepared, to remove those that have gone now and then.
+    prepared: Atomic<i32>,
     /// Held while a function is added.
     #[pin]
     adding: Mutex<()>,
@@ -160,6 +174,7 @@ impl ReturnProbes {
                 breakpoints <- breakpoints,
                 instances <- Instances::new(),
                 memory: Memory::new(),
+                prepared: Atomic::new(0),
                 adding <- new_mutex!(()),
             }),
             GFP_KERNEL,
@@ -185,6 +200,10 @@ impl ReturnProbes {
         mm: &ARef<MmWithUser>,
         walked: &Walked,
     ) -> Result<Detection> {
+        // A process may map and unmap a file with probes for ever.
+        if self.prepared.fetch_add(1, Relaxed) % SWEEP == SWEEP - 1 {
+            self.remove_gone();
+        }
         let mut detection = walked.detection;
         for return_insn in &walked.return_insns {
             match self
@@ -355,7 +374,7 @@ impl ReturnProbes {
         }
         let view = View::enter(bytes, regs);
         let mut notify = |called: Called<'_>| match &view {
-            Some(view) => self.notify(called, view.return_address(), regs, guard),
+            Some(view) => self.notify(called, location, view.return_address(), regs, guard),
             None => self.miss(called, guard),
         };
         // The owner has been entered last, by a tail call if at all.
@@ -390,18 +409,25 @@ impl ReturnProbes {
         only.remove().then_some((function, generation))
     }
 
-    /// Calls the return handlers of a function. The current thread has returned to `at`.
+    /// Calls the return handlers of a function. The current thread has executed the instruction at
+    /// `breakpoint`, and has returned to `at`.
     // Inlined because it is the fast path of a return.
     #[inline(always)]
     pub(crate) fn notify_fastpath(
         &self,
         (Function { probepoint, .. }, generation): Called<'_>,
+        breakpoint: &ReturnBreakpoint,
         at: usize,
         regs: &mut PtRegs,
         guard: &Guard,
     ) {
         if let Some(chain) = probepoint.handler_chain(guard) {
-            chain.returned_fastpath(self.group, generation, at, regs);
+            let ended = |regs: &PtRegs| EndedCall {
+                function: probepoint.at.as_usize(),
+                location: breakpoint.location_before(regs),
+                generation,
+            };
+            chain.returned_fastpath(self.group, at, generation, ended, regs, guard);
         }
     }
 
@@ -413,20 +439,27 @@ impl ReturnProbes {
             return;
         };
         let top = regs.sp().wrapping_sub(word_size(mode));
-        while let Some(called) = self.pop_returned(mode, top, at, guard) {
-            self.notify(called, at, regs, guard);
+        while let Some((called, location)) = self.pop_returned(mode, top, at, guard) {
+            self.notify(called, location, at, regs, guard);
         }
     }
 
     fn notify(
         &self,
         (function, generation): Called<'_>,
+        location: usize,
         at: usize,
         regs: &mut PtRegs,
         guard: &Guard,
     ) {
-        if let Some(chain) = function.probepoint.handler_chain(guard) {
-            chain.returned(self.group, generation, at, regs);
+        let probepoint = &function.probepoint;
+        if let Some(chain) = probepoint.handler_chain(guard) {
+            let ended = EndedCall {
+                function: probepoint.at.as_usize(),
+                location,
+                generation,
+            };
+            chain.returned(self.group, at, ended, regs, guard);
         }
     }
 
@@ -436,63 +469,4 @@ impl ReturnProbes {
             chain.missed(self.group, generation);
         }
     }
-
-    /// Counts a miss for a dead instance, if the call of a new one at the same location may belong
-    /// to the same chain of tail calls.
-    ///
-    /// If the function of `dead` is followed and does not jump to its first instruction, the thread
-    /// has left it in another way than by a return, which is no miss. Otherwise the function may
-    /// have led by tail calls, perhaps in a circle, to the function that the thread enters now. Its
-    /// return is a miss, because it cannot be distinguished from the return of the new call.
-    #[cold]
-    fn count_dropped(&self, dead: &Instance, new: &Instance, guard: &Guard) {
-        if dead.return_address != new.return_address {
-            return;
-        }
-        let Some(function) = self.functions.get(dead.function, guard) else {
-            return;
-        };
-        let is_missed = match function.is_followed() {
-            true => function.may_reenter,
-            false => dead.caller.is_alive(),
-        };
-        if is_missed {
-            self.miss((function, dead.caller.generation()), guard);
-        }
-    }
-
-    /// Removes the instance of the call from which the current thread has returned to `address`.
-    /// The stack pointer is just above `top`.
-    fn pop_returned<'a>(
-        &'a self,
-        mode: Mode,
-        top: usize,
-        address: usize,
-        guard: &'a Guard,
-    ) -> Option<Called<'a>> {
-        let called = |instance: &Instance| {
-            let function = self.functions.get(instance.function, guard)?;
-            // If the thread that made the call has ended, another thread may have its stack by now.
-            let is_here = instance.return_address == address
-                && !function.is_followed()
-                && instance.caller.is_alive();
-            is_here.then_some((&**function, instance.caller.generation()))
-        };
-        let pop = |location| Some(self.instances.pop(location, guard, called)?.found);
-        pop(top).or_else(|| {
-            // A function that pops its arguments leaves the stack pointer further up. Functions of
-            // 32-bit code that return a structure do so, as does code of some JIT compilers. The
-            // return address is still at its location, because the thread has not pushed anything.
-            let lowest = top.saturating_sub(MAX_POPPED);
-            let is_here = |instance: &Instance| called(instance).is_some();
-            let location = self.instances.highest(top, lowest, guard, is_here)?;
-            if peek_word(location, mode) != Ok(address) {
-                return None;
-            }
-            pop(location)
-        })
-    }
 }
-
-/// Maximum number of bytes of arguments that a function may pop for its return to be detected.
-const MAX_POPPED: usize = 512;

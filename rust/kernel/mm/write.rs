@@ -25,7 +25,8 @@ use crate::{
     prelude::*,
     sync::atomic::{
         Atomic,
-        Full, //
+        Full,
+        Relaxed, //
     },
     types::NotThreadSafe,
 };
@@ -381,6 +382,36 @@ impl PrivatePage<'_> {
         }
         exchanged
     }
+
+    /// Adds `by` to the 16-bit number at `offset`, unless the result would be negative. Threads
+    /// that change the number at the same time do not lose their change.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`]: `offset` is not that of an aligned number within the page. [`ERANGE`]: the
+    /// result would be negative, or too large.
+    pub fn add_to_i16(&self, offset: usize, by: i16) -> Result {
+        if offset >= PAGE_SIZE || !offset.is_multiple_of(align_of::<i16>()) {
+            return Err(EINVAL);
+        }
+        self.page.mapped(|page| -> Result {
+            // SAFETY: The number is within the page and aligned, and the page stays mapped during
+            // the call. The kernel accesses numbers in user pages only by atomic or volatile
+            // operations.
+            let number = unsafe { Atomic::<i16>::from_ptr(page.add(offset).cast()) };
+            let mut old = number.load(Relaxed);
+            loop {
+                let new = old.checked_add(by).filter(|new| *new >= 0).ok_or(ERANGE)?;
+                match number.cmpxchg(old, new, Full) {
+                    Ok(_) => return Ok(()),
+                    Err(current) => old = current,
+                }
+            }
+        })?;
+        // SAFETY: By the type invariants, the page is valid. This thread has not locked it.
+        unsafe { bindings::set_page_dirty_lock(self.page.as_ptr()) };
+        Ok(())
+    }
 }
 
 impl Deref for PrivatePage<'_> {
@@ -404,7 +435,7 @@ impl VmaRef {
         unsafe { bindings::linear_page_index(self.as_ptr(), addr) }
     }
 
-    fn file(&self) -> Option<NonNull<bindings::file>> {
+    pub(super) fn file(&self) -> Option<NonNull<bindings::file>> {
         // SAFETY: By the type invariants, the mapping is valid and locked.
         NonNull::new(unsafe { (*self.as_ptr()).vm_file })
     }

@@ -16,10 +16,10 @@ use core::{
 ///
 /// # Invariants
 ///
-/// `value` points to the value of `_arc`.
+/// `value` points to the value of `arc`.
 pub struct DirectArc<T: ?Sized> {
     value: NonNull<T>,
-    _arc: Arc<T>,
+    arc: Arc<T>,
 }
 
 // SAFETY: A `DirectArc` is an `Arc` and a pointer to its value, and an `Arc<T>` is `Send` for such
@@ -33,7 +33,20 @@ impl<T: ?Sized> From<Arc<T>> for DirectArc<T> {
     fn from(arc: Arc<T>) -> Self {
         // INVARIANT: The value does not move as long as there are references to it.
         let value = NonNull::from(&*arc);
-        Self { value, _arc: arc }
+        Self { value, arc }
+    }
+}
+
+impl<T: ?Sized> DirectArc<T> {
+    /// Returns the [`Arc`].
+    pub fn as_arc(&self) -> &Arc<T> {
+        &self.arc
+    }
+}
+
+impl<T: ?Sized> Clone for DirectArc<T> {
+    fn clone(&self) -> Self {
+        self.arc.clone().into()
     }
 }
 
@@ -42,7 +55,7 @@ impl<T: ?Sized> Deref for DirectArc<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: By the type invariants this is the value of `_arc`, which `self` keeps.
+        // SAFETY: By the type invariants this is the value of `arc`, which `self` keeps.
         unsafe { self.value.as_ref() }
     }
 }
