@@ -28,6 +28,8 @@ help:
 	@echo '               probed, and how they are executed    [FILES="…"]'
 	@echo 'make kernel-selftests   the kernel tree'"'"'s own ptrace, breakpoints, seccomp and x86'
 	@echo '               selftests, case by case against stock    [KERNEL=default|debug]'
+	@echo 'make check-mainline   the tests and clients of mainline'"'"'s uprobes: ftrace, perf, bpftrace,'
+	@echo '               bcc, trace-cmd, case by case against mainline'"'"'s kernel    [GROUPS="…"]'
 	@echo 'make baseline  builds the stock kernel and records what these compare with'
 	@echo 'make guest RUN='\''command'\'' [KERNEL=default|debug|mainline|stock] [SMP=n] [ICOUNT=1]'
 	@echo '               [TIMEOUT=s] [SPLAT_OK=1]   a command as root on our kernel'
@@ -83,6 +85,10 @@ kernel-selftests: build
 	@scripts/baseline missing
 	@scripts/kernel-selftests $(KERNEL)
 
+check-mainline: tree
+	@scripts/setup check-mainline >&2
+	@scripts/check-mainline --kernel $(KERNEL) $(GROUPS)
+
 baseline: tree
 	@scripts/baseline
 
@@ -119,4 +125,4 @@ clean:
 		{ echo 'build/tree has been edited; first: make take-back, or remove build/ by hand'; exit 1; }
 	rm -rf build
 
-.PHONY: help run check differential storm languages cpus bench mutants costs coverage kernel-selftests baseline setup tree build guest shell lint series take-back bisect clean
+.PHONY: help run check differential storm languages cpus bench mutants costs coverage kernel-selftests check-mainline baseline setup tree build guest shell lint series take-back bisect clean
