@@ -12,13 +12,6 @@
 
 #define CALLS	200
 
-#ifndef __section
-#define __section(name)	__attribute__((__section__(name)))
-#endif
-#ifndef __noinline
-#define __noinline	__attribute__((__noinline__))
-#endif
-
 /* The file that is mapped at an address of this program, and the offset in it. */
 struct place_in_file {
 	char path[PATH_MAX];

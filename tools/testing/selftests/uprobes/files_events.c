@@ -197,7 +197,7 @@ TEST_F_TIMEOUT(events, returns_of_recursion_and_children, TIMEOUT)
 	EXPECT_EQ(313, file_hits("ret"));
 }
 
-static __noinline unsigned long recurse(unsigned long depth)
+[[gnu::noinline]] static unsigned long recurse(unsigned long depth)
 {
 	unsigned long below = 0;
 
@@ -294,7 +294,7 @@ TEST_F_TIMEOUT(events, one_control_file, TIMEOUT)
 }
 
 /* A 16-bit counter as static probes have. */
-static volatile unsigned short counter __section(".probes");
+[[gnu::section(".probes")]] static volatile unsigned short counter;
 
 TEST_F_TIMEOUT(events, reference_counter, TIMEOUT)
 {
@@ -426,7 +426,7 @@ TEST_F_TIMEOUT(events, writable_and_shared_text_is_left_alone, TIMEOUT)
 
 TEST_F_TIMEOUT(events, refused_instructions, TIMEOUT)
 {
-	static const char int3[] __section(".text.files") = { 0xcc, 0xc3 };
+	[[gnu::section(".text.files")]] static const char int3[] = { 0xcc, 0xc3 };
 
 	ASSERT_EQ(0, file_event("p", "hit", int3, ""));
 	EXPECT_NE(0, enable("hit", true));
