@@ -218,7 +218,7 @@ impl Space {
         Ok(())
     }
 
-    /// Returns whether `fork()` is making the address space, whose text has the breakpoints of the
+    /// Returns whether `fork()` is making the address space. Its text has the breakpoints of the
     /// original until [`fork::fork_finish`](crate::fork) has restored it.
     pub(crate) fn is_copy(mm: &Mm) -> bool {
         let guard = tasks_trace::read_lock();

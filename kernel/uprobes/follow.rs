@@ -32,7 +32,8 @@ use kernel::{
 pub(crate) fn inherit(child: &Task) {
     let parent = kernel::current!();
     let Some(mm) = parent.mm() else { return };
-    if !ubp::is_probed(mm) {
+    // A process that has just mapped a file with probes has no breakpoints yet, and is marked.
+    if !ubp::is_probed(mm) && !mm.has_uprobes() {
         return;
     }
     // After vfork() the child executes in the address space of the parent.

@@ -139,7 +139,7 @@ unsafe extern "C" fn uprobe_notify_resume(_regs: *mut bindings::pt_regs) {}
 ///
 /// # Safety
 ///
-/// `vma` must be a valid mapping of a file, in an address space whose mmap lock is held for
+/// `vma` must be a valid mapping of a file, and the mmap lock of its address space must be held for
 /// writing.
 #[export]
 unsafe extern "C" fn uprobe_mmap(vma: *mut bindings::vm_area_struct) -> c_int {

@@ -455,10 +455,6 @@ impl ProbedProcessRef {
     pub(crate) fn is_over(&self) -> bool {
         self.0.is_over()
     }
-
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
 }
 
 impl Drop for ProbedProcessRef {

@@ -42,11 +42,13 @@ use kernel::{
         Arc,
         Mutex, //
     },
+    threads::ThreadGroup, //
 };
 use ubp::Vaddr;
 
 /// The return probes of a process that has called the function at a place.
 struct PreparedReturns {
+    group: ThreadGroup,
     /// Dropped first, because the process owns the return probes.
     _returns: ReturnProbesRef,
     process: ProbedProcessRef,
@@ -97,10 +99,14 @@ impl Place {
         drop(returns);
     }
 
-    /// All consumers have answered that they do not want to be called in this address space.
+    /// Removes the place if the filters confirm the answer of all handlers that it is not needed.
+    ///
+    /// Context: may sleep.
     #[cold]
     fn unwanted(&self) {
-        self.probe.queue_removal();
+        if !self.probe.is_wanted_in(&self.mm) {
+            self.probe.queue_removal();
+        }
     }
 
     /// Prepares the detection of returns, as [`FilePlace::prepare_returns`] does. `EAGAIN`: text is
@@ -112,6 +118,7 @@ impl Place {
         probepoint: &Arc<Probepoint>,
         sites: &ReturnSites,
     ) -> Result<Arc<dyn ReturnPoint>> {
+        let group = process.group();
         let process = ProbedProcessRef::new(process)?;
         let returns = process.return_probes()?;
         let probes = returns.get()?;
@@ -120,10 +127,11 @@ impl Place {
         let mut prepared = self.returns.lock();
         let prepared = (*prepared).as_mut().ok_or(ESRCH)?;
         prepared.retain(|it| !it.process.is_over());
-        if prepared.iter().any(|it| it.process.is_same(&process)) {
+        if prepared.iter().any(|it| it.group == group) {
             return Ok(entry);
         }
         let prepared_here = PreparedReturns {
+            group,
             _returns: returns,
             process,
         };
@@ -157,7 +165,7 @@ impl FilePlace for Place {
         }
         let consumers = self.probe.consumers(guard);
         let location = regs.sp();
-        thread::begin_sessions(location, at);
+        thread::end_sessions(location, at);
         let mut wanted: Option<u64> = None;
         let mut is_unwanted = !consumers.is_empty();
         for consumer in consumers {

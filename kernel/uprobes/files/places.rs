@@ -82,7 +82,7 @@ impl Places {
         Ok(())
     }
 
-    /// Takes out a place of an address space whose text has been unmapped.
+    /// Removes a place of an address space that is in unmapped text from the list, and returns it.
     pub(super) fn take_gone(&mut self, mm: &Mm) -> Option<Placed> {
         let mut next = key(mm, Vaddr::new(0));
         let space = next.0;

@@ -224,7 +224,7 @@ impl FileProbe {
     }
 
     /// Returns whether the filter of at least one consumer accepts an address space.
-    fn is_wanted_in(&self, mm: &Mm) -> bool {
+    pub(super) fn is_wanted_in(&self, mm: &Mm) -> bool {
         self.with_consumers(|all| all.iter().any(|it| it.accepts(mm)))
     }
 
@@ -430,8 +430,8 @@ impl FileProbe {
             && vma.address_of(self.offset) == Some(at.as_usize())
     }
 
-    /// Takes away the places that no consumer wants any more, where the text has been unmapped, or
-    /// whose address space has ended.
+    /// Removes three kinds of places: those that no consumer needs, those in text that has been
+    /// unmapped, and those in address spaces that have ended.
     fn remove_unwanted(&self) {
         let _removing = self.removing.lock();
         let is_unwanted = |it: &Placed| {
@@ -439,7 +439,7 @@ impl FileProbe {
         };
         let mut next = (0, Vaddr::new(0));
         let mut take = || self.places.lock().take_from(&mut next, is_unwanted);
-        // `places` must not be locked meanwhile; see `files`.
+        // Each place is removed with `places` unlocked; see `files`.
         let mut taken = take();
         while let Some(placed) = taken {
             self.take_away(placed);
@@ -447,8 +447,8 @@ impl FileProbe {
         }
     }
 
-    /// Takes away the places of an address space whose text has been unmapped, so that a process
-    /// that maps and unmaps the file does not make the list grow.
+    /// Removes the places of an address space that are in unmapped text, so that the list does not
+    /// grow if a process maps and unmaps the file again and again.
     fn take_away_gone(&self, mm: &Mm) {
         let take = || self.places.lock().take_gone(mm);
         let mut gone = take();

@@ -31,7 +31,7 @@ use kernel::{
 };
 use ubp::Vaddr;
 
-/// Record of a call whose return a session consumer wants.
+/// A call of a function for which the return handler of a session consumer has to be called.
 struct Session {
     /// Location of the return address on the stack.
     location: usize,
@@ -126,6 +126,9 @@ pub(crate) fn copying(mm: &Mm, copy: &Mm) {
     if mm.has_uprobes() {
         copy.set_has_uprobes();
     }
+    if !ubp::is_probed(mm) {
+        return;
+    }
     if let Some(thread) = current().or_else(|| allocate_new().ok()) {
         // SAFETY: Only the current thread accesses its record.
         unsafe { (*thread.as_ptr()).copied_at = counter::sequence() };
@@ -147,11 +150,11 @@ fn with_sessions<R>(f: impl FnOnce(&mut KVec<Session>) -> R) -> Option<R> {
     Some(f(unsafe { &mut thread.as_mut().sessions }))
 }
 
-/// Forgets the sessions of calls that have ended without a return, because the current thread now
-/// calls the function at `function`, with its return address at `location`: those of calls that
-/// were made deeper in the stack, and of an earlier call of the function at the same location.
+/// Forgets the sessions that a call of the function at `function`, with its return address at
+/// `location`, ends when it begins or returns: the sessions of calls deeper in the stack, which
+/// have ended without a return, and those of the function at the same location.
 #[inline]
-pub(super) fn begin_sessions(location: usize, function: usize) {
+pub(super) fn end_sessions(location: usize, function: usize) {
     with_sessions(|sessions| {
         while sessions.last().is_some_and(|it| it.location < location) {
             sessions.pop();
@@ -210,16 +213,6 @@ pub(super) fn session_cookie(location: usize, function: usize, consumer: u64) ->
         sessions.iter().rev().find(is_it).map(|it| it.cookie)
     })
     .flatten()
-}
-
-/// Forgets the sessions of a call that has returned.
-pub(super) fn end_sessions(location: usize, function: usize) {
-    with_sessions(|sessions| {
-        while sessions.last().is_some_and(|it| it.location < location) {
-            sessions.pop();
-        }
-        end_here(sessions, location, function);
-    });
 }
 
 /// Called when the current process has mapped a file: queues work that places the probes of the

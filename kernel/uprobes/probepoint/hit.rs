@@ -136,8 +136,7 @@ impl Probepoint {
         hit.in_task(regs, move |regs, guard| chain.hit_file(regs, guard))
     }
 
-    /// Handles a hit for the probe of a file and nothing else, whose consumers want to know of
-    /// returns.
+    /// Handles a hit for the probe of a file and nothing else, if it has return consumers.
     #[inline(never)]
     fn hit_file_for_return<'h>(
         &'h self,
